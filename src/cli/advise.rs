@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::history::{FindingState, HistoryError, Period, TrackedFinding};
 use crate::plan::Severity;
 use crate::report::text::shown;
+use crate::values::Engine;
 
 /// All open advice as one SQL file, to be read before it is run.
 #[derive(Debug, clap::Args)]
@@ -41,11 +42,24 @@ impl Advise {
         let count: usize = of_targets.values().map(Vec::len).sum();
         outln!(
             "-- Advice of maint, as of {}: {count} in all.\n\
-             -- Read each before it runs: what drops or ends something, or blocks everybody, is commented out.\n\
-             -- Run with psql, without --single-transaction: CONCURRENTLY needs none.",
+             -- Read each before it runs: what drops or ends something, or blocks everybody, is commented out.",
             Utc::now()
                 .with_timezone(&config.timezone)
                 .format("%Y-%m-%d %H:%M %Z")
+        );
+        let mut asked = config.targets.values().filter(|one| {
+            self.target
+                .as_ref()
+                .is_none_or(|target| one.name == *target || one.server() == target)
+        });
+        let only_mongodb = asked.all(|one| one.engine == Engine::Mongodb);
+        outln!(
+            "{}",
+            match only_mongodb {
+                true =>
+                    "-- None of it is SQL: it is for mongosh, connected to the database of the target.",
+                false => "-- Run with psql, without --single-transaction: CONCURRENTLY needs none.",
+            }
         );
         for (target, list) in &of_targets {
             outln!("\n-- ===== target {} =====", shown(target));

@@ -1,8 +1,9 @@
 //! What a collection is, as far as it matters to documents that are put into it.
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 
-use super::{Limit, MongoError, Session};
+use super::names::LONGEST_NAMESPACE;
+use super::{Limit, MongoError, Session, namespace};
 
 /// What is known of a collection that documents go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +14,94 @@ pub struct Held {
     pub unfit: Option<String>,
 }
 
+/// What has become of a collection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Became {
+    /// It is called so now, in the same database.
+    Renamed(String),
+    /// Another one has its name.
+    Replaced,
+    /// There is none of its name.
+    Dropped,
+}
+
+impl Became {
+    /// In words that go on from its name.
+    pub fn said(&self, database: &str) -> String {
+        match self {
+            Became::Renamed(name) => {
+                format!("was renamed to {} meanwhile", namespace(database, name))
+            }
+            Became::Replaced => {
+                "was dropped or renamed meanwhile, and another collection has its name".to_owned()
+            }
+            Became::Dropped => "was dropped meanwhile, or moved to another database".to_owned(),
+        }
+    }
+}
+
 impl Session {
+    /// Why a collection that is not there cannot be made by this name, if so.
+    ///
+    /// # Errors
+    /// When the server reports one, or cannot be asked.
+    pub async fn unnameable(
+        &self,
+        database: &str,
+        collection: &str,
+    ) -> Result<Option<String>, MongoError> {
+        let whole = namespace(database, collection).len();
+        if whole > LONGEST_NAMESPACE {
+            return Ok(Some(format!(
+                "database and name have {whole} bytes together, and the server takes {LONGEST_NAMESPACE}: give it a shorter name"
+            )));
+        }
+        let all = match self.databases().await {
+            Err(MongoError::Unauthorized { .. }) => return Ok(None),
+            all => all?,
+        };
+        let same = |name: &&String| name.eq_ignore_ascii_case(database);
+        if all.iter().any(|name| name == database) {
+            return Ok(None);
+        }
+        Ok(all.iter().find(same).map(|other| {
+            format!(
+                "there is a database `{other}`, and the server makes none whose name differs in upper and lower case only: write `{other}`, or choose another name"
+            )
+        }))
+    }
+
+    /// What has become of the collection that had this identity by this name; none where it still
+    /// has.
+    ///
+    /// # Errors
+    /// When the server reports one, or cannot be asked.
+    pub async fn became(
+        &self,
+        database: &str,
+        collection: &str,
+        was: &str,
+    ) -> Result<Option<Became>, MongoError> {
+        let listed = self.listed(database, collection).await?;
+        let now = listed.as_ref().and_then(identity_of);
+        if now.as_deref() == Some(was) {
+            return Ok(None);
+        }
+        let command = doc! { "listCollections": 1 };
+        let doing = "looking what has become of the collection";
+        let all = self.all(doing, database, command, Limit::ASIDE).await?;
+        let renamed = all
+            .iter()
+            .find(|one| identity_of(one).as_deref() == Some(was));
+        Ok(Some(match (renamed, listed) {
+            (Some(renamed), _) => {
+                Became::Renamed(renamed.get_str("name").unwrap_or_default().to_owned())
+            }
+            (None, Some(_)) => Became::Replaced,
+            (None, None) => Became::Dropped,
+        }))
+    }
+
     /// The identity of a collection; none where it does not exist, or is a view.
     ///
     /// # Errors
@@ -92,6 +180,18 @@ impl Session {
             )
         }))
     }
+}
+
+/// The same as plans have it.
+pub(crate) fn identity_of(listed: &Document) -> Option<String> {
+    let uuid = listed.get_document("info").ok()?.get("uuid")?;
+    Some(match uuid {
+        Bson::Binary(binary) => match uuid::Uuid::from_slice(&binary.bytes) {
+            Ok(uuid) => uuid.to_string(),
+            Err(_) => format!("{binary:?}"),
+        },
+        other => other.to_string(),
+    })
 }
 
 fn uuid(listed: &Document) -> Option<String> {

@@ -9,6 +9,12 @@ pub(super) const PASSING: [i32; 14] = [
 /// Code: UserWritesBlocked.
 pub(super) const BLOCKED: i32 = 371;
 
+/// Code: DataCorruptionDetected.
+pub(crate) const DAMAGED: i32 = 301;
+
+/// What is said of it: documents are read along an index.
+const INDEX_DAMAGED: &str = "an index of the collection is damaged: it has entries of documents that are not there, or differ. `validate` (kind: integrity) says which; where only indexes are damaged, dropping that one and making it anew mends it";
+
 /// Longer than any message that helps, in characters.
 const LONGEST: usize = 500;
 
@@ -67,6 +73,7 @@ pub(super) fn of_a_write(code: i32, message: &str) -> String {
         16766 => "a hashed index of the collection cannot hold an array",
         17261 | 17262 => "a text index of the collection does not know a document's language",
         17280 => "an entry is too long for an index of the collection",
+        DAMAGED => INDEX_DAMAGED,
         _ => "the server refuses a document",
     };
     known.to_owned()
@@ -77,6 +84,8 @@ pub(super) fn of_a_write(code: i32, message: &str) -> String {
 pub(super) fn without_values(code: i32, message: &str) -> String {
     let cut = |at: &str| message.split(at).next().unwrap_or(message).trim_end();
     let text = match code {
+        DAMAGED => INDEX_DAMAGED.to_owned(),
+        _ if met_in_documents(code, message) => of_documents(code, message),
         // ConversionFailure
         241 => quoted_away(message),
         16755 => cut(": {").to_owned(),
@@ -94,6 +103,41 @@ pub(super) fn without_values(code: i32, message: &str) -> String {
         Some((at, _)) => format!("{}{GONE}", text.get(..at).unwrap_or_default()),
         None => text,
     }
+}
+
+/// Whether an error came up over the documents that were read, and not over how the command is
+/// written: what it says then is made of their values.
+fn met_in_documents(code: i32, message: &str) -> bool {
+    let of_values = matches!(code, 139 | 10334 | 40228 | 40485 | 40523 | 5_439_014);
+    let met = message.contains("xecutor error") || message.contains("time unit");
+    of_values || (met && !tells_names_only(code) && !message.contains(" dup key:"))
+}
+
+/// What is left of such an error: up to the first colon servers say what is wrong, and with which
+/// operator; behind it stands what was met.
+fn of_documents(code: i32, message: &str) -> String {
+    let known = match code {
+        139 => "the JavaScript in it threw an error",
+        10334 => "a document would be larger than the 16 MB that one may have",
+        40228 => "what is to be a document in `newRoot` is none",
+        40485 => "a time zone is none that the server knows",
+        _ => {
+            let own = message.rsplit(" :: caused by :: ").next();
+            let own = own.unwrap_or_default();
+            let said = own.split([':', '{', '[', '"']).next().unwrap_or_default();
+            let said = quoted_away(said);
+            let said: String = said
+                .split_whitespace()
+                .map(|word| match word.contains(|c: char| c.is_ascii_digit()) {
+                    true => GONE,
+                    false => word,
+                })
+                .collect::<Vec<_>>()
+                .join(" ");
+            return format!("over one of the documents: {said}");
+        }
+    };
+    format!("over one of the documents: {known}")
 }
 
 /// Everything from the first quotation mark to the last is left out.
@@ -195,6 +239,36 @@ mod tests {
                 "the query cannot be planned: unable to find index for $geoNear query",
             ),
             (2, "one\n\ttwo", "one  two"),
+            (
+                10334,
+                "PlanExecutor error during aggregation :: caused by :: BSONObj size: 17000000 (0x1036640) is invalid. Size must be between 0 and 16793600(16MB) First element: _id: \"a secret\"",
+                "over one of the documents: a document would be larger than the 16 MB that one may have",
+            ),
+            (
+                40485,
+                "unrecognized time zone identifier: \"a secret\"",
+                "over one of the documents: a time zone is none that the server knows",
+            ),
+            (
+                9,
+                "PlanExecutor error during aggregation :: caused by :: unknown time unit value: secret",
+                "over one of the documents: unknown time unit value",
+            ),
+            (
+                16554,
+                "PlanExecutor error during aggregation :: caused by :: $add only supports numeric or date types, not string",
+                "over one of the documents: $add only supports numeric or date types, not string",
+            ),
+            (
+                40515,
+                "Executor error during find command :: caused by :: 'year' must evaluate to an integer, found secret 4711 of 'x'",
+                "over one of the documents: '…'",
+            ),
+            (
+                139,
+                "Error: a secret :\n@:1:9",
+                "over one of the documents: the JavaScript in it threw an error",
+            ),
         ] {
             assert_eq!(without_values(code, message), told);
         }

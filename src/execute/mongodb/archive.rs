@@ -11,7 +11,7 @@ use mongodb::bson::Bson;
 use super::batch::{Batch, BatchError};
 use super::copies::named;
 use super::export::Exporter;
-use super::gate::{Ends, may_go_on};
+use super::gate::{Again, Ends, may_go_on};
 use super::mover::{MOST, Mover};
 use super::source::{FAILOVER, Source, passes, passing};
 use super::{Event, Job, end};
@@ -99,6 +99,7 @@ async fn go(
     let mut left: Vec<Bson> = Vec::new();
     let (mut differing, mut rejected, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     let mut codes = BTreeSet::new();
+    let mut again = Again::default();
     loop {
         job.hold(record).await?;
         let so_far = format!(
@@ -124,7 +125,7 @@ async fn go(
                         && began.elapsed() < FAILOVER
                         && !job.execution.stop.is_now() =>
                 {
-                    tracing::warn!(error = passing(&error), "trying again");
+                    again.tell(&passing(&error));
                     record.attempts = record.attempts.max(1) + 1;
                     tokio::time::sleep(Duration::from_millis(300)).await;
                 }
@@ -133,7 +134,7 @@ async fn go(
                         && began.elapsed() < FAILOVER
                         && !job.execution.stop.is_now() =>
                 {
-                    tracing::warn!(%error, "trying again");
+                    again.tell(&error);
                     record.attempts = record.attempts.max(1) + 1;
                     tokio::time::sleep(Duration::from_millis(300)).await;
                 }

@@ -9,6 +9,7 @@ use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR};
 use mongodb::options::ReadConcern;
 use sha2::{Digest, Sha256};
 
+use super::gate::Again;
 use super::source::{FAILOVER, id_of, key_of, majority, passes, passing, value_at};
 use super::{Job, end};
 use crate::engines::EngineError;
@@ -179,6 +180,7 @@ pub(super) async fn take_back(
     };
     let mut taken = Taken::default();
     let began = Instant::now();
+    let mut again = Again::default();
     loop {
         let tried = removed(here, there, &mark, &mut taken).await;
         match tried {
@@ -187,7 +189,7 @@ pub(super) async fn take_back(
                 if (passes(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR))
                     && began.elapsed() < FAILOVER =>
             {
-                tracing::warn!(error = passing(&error), "trying again");
+                again.tell(&passing(&error));
                 tokio::time::sleep(AGAIN).await;
             }
             Err(error) => {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dial;
 use super::gate::{Ends, pass};
+use super::vanished::Begun;
 use super::{aggregate, archive, compact, copies, export, look, strangers, walk};
 use crate::config::{ReplicaGone, Target, Throttle};
 use crate::engines::EngineError;
@@ -364,15 +365,30 @@ impl execute::Door for Door {
     ) -> Result<(), EngineError> {
         match &job.step.body.work {
             Work::Commands(commands) => given(commands, job, record).await,
-            Work::Walk(way) => match (&way.into, &way.files) {
-                (Some(into), _) => archive::carry_out(way, into, job, record, findings).await,
-                (None, Some(files)) => archive::into_files(way, files, job, record, findings).await,
-                (None, None) => walk::carry_out(way, job, record).await,
-            },
+            Work::Walk(way) => {
+                let begun = Begun::on(&way.database, &way.collection, job);
+                let done = match (&way.into, &way.files) {
+                    _ if begun.became(job).await.is_some() => Ok(()),
+                    (Some(into), _) => archive::carry_out(way, into, job, record, findings).await,
+                    (None, Some(files)) => {
+                        archive::into_files(way, files, job, record, findings).await
+                    }
+                    (None, None) => walk::carry_out(way, &begun, job, record).await,
+                };
+                begun.told(done, job, record, findings).await
+            }
             Work::Settle(pending) => export::settle(pending, job, record).await,
             Work::Strays(strays) => strangers::carry_out(strays, job, record, findings).await,
             Work::TakeBack(work) => copies::carry_out(work, job, record, findings).await,
-            Work::Aggregate(work) => aggregate::carry_out(work, job, record, findings).await,
+            Work::Aggregate(work) => {
+                let begun = Begun::on(&work.database, &work.collection, job);
+                let done = match begun.became(job).await {
+                    // Of what is not there nothing would be made, in place of what is.
+                    Some(_) => Ok(()),
+                    None => aggregate::carry_out(work, job, record, findings).await,
+                };
+                begun.told(done, job, record, findings).await
+            }
             Work::Look(question) => look::carry_out(question, job, record, findings).await,
             Work::Compact(of) => compact::carry_out(of, job, record).await,
         }

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::Job;
 use super::batch::{Batch, BatchError, CLEARING};
 use super::files::{self, Sum};
-use super::gate::Ends;
+use super::gate::{Again, Ends};
 use super::source::{FAILOVER, Most, Source, majority, passing, value_at};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{MARKS, mark};
@@ -321,6 +321,7 @@ impl<'a> Exporter<'a> {
         manifest: &Manifest,
     ) -> Result<Vec<Key>, Error> {
         let began = Instant::now();
+        let mut tried = Again::default();
         loop {
             let error = match self.transaction(documents, manifest).await {
                 Ok(changed) => return Ok(changed),
@@ -332,7 +333,7 @@ impl<'a> Exporter<'a> {
             if !again {
                 return Err(error);
             }
-            tracing::warn!(error = passing(&error), "trying again");
+            tried.tell(&passing(&error));
             tokio::time::sleep(AGAIN).await;
         }
     }

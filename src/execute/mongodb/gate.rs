@@ -1,5 +1,6 @@
 //! Time limits, stops, and what passes by itself: a step-down, a lost connection.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::Document;
@@ -14,8 +15,32 @@ use crate::values::with_causes;
 const FAILOVER: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How often it is told that something is tried again.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// A command with less time than this is not begun.
 const LEAST_LEFT: Duration = Duration::from_millis(5);
+
+/// What is tried again, for as long as a failover takes: told at once, and then every ten seconds.
+#[derive(Default)]
+pub(super) struct Again {
+    told: Option<Instant>,
+}
+
+impl Again {
+    pub(super) fn tell(&mut self, why: &dyn Display) {
+        if self.is_due(Instant::now()) {
+            tracing::warn!(error = %why, "trying again");
+        }
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.told.is_none_or(|told| now - told >= TELL_EVERY);
+        if is_due {
+            self.told = Some(now);
+        }
+        is_due
+    }
+}
 
 /// Until when a step may go on, and what sets that limit.
 #[derive(Clone, Copy)]
@@ -89,6 +114,7 @@ pub(super) async fn pass(
     let execution = job.execution;
     let mut first_failure = None;
     let mut pause = FIRST_PAUSE;
+    let mut again = Again::default();
     loop {
         let Some(limit) = ends.left() else {
             record.cut_off = true;
@@ -110,7 +136,7 @@ pub(super) async fn pass(
         };
         let since = *first_failure.get_or_insert_with(Instant::now);
         if error.is_passing() && since.elapsed() < FAILOVER && !execution.stop.is_now() {
-            tracing::warn!(%error, "trying again");
+            again.tell(&error);
             *lost += 1;
             record.attempts += 1;
             tokio::select! {
@@ -157,4 +183,18 @@ pub(super) fn may_go_on(job: Job<'_>, ends: Ends, record: &mut StepRecord, so_fa
     record.cut_off = status == StepStatus::Deferred;
     end(record, status, format!("{why}; {so_far}"));
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_tried_again_is_told_every_ten_seconds() {
+        let (begin, mut again) = (Instant::now(), Again::default());
+        let told = (0..150).map(|n| again.is_due(begin + Duration::from_millis(200) * n));
+        let told: Vec<bool> = told.collect();
+        let at: Vec<usize> = (0..150).filter(|n| told[*n]).collect();
+        assert_eq!(at, [0, 50, 100]);
+    }
 }

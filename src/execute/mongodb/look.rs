@@ -5,8 +5,9 @@ use mongodb::bson::{Bson, Document, doc};
 use super::gate::{Ends, over, pass};
 use super::{Job, end};
 use crate::engines::EngineError;
+use crate::engines::mongodb::Members;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::mongodb::{Look, Validate};
+use crate::plan::mongodb::{Look, Validate, shell_name, shell_text};
 use crate::plan::{Finding, Severity};
 
 pub(super) async fn carry_out(
@@ -114,20 +115,71 @@ async fn validate(
         tracing::debug!(strangers, "documents do not meet the schema");
     } else if !answer.get_bool("valid").unwrap_or(false) {
         let errors = words("errors").join("; ");
+        let broken: Vec<&str> = indexes
+            .iter()
+            .filter(|(_, index)| {
+                let valid = index.as_document().map(|index| index.get_bool("valid"));
+                matches!(valid, Some(Ok(false)))
+            })
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let others = match &of.member {
+            Some(member) => others(job, member).await,
+            None => 0,
+        };
+        let damage = Damage {
+            others,
+            broken,
+            corrupt,
+        };
         findings.push(Finding {
             code: "collection.damaged".to_owned(),
             severity: Severity::Critical,
             object: object.clone(),
             message: format!("validate found damage{place}: {errors}"),
-            suggestion: Some(match &of.member {
-                Some(_) => "-- stop the member, empty its data folder, and let it sync anew from the others".to_owned(),
-                None => "-- restore from a backup, or step down and resync this member from a healthy one".to_owned(),
-            }),
+            suggestion: Some(damage.mended(&of.database, &of.collection)),
         });
     } else {
         findings.extend(warned(object, &place, &words("warnings")));
     }
     Ok(())
+}
+
+/// How many other members hold documents, and are up.
+async fn others(job: Job<'_>, member: &str) -> usize {
+    let members = Members::of(job.session).await.unwrap_or_default();
+    let holding = members.0.iter().filter(|one| one.healthy && one.reads());
+    holding.filter(|one| one.name != member).count()
+}
+
+/// What is damaged, and who could have it whole.
+struct Damage<'a> {
+    /// Members besides the one that was looked at.
+    others: usize,
+    /// Indexes.
+    broken: Vec<&'a str>,
+    /// Whether documents are.
+    corrupt: bool,
+}
+
+impl Damage<'_> {
+    /// What mends it. A server whose documents nobody else has is never to be emptied.
+    fn mended(&self, database: &str, collection: &str) -> String {
+        let indexes: Vec<&&str> = self.broken.iter().filter(|name| **name != "_id_").collect();
+        if !self.corrupt && !indexes.is_empty() && indexes.len() == self.broken.len() {
+            let shell = shell_name(database, collection);
+            let drops = indexes.iter().map(|name| shell_text(name));
+            let drops = drops.map(|name| format!("{shell}.dropIndex({name})"));
+            return format!(
+                "// only indexes are damaged: note how each is made ({shell}.getIndexes()), then drop it and make it anew: {}",
+                drops.collect::<Vec<_>>().join("; ")
+            );
+        }
+        match self.others {
+            0 => "// nobody else has these documents: copy the data folder of the server first, and keep it; then restore from a backup, or write what can still be read to another server (mongodump)".to_owned(),
+            _ => "// make sure that another member has the collection whole (validate it there); then stop this member, keep a copy of its data folder, empty it, and let it sync anew from the others".to_owned(),
+        }
+    }
 }
 
 /// What is to be known of warnings. A file that somebody uses at that very moment is not looked at,
@@ -160,6 +212,30 @@ fn warned(object: String, place: &str, warnings: &[String]) -> Option<Finding> {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_told_to_empty_the_only_server_that_has_the_documents() {
+        let told = |others, broken: &[&'static str], corrupt| {
+            let broken = broken.to_vec();
+            let damage = Damage {
+                others,
+                broken,
+                corrupt,
+            };
+            damage.mended("app", "a")
+        };
+        for broken in [&["_id_"][..], &[], &["_id_", "x_1"]] {
+            let alone = told(0, broken, true);
+            assert!(alone.contains("nobody else has"), "{alone}");
+            assert!(!alone.contains("empty"), "{alone}");
+            assert!(told(2, broken, true).contains("sync anew"));
+        }
+        for others in [0, 2] {
+            let indexes = told(others, &["x_1"], false);
+            assert!(indexes.contains("dropIndex(\"x_1\")"), "{indexes}");
+            assert!(!indexes.contains("empty"), "{indexes}");
+        }
+    }
 
     #[test]
     fn what_is_in_use_is_no_warning() {

@@ -16,6 +16,7 @@ mod mover;
 pub(crate) mod restore;
 mod source;
 mod strangers;
+mod vanished;
 mod versions;
 mod walk;
 

@@ -18,7 +18,7 @@ use super::Job;
 use super::batch::{Batch, BatchError, CLEARING};
 use super::copies::{self, hash, take_back};
 use super::export::session_id;
-use super::gate::Ends;
+use super::gate::{Again, Ends};
 use super::source::{
     FAILOVER, Most, Source, can_be_stamped, id_of, key_of, majority, passes, passing, stamp,
     value_at,
@@ -117,7 +117,10 @@ impl<'a> Mover<'a> {
         let held = there.held(&into.database, &into.collection).await?;
         let unfit = match &held {
             Some(held) => held.unfit.clone(),
-            None => there.unmakeable(),
+            None => match there.unmakeable() {
+                Some(why) => Some(why),
+                None => there.unnameable(&into.database, &into.collection).await?,
+            },
         };
         if let Some(why) = unfit {
             return Ok(Some(format!("{whole} cannot keep them: {why}")));
@@ -461,6 +464,7 @@ impl<'a> Mover<'a> {
             return Ok(Vec::new());
         }
         let began = Instant::now();
+        let mut again = Again::default();
         loop {
             match self.transaction(proved, mine).await {
                 Ok(changed) => return Ok(changed),
@@ -469,7 +473,7 @@ impl<'a> Mover<'a> {
                         && began.elapsed() < FAILOVER
                         && !self.source.job.execution.stop.is_now() =>
                 {
-                    tracing::warn!(error = passing(&error), "trying again");
+                    again.tell(&passing(&error));
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
                 Err(error) => return Err(error),

@@ -8,10 +8,11 @@ use chrono::Utc;
 use mongodb::bson::{Bson, Document, doc};
 use serde_json::Value;
 
-use super::gate::{Ends, may_go_on, over, pass};
+use super::gate::{Again, Ends, may_go_on, over, pass};
+use super::vanished::Begun;
 use super::{Event, Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, Limit, MongoError, key};
+use crate::engines::mongodb::{DAMAGED, Json, Limit, MongoError, key};
 use crate::execute::goal::towards;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Orphans, Path, Walk, single};
@@ -34,12 +35,14 @@ const ENDS: &str = "looking where the next batch ends";
 /// Carries the walk out; `record.rows` counts what has gone, confirmed by a majority.
 pub(super) async fn carry_out(
     walk: &Walk,
+    begun: &Begun<'_>,
     job: Job<'_>,
     record: &mut StepRecord,
 ) -> Result<(), EngineError> {
     record.rows = Some(0);
     let mut going = Going {
         walk,
+        begun,
         job,
         ends: Ends::of(job.execution),
         size: FIRST,
@@ -58,6 +61,7 @@ pub(super) async fn carry_out(
 
 struct Going<'a> {
     walk: &'a Walk,
+    begun: &'a Begun<'a>,
     job: Job<'a>,
     ends: Ends,
     size: i64,
@@ -455,6 +459,11 @@ impl Going<'_> {
         if !ended && failure.is_none_or(EngineError::is_unreachable) {
             return;
         }
+        // What an index counts that is damaged is nothing to go by.
+        let is_damaged = |error: &EngineError| matches!(error, EngineError::Mongo(error) if error.code() == Some(DAMAGED));
+        if failure.is_some_and(is_damaged) || self.begun.became(self.job).await.is_some() {
+            return;
+        }
         // Who wants to end at once does not wait for a number.
         let left = match (
             counting(&self.walk.collection, command),
@@ -514,6 +523,7 @@ impl Going<'_> {
         command: &Document,
     ) -> Result<Option<Vec<Document>>, EngineError> {
         let began = Instant::now();
+        let mut again = Again::default();
         loop {
             let Some(limit) = self.ends.left() else {
                 may_go_on(
@@ -536,7 +546,7 @@ impl Going<'_> {
                         && began.elapsed() < Duration::from_secs(60)
                         && !self.job.execution.stop.is_now() =>
                 {
-                    tracing::warn!(%error, "trying again");
+                    again.tell(&error);
                     record.attempts = record.attempts.max(1) + 1;
                     tokio::time::sleep(Duration::from_millis(300)).await;
                 }

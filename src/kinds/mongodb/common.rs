@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use mongodb::bson::{Bson, Document, doc};
 
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, Limit, MongoError, Session, Spread, number, writes};
+use crate::engines::mongodb::{
+    Json, Limit, MongoError, Session, Spread, identity_of, number, writes,
+};
 use crate::plan::{Finding, Severity};
 use crate::values::with_causes;
 
@@ -155,18 +157,7 @@ pub(super) async fn collections(
                 _ if options.contains_key("clusteredIndex") => Shape::Clustered,
                 _ => Shape::Plain,
             };
-            let uuid = document
-                .get_document("info")
-                .ok()
-                .and_then(|info| info.get("uuid"))
-                .map(|uuid| match uuid {
-                    Bson::Binary(binary) => match uuid::Uuid::from_slice(&binary.bytes) {
-                        Ok(uuid) => uuid.to_string(),
-                        Err(_) => format!("{binary:?}"),
-                    },
-                    other => other.to_string(),
-                })
-                .unwrap_or_default();
+            let uuid = identity_of(document).unwrap_or_default();
             let spread = match shape {
                 Shape::View => Spread::No,
                 _ => spreads.of(&name),

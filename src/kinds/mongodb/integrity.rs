@@ -18,7 +18,7 @@ use super::common::{
 };
 use super::fields::{self, Seen};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, Members, Session, namespace};
+use crate::engines::mongodb::{Json, Member, Members, Session, namespace};
 use crate::plan::mongodb::{Body, Look, Work, shell_document, shell_name, shell_stages};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, Unfit};
 use crate::values::{Engine, NamePattern, TimeSpan};
@@ -99,6 +99,9 @@ struct Unique {
     #[schemars(length(min = 1))]
     fields: Vec<String>,
 }
+
+/// How far a member may be behind, in seconds, and still have what was made meanwhile.
+const BEHIND: f64 = 5.0;
 
 /// What the decision is made from.
 #[derive(Debug, Default)]
@@ -187,9 +190,11 @@ impl Kind for Integrity {
                 facts.members = holding
                     .map(|member| (member.name.clone(), member.state == "PRIMARY"))
                     .collect();
-                // A delayed one has what the others had some time ago, and is never primary.
+                // A delayed one has what the others had some time ago, and is never primary; one
+                // that is behind has not come to the newest yet.
                 let now = members.0.iter().filter(|m| m.healthy && m.reads());
-                for member in now.filter(|m| !m.is_delayed()) {
+                let is_there = |m: &&Member| m.lag.is_none_or(|lag| lag <= BEHIND);
+                for member in now.filter(|m| !m.is_delayed()).filter(is_there) {
                     let session = match db.member(&member.name).await {
                         Ok(session) => session,
                         Err(error) => {

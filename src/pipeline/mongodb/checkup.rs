@@ -214,48 +214,104 @@ fn told(what: &str, error: &MongoError) -> String {
     }
 }
 
+/// What the user may do.
+struct Rights {
+    on_database: BTreeSet<String>,
+    on_cluster: BTreeSet<String>,
+    on_claims: BTreeSet<String>,
+}
+
+impl Rights {
+    /// Asks for them; none where nobody logs in, and everybody may do everything.
+    async fn of(session: &Session) -> Result<Option<Rights>, MongoError> {
+        let ask = doc! { "connectionStatus": 1, "showPrivileges": true };
+        let answer = session
+            .command("asking for privileges", "admin", ask, Limit::ASIDE)
+            .await?;
+        let info = answer.get_document("authInfo").cloned().unwrap_or_default();
+        if info
+            .get_array("authenticatedUsers")
+            .is_ok_and(Vec::is_empty)
+        {
+            return Ok(None);
+        }
+        let privileges = info
+            .get_array("authenticatedUserPrivileges")
+            .cloned()
+            .unwrap_or_default();
+        let actions = |of: fn(&Document, &str) -> bool| -> BTreeSet<String> {
+            privileges
+                .iter()
+                .filter_map(Bson::as_document)
+                .filter(|privilege| {
+                    let resource = privilege
+                        .get_document("resource")
+                        .cloned()
+                        .unwrap_or_default();
+                    of(&resource, session.database())
+                })
+                .filter_map(|privilege| privilege.get_array("actions").ok())
+                .flatten()
+                .filter_map(|action| action.as_str().map(str::to_owned))
+                .collect()
+        };
+        Ok(Some(Rights {
+            on_database: actions(on_database),
+            on_cluster: actions(on_cluster),
+            on_claims: actions(on_claims),
+        }))
+    }
+
+    /// What claiming a task takes, and they do not have.
+    fn missing_for_claims(&self) -> Vec<&'static str> {
+        let missing = CLAIM.into_iter();
+        missing
+            .filter(|action| !self.on_claims.contains(*action))
+            .collect()
+    }
+
+    /// What one of [`NEEDS`] takes, and they do not have.
+    fn missing<'n>(&self, actions: &[&'n str], cluster: bool) -> Vec<&'n str> {
+        let allowed = match cluster {
+            true => &self.on_cluster,
+            false => &self.on_database,
+        };
+        let missing = actions.iter().copied();
+        missing
+            .filter(|action| !allowed.contains(*action))
+            .collect()
+    }
+}
+
+/// Whether the user lacks a right that some kind needs.
+///
+/// # Errors
+/// When not even a claim may be written, so that no task can run; or the server cannot be asked.
+pub(super) async fn lacks_some(session: &Session) -> Result<bool, MongoError> {
+    let Some(rights) = Rights::of(session).await? else {
+        return Ok(false);
+    };
+    if !rights.missing_for_claims().is_empty() {
+        return Err(MongoError::Unauthorized {
+            doing: "claiming a task, without which none runs; `maint doctor` says what else the user lacks"
+                .to_owned(),
+            command: "findAndModify".to_owned(),
+            namespace: namespace(session.database(), CLAIMS),
+        });
+    }
+    let mut needs = NEEDS.iter();
+    Ok(needs.any(|(_, _, actions, cluster)| !rights.missing(actions, *cluster).is_empty()))
+}
+
 async fn roles(session: &Session) -> Result<Vec<Line>, MongoError> {
-    let ask = doc! { "connectionStatus": 1, "showPrivileges": true };
-    let answer = session
-        .command("asking for privileges", "admin", ask, Limit::ASIDE)
-        .await?;
-    let info = answer.get_document("authInfo").cloned().unwrap_or_default();
-    if info
-        .get_array("authenticatedUsers")
-        .is_ok_and(Vec::is_empty)
-    {
+    let Some(rights) = Rights::of(session).await? else {
         return Ok(vec![(
             Level::Note,
             "nobody logs in: whoever reaches the server may do everything".to_owned(),
         )]);
-    }
-    let privileges = info
-        .get_array("authenticatedUserPrivileges")
-        .cloned()
-        .unwrap_or_default();
-    let actions = |of: fn(&Document, &str) -> bool| -> BTreeSet<String> {
-        privileges
-            .iter()
-            .filter_map(Bson::as_document)
-            .filter(|privilege| {
-                let resource = privilege
-                    .get_document("resource")
-                    .cloned()
-                    .unwrap_or_default();
-                of(&resource, session.database())
-            })
-            .filter_map(|privilege| privilege.get_array("actions").ok())
-            .flatten()
-            .filter_map(|action| action.as_str().map(str::to_owned))
-            .collect()
     };
-    let (on_database, on_cluster) = (actions(on_database), actions(on_cluster));
     let mut lines = Vec::new();
-    let on_claims = actions(on_claims);
-    let missing: Vec<&str> = CLAIM
-        .into_iter()
-        .filter(|action| !on_claims.contains(*action))
-        .collect();
+    let missing = rights.missing_for_claims();
     if !missing.is_empty() {
         let database = session.database();
         let claims = namespace(database, CLAIMS);
@@ -269,12 +325,7 @@ async fn roles(session: &Session) -> Result<Vec<Line>, MongoError> {
         ));
     }
     for (what, command, actions, cluster) in NEEDS {
-        let allowed = if cluster { &on_cluster } else { &on_database };
-        let missing: Vec<&str> = actions
-            .iter()
-            .copied()
-            .filter(|action| !allowed.contains(*action))
-            .collect();
+        let missing = rights.missing(actions, cluster);
         if !missing.is_empty() {
             let (role, on) = role_for(command, session.database());
             lines.push((

@@ -39,6 +39,13 @@ pub(super) async fn introduce(target: &Target) -> Result<String, PipelineError> 
     if !server.writable {
         text.push_str(", not the primary: nothing can be maintained here");
     }
+    let lacks = checkup::lacks_some(&session).await;
     session.close().await;
+    // Where no task can run, the server is as far away as one that does not answer.
+    if lacks.map_err(EngineError::from)? {
+        text.push_str(
+            ", where the user lacks rights that some kinds need: `maint doctor` says which",
+        );
+    }
     Ok(text)
 }

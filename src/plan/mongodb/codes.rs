@@ -65,7 +65,7 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "collection.damaged",
         "MongoDB's `validate` found damage in a collection or its index.",
         "Documents may be lost or not found, and reads may fail.",
-        "Make a copy first, then resync the member from a healthy one, or restore from a backup.",
+        "Copy the data folder first. Where only an index is damaged, drop it and make it anew; else resync the member from one that has the collection whole, or restore from a backup. Never empty the only server that has it.",
     ),
     code(
         "collection.duplicates",
@@ -84,6 +84,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "MongoDB's `validate` has a warning about a collection.",
         "It is no damage yet; the finding has the server's words.",
         "Read the warning; `validate` on another member tells whether it is this one's alone.",
+    ),
+    code(
+        "collection.vanished",
+        "A collection was renamed, dropped or replaced while a task worked on it.",
+        "What had been done until then is counted; what is left has not been looked at.",
+        "The finding says what has become of it. Where it has another name now, correct the name in the task file; a new one of the same name is worked on by the next run.",
     ),
     code(
         "database.empty",
@@ -182,8 +188,8 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
     code(
         "ttl.partial",
         "The TTL index is hidden, or covers only a part of the documents.",
-        "The documents outside of it never expire.",
-        "Nothing, if that is meant; otherwise make an index over all of them.",
+        "Documents outside of a partial one never expire. A hidden one lets documents expire, and no query uses it.",
+        "Nothing, if that is meant; otherwise make an index over all of them, or show it again (collMod with `hidden: false`).",
     ),
     code(
         "ttl.stalled",

@@ -307,3 +307,32 @@ async fn doctor_lists_the_members() {
         assert!(output.stdout.contains(word), "{word}: {output:#?}");
     }
 }
+
+/// Who may not even claim a task can be reached, and nothing can run: that is no fine target.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_may_claim_nothing_is_told_without_a_run() {
+    let set = shared_set(60);
+    let admin = set.root().await.database("admin");
+    let majority = doc! { "w": "majority" };
+    for (user, role) in [("onlyreads", "read"), ("writes", "readWrite")] {
+        let roles = vec![doc! { "role": role, "db": "claimless" }];
+        let create = doc! { "createUser": user, "pwd": PASSWORD, "roles": roles, "writeConcern": majority.clone() };
+        admin.run_command(create).await.unwrap();
+    }
+    says(
+        &set.url(Some("onlyreads"), "claimless", ""),
+        &[
+            "claiming a task",
+            "maint doctor",
+            "readWrite",
+            "grantRolesToUser",
+        ],
+    );
+    let url = set.url(Some("writes"), "claimless", "");
+    let fine = workspace(&url).run(["check", "--connect"]).expect(0);
+    let words = "lacks rights that some kinds need: `maint doctor`";
+    assert!(fine.stdout.contains(words), "{fine:#?}");
+    for user in ["onlyreads", "writes"] {
+        admin.run_command(doc! { "dropUser": user }).await.unwrap();
+    }
+}

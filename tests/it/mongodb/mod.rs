@@ -21,6 +21,7 @@ mod saved_plan;
 mod seldom;
 mod sharded;
 mod stalled;
+mod vanished;
 mod whole_walks;
 mod wholeness;
 

@@ -229,7 +229,10 @@ impl Kind for Archive {
                 let held = db.held(&into.database, &into.collection).await?;
                 let why = match held {
                     Some(held) => held.unfit,
-                    None => db.unmakeable(),
+                    None => match db.unmakeable() {
+                        Some(why) => Some(why),
+                        None => db.unnameable(&into.database, &into.collection).await?,
+                    },
                 };
                 if let Some(why) = why {
                     unfit.push((namespace(&into.database, &into.collection), why));

@@ -21,12 +21,14 @@ use crate::values::Epoch;
 
 /// How long a look at one collection may take.
 const LOOKING: Limit = Limit(Duration::from_secs(60));
+/// How long may be looked for what is only told.
+const TRYING: Limit = Limit(Duration::from_secs(10));
 /// How long documents may be chosen by chance.
 const SAMPLING: Limit = Limit(Duration::from_secs(2));
 /// How many documents are looked at for the types of their fields.
 const SAMPLE: i32 = 200;
 /// How many values of a type are counted: of more than that the sample tells which are more.
-const COUNTED: i64 = 10_000;
+pub(super) const COUNTED: i64 = 10_000;
 
 impl Look {
     /// How the age of a document is written, as far as was seen.
@@ -44,6 +46,8 @@ pub(super) struct Look {
     pub(super) ages: Option<(i64, i64)>,
     /// Whether any document tells an age, where none of those looked at does.
     pub(super) told: Option<bool>,
+    /// Documents whose number is no time: NaN, infinite, or beyond every count; up to a limit.
+    pub(super) timeless: i64,
     /// Whether anything is to go; unknown where that is too dear to ask.
     pub(super) any: Option<bool>,
     /// How many, where a limit wants to know.
@@ -104,6 +108,9 @@ impl Cleanup {
         look.mistaken = mistaken(db, place, rule, now).await?;
         if let Some(field) = &rule.field {
             look.types = types(db, database, &rule.collection, field).await?;
+        }
+        if let (Some(field), Some(_)) = (&rule.field, rule.epoch) {
+            look.timeless = timeless(db, database, &rule.collection, field).await?;
         }
         if let Some(field) = &rule.field
             && rule.epoch.is_none()
@@ -263,6 +270,29 @@ async fn ages(
     Ok(Some((dates, ids)))
 }
 
+/// Documents whose number is no time that could come, up to a limit; none where that is not to be
+/// had in time.
+async fn timeless(
+    db: &Session,
+    database: &str,
+    collection: &str,
+    field: &str,
+) -> Result<i64, EngineError> {
+    let beyond = [
+        doc! { field: f64::NAN },
+        doc! { field: { "$lt": -9.0e18 } },
+        doc! { field: { "$gt": 9.0e18 } },
+    ];
+    let query = doc! { "$or": beyond.to_vec() };
+    let count = doc! { "count": collection, "query": query, "limit": COUNTED };
+    let doing = "counting numbers that are no time";
+    match db.command(doing, database, count, TRYING).await {
+        Ok(answer) => Ok(number(answer.get("n")).unwrap_or(0)),
+        Err(error) if error.is_out_of_time() => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Whether any document tells its age in this way; none where that is not to be had in time.
 async fn tells(
     db: &Session,
@@ -407,10 +437,17 @@ pub(super) async fn ttl_look(
             Err(error) => return Err(error.into()),
         };
     }
+    let types = types(db, database, &ttl.collection, &ttl.field).await?;
+    let dated = |(kind, _): &(String, i64)| matches!(kind.as_str(), "date" | "array");
+    let told = match types.is_empty() || types.iter().any(dated) {
+        true => None,
+        false => tells(db, database, &ttl.collection, &ttl.field, Age::Date).await?,
+    };
     Ok(ttl::Look {
         overdue,
         expired,
-        types: types(db, database, &ttl.collection, &ttl.field).await?,
+        types,
+        told,
         monitor: None,
     })
 }

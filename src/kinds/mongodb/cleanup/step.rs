@@ -2,7 +2,7 @@
 
 use super::super::common::{Collection, Index, Shape};
 use super::super::fields::{self, Seen};
-use super::look::Look;
+use super::look::{COUNTED, Look};
 use super::rule::{Rule, hidden_told, older};
 use super::{Cleanup, Facts, limits};
 use crate::engines::mongodb::{Json, namespace};
@@ -319,6 +319,26 @@ pub(super) fn types_told(
                 suggestion: None,
             });
         }
+    }
+    if let (true, Some(field)) = (look.timeless > 0, &rule.field) {
+        let many = match look.timeless {
+            1 => "1 document has".to_owned(),
+            n if n >= COUNTED => format!("at least {n} documents have"),
+            n => format!("{n} documents have"),
+        };
+        plan.findings.push(Finding {
+            code: "cleanup.types".to_owned(),
+            severity: Severity::Info,
+            object: namespace(database, name),
+            message: format!(
+                "{many} a number in `{field}` that is no time (NaN, infinite, or beyond every count): those stay for ever"
+            ),
+            suggestion: Some(format!(
+                "{0}.find({{$or: [{{{1}: NaN}}, {{{1}: {{$lt: -9e18}}}}, {{{1}: {{$gt: 9e18}}}}]}})",
+                shell_name(database, name),
+                shell_key(field)
+            )),
+        });
     }
     let Ok(Some(age)) = look.age(rule) else {
         return;

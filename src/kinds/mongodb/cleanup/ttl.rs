@@ -49,6 +49,8 @@ pub(super) struct Look {
     pub(super) expired: Option<i64>,
     /// Types in the field, of a sample.
     pub(super) types: Vec<(String, i64)>,
+    /// Whether any document has a date there, where none of the sample does.
+    pub(super) told: Option<bool>,
     /// Whether the server's TTL monitor is on, where that may be asked.
     pub(super) monitor: Option<bool>,
 }
@@ -203,6 +205,16 @@ impl Ttl {
             });
             return;
         }
+        if let Some(why) = self.never(&object, collection, look) {
+            plan.undone(Finding {
+                code: "ttl.wrong_type".to_owned(),
+                severity: Severity::Critical,
+                object,
+                message: why,
+                suggestion: Some(self.undated(database)),
+            });
+            return;
+        }
         let wanted = self.seconds();
         let shown = format!("`{}` after {}", self.field, self.expire_after);
         let work = match self.index(collection) {
@@ -259,6 +271,7 @@ impl Ttl {
                 relies_on.insert("the index that is changed".to_owned(), index.described());
             }
             plan.steps.push(step);
+            self.types_told(database, &object, look, plan);
             return;
         }
         let mut look = look.clone();
@@ -271,6 +284,30 @@ impl Ttl {
             look.overdue = 0;
         }
         self.findings(database, &object, &look, plan);
+    }
+
+    /// Why nothing would ever expire, if so. An index says that somebody knows the field, which may
+    /// be in no document today.
+    fn never(&self, object: &str, collection: &Collection, look: &Look) -> Option<String> {
+        let known = collection.indexes.iter().flat_map(|index| &index.keys);
+        let known = known.into_iter().any(|(name, _)| *name == self.field);
+        let kinds: Vec<String> = look.types.iter().map(|(k, n)| format!("{n} {k}")).collect();
+        (look.told == Some(false) && !known).then(|| {
+            format!(
+                "nothing can expire: no document of {object} has a date in `{}` ({}). Look at the spelling of the field; numbers and texts never expire",
+                self.field,
+                kinds.join(", ")
+            )
+        })
+    }
+
+    /// What finds the documents that never expire.
+    fn undated(&self, database: &str) -> String {
+        format!(
+            "{}.find({{{}: {{$not: {{$type: \"date\"}}}}}})",
+            shell_name(database, &self.collection),
+            shell_key(&self.field)
+        )
     }
 
     /// Under which key is remembered when documents began to expire.
@@ -397,32 +434,31 @@ impl Ttl {
                 Some("db.serverStatus().metrics.ttl".to_owned()),
             );
         }
+        self.types_told(database, object, look, plan);
+    }
+
+    /// Documents without a date never expire: that should be known.
+    fn types_told(&self, database: &str, object: &str, look: &Look, plan: &mut Plan<Body>) {
         let all: i64 = look.types.iter().map(|(_, n)| n).sum();
-        let wrong: Vec<&(String, i64)> = look
-            .types
-            .iter()
+        let wrong = look.types.iter();
+        let wrong: Vec<&(String, i64)> = wrong
             .filter(|(kind, _)| !matches!(kind.as_str(), "date" | "array"))
             .collect();
         let n: i64 = wrong.iter().map(|(_, n)| n).sum();
-        if n > 0 {
-            let kinds: Vec<String> = wrong
-                .iter()
-                .map(|(kind, n)| format!("{n} {kind}"))
-                .collect();
-            say(
-                "ttl.wrong_type",
-                Severity::Warning,
-                format!(
-                    "of {all} documents looked at, {n} have no date in `{}` ({}): those never expire",
-                    self.field,
-                    kinds.join(", ")
-                ),
-                Some(format!(
-                    "{}.find({{{}: {{$not: {{$type: \"date\"}}}}}})",
-                    shell_name(database, &self.collection),
-                    shell_key(&self.field)
-                )),
-            );
+        if n == 0 {
+            return;
         }
+        let kinds = wrong.iter().map(|(kind, n)| format!("{n} {kind}"));
+        plan.findings.push(Finding {
+            code: "ttl.wrong_type".to_owned(),
+            severity: Severity::Warning,
+            object: object.to_owned(),
+            message: format!(
+                "of {all} documents looked at, {n} have no date in `{}` ({}): those never expire",
+                self.field,
+                kinds.collect::<Vec<_>>().join(", ")
+            ),
+            suggestion: Some(self.undated(database)),
+        });
     }
 }

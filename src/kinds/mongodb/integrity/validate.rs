@@ -42,7 +42,7 @@ impl Integrity {
         let secondaries = facts.members.iter().filter(|(_, primary)| !primary);
         let secondaries: Vec<&str> = secondaries.map(|(name, _)| name.as_str()).collect();
         let mut full = self.validate == Depth::Full;
-        if full && is_set && secondaries.is_empty() {
+        if full && secondaries.is_empty() {
             full = false;
             plan.findings.push(Finding {
                 code: "integrity.no_secondary".to_owned(),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::common::{Collection, Shape, collections, fill, not_allowed};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, Limit, Session, namespace};
-use crate::plan::mongodb::{Aggregate, Body, Work};
+use crate::plan::mongodb::{Aggregate, Body, Work, shell_key, shell_name};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, Unfit};
 use crate::values::{Engine, TimeSpan};
 
@@ -76,6 +76,8 @@ pub(crate) struct Facts {
     prefers_secondaries: bool,
     /// By database and name.
     collections: BTreeMap<(String, String), Collection>,
+    /// Results that are not there and cannot be made by their name, and why.
+    unnameable: BTreeMap<(String, String), String>,
     /// Which server counts, and since when; unknown where it may not be asked.
     counts_since: Option<String>,
     /// What each view of those databases reads, by database and name.
@@ -134,6 +136,14 @@ impl Kind for Refresh {
                         .collections
                         .insert((database.clone(), name), collection);
                 }
+            }
+        }
+        for aggregation in &self.aggregations {
+            if let Some(into) = aggregation.result(&facts.database)
+                && !facts.collections.contains_key(&into)
+                && let Some(why) = db.unnameable(&into.0, &into.1).await?
+            {
+                facts.unnameable.insert(into, why);
             }
         }
         // The counts begin anew whenever a server starts, and every member has its own.
@@ -220,6 +230,30 @@ impl Kind for Refresh {
             }
             let held = facts.collections.get(&into);
             let unfit = held.and_then(|held| aggregation.unfit(held).map(str::to_owned));
+            let unnameable = facts.unnameable.get(&into).cloned();
+            let unique = aggregation.lacks_unique(held);
+            if let (Some(fields), None, None) = (&unique, &unfit, &unnameable) {
+                let keys = fields
+                    .iter()
+                    .map(|field| format!("{}: 1", shell_key(field)));
+                let keys = keys.collect::<Vec<_>>().join(", ");
+                plan.undone(Finding {
+                    code: "refresh.source".to_owned(),
+                    severity: Severity::Critical,
+                    message: format!(
+                        "{object} was not made: its `$merge` goes `on` ({}), and no unique index of {} has exactly these fields, for all documents: the server takes no other. Make it, or leave `on` out, which goes on `_id`",
+                        fields.join(", "),
+                        namespace(&into.0, &into.1)
+                    ),
+                    object,
+                    suggestion: Some(format!(
+                        "{}.createIndex({{{keys}}}, {{unique: true}})",
+                        shell_name(&into.0, &into.1)
+                    )),
+                });
+                continue;
+            }
+            let unfit = unfit.or(unnameable);
             if let Some(why) = clashing.get(&into).cloned().or(unfit) {
                 plan.undone(Finding {
                     code: "refresh.source".to_owned(),
@@ -408,6 +442,7 @@ mod tests {
             collections.insert(("app".to_owned(), "metrics".to_owned()), collection(0));
         }
         Facts {
+            unnameable: BTreeMap::new(),
             database: "app".to_owned(),
             prefers_secondaries: false,
             collections,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use mongodb::bson::{Bson, Document};
 
-use super::super::common::{Collection, Shape};
+use super::super::common::{Collection, Index, Shape};
 use super::Aggregation;
 use crate::engines::mongodb::{Json, misnamed, misnamed_database};
 
@@ -195,6 +195,28 @@ impl Aggregation {
             }
             _ => None,
         }
+    }
+
+    /// The fields that `$merge` goes on, where no unique index of what is there has exactly those;
+    /// the server takes `_id` without asking.
+    pub(super) fn lacks_unique(&self, into: Option<&Collection>) -> Option<Vec<String>> {
+        let last = self.pipeline.last()?.document().ok()?;
+        let mut on = match last.get_document("$merge").ok()?.get("on")? {
+            Bson::String(field) => vec![field.clone()],
+            Bson::Array(fields) => fields
+                .iter()
+                .filter_map(|field| field.as_str().map(str::to_owned))
+                .collect(),
+            _ => return None,
+        };
+        on.sort();
+        let is_it = |index: &Index| {
+            let mut keys: Vec<&String> = index.keys.iter().map(|(name, _)| name).collect();
+            keys.sort();
+            index.unique && !index.partial && keys.into_iter().eq(&on)
+        };
+        let indexes = into.map(|into| into.indexes.as_slice()).unwrap_or_default();
+        (on != ["_id"] && !indexes.iter().any(is_it)).then_some(on)
     }
 
     /// Whether a second time gives what the first gave.

@@ -1,0 +1,80 @@
+//! A collection that is renamed, dropped or replaced while a step works on it: what is left was not
+//! looked at, and nobody is to believe so.
+
+use super::{Job, end};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{Became, namespace};
+use crate::history::{StepRecord, StepStatus};
+use crate::plan::mongodb::uuid_of;
+use crate::plan::{Finding, Severity};
+
+/// The collection that a step works on, as it was when the plan was made.
+pub(super) struct Begun<'a> {
+    database: &'a str,
+    collection: &'a str,
+    /// Its identity when the plan was made; none of what has none, such as a view, and of what the
+    /// task itself makes.
+    uuid: Option<&'a str>,
+}
+
+impl<'a> Begun<'a> {
+    pub(super) fn on(database: &'a str, collection: &'a str, job: Job<'a>) -> Begun<'a> {
+        let known = job.step.body.relies_on.get(&uuid_of(database, collection));
+        Begun {
+            database,
+            collection,
+            uuid: known.map(String::as_str),
+        }
+    }
+
+    /// What has become of it meanwhile; none where it is what it was, as far as that can be asked.
+    pub(super) async fn became(&self, job: Job<'_>) -> Option<Became> {
+        let uuid = self.uuid?;
+        let asked = job.session.became(self.database, self.collection, uuid);
+        asked.await.ok().flatten()
+    }
+
+    /// Ends a step that seems to have done its work, or has failed, and whose collection is not
+    /// there any more: the step is skipped, and says what is left.
+    pub(super) async fn told(
+        &self,
+        done: Result<(), EngineError>,
+        job: Job<'_>,
+        record: &mut StepRecord,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), EngineError> {
+        match (&done, record.status) {
+            (Err(error), _) if error.is_unreachable() => return done,
+            (Ok(()), StepStatus::Deferred | StepStatus::Cancelled) => return done,
+            _ => {}
+        }
+        let Some(became) = self.became(job).await else {
+            return done;
+        };
+        let whole = namespace(self.database, self.collection);
+        let had = match record.rows {
+            None => String::new(),
+            Some(1) => "; 1 document had been dealt with before".to_owned(),
+            Some(rows) => format!("; {rows} documents had been dealt with before"),
+        };
+        let what = format!("vanished: {whole} {}{had}", became.said(self.database));
+        record.error = None;
+        end(record, StepStatus::Skipped, what.clone());
+        let helps = match became {
+            Became::Renamed(name) => format!(
+                "what is left is in {}, and was not looked at; if that name stays, correct it in the task file",
+                namespace(self.database, &name)
+            ),
+            Became::Replaced => "the next run works on the one that has the name now".to_owned(),
+            Became::Dropped => "if it does not come back, take it out of the task file".to_owned(),
+        };
+        findings.push(Finding {
+            code: "collection.vanished".to_owned(),
+            severity: Severity::Warning,
+            object: whole,
+            message: format!("{what}; {helps}"),
+            suggestion: None,
+        });
+        Ok(())
+    }
+}
