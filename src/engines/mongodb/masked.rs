@@ -15,6 +15,12 @@ pub(crate) const DAMAGED: i32 = 301;
 /// What is said of it: documents are read along an index.
 const INDEX_DAMAGED: &str = "an index of the collection is damaged: it has entries of documents that are not there, or differ. `validate` (kind: integrity) says which; where only indexes are damaged, dropping that one and making it anew mends it";
 
+/// How JavaScript that throws what is no error is told of, before what it threw.
+const THROWN: &str = "uncaught exception";
+
+/// What is said of that.
+const THREW: &str = "the JavaScript in it threw an error";
+
 /// Longer than any message that helps, in characters.
 const LONGEST: usize = 500;
 
@@ -109,7 +115,8 @@ pub(super) fn without_values(code: i32, message: &str) -> String {
 /// written: what it says then is made of their values.
 fn met_in_documents(code: i32, message: &str) -> bool {
     let of_values = matches!(code, 139 | 10334 | 40228 | 40485 | 40523 | 5_439_014);
-    let met = message.contains("xecutor error") || message.contains("time unit");
+    let words = ["xecutor error", "time unit", THROWN];
+    let met = words.iter().any(|word| message.contains(word));
     of_values || (met && !tells_names_only(code) && !message.contains(" dup key:"))
 }
 
@@ -117,7 +124,8 @@ fn met_in_documents(code: i32, message: &str) -> bool {
 /// operator; behind it stands what was met.
 fn of_documents(code: i32, message: &str) -> String {
     let known = match code {
-        139 => "the JavaScript in it threw an error",
+        139 => THREW,
+        _ if message.contains(THROWN) => THREW,
         10334 => "a document would be larger than the 16 MB that one may have",
         40228 => "what is to be a document in `newRoot` is none",
         40485 => "a time zone is none that the server knows",
