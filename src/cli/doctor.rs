@@ -77,6 +77,12 @@ impl Doctor {
         if let Some(history) = history {
             history.close().await;
         }
+        // One of many may be left out on purpose; with all of them nothing is looked after.
+        if !targets.is_empty() && !targets.iter().any(|target| target.configured) {
+            for (_, level, _) in &mut lines {
+                *level = Level::Problem;
+            }
+        }
         if code == 0 && lines.iter().any(|(_, level, _)| level.is_problem()) {
             code = 1;
         }

@@ -10,7 +10,8 @@ use crate::config::Config;
 use crate::history::{HistoryError, RunFilter, RunRecord, RunSummary, Store};
 use crate::plan::Finding;
 use crate::report::text::{
-    Align, Cell, Columns, Cut, counted, history_table, run_details, step_details,
+    Align, Cell, Columns, Cut, counted, history_table, run_details, run_details_folded,
+    step_details,
 };
 
 /// What ran, newest first.
@@ -165,6 +166,10 @@ pub(super) struct Show {
     /// The number of a step: all that is known of it
     #[arg(value_parser = super::usage::count)]
     step: Option<u32>,
+    /// Every step, where there are many: otherwise those that did not end well first, and only
+    /// some of the others
+    #[arg(long)]
+    all: bool,
 }
 
 impl Show {
@@ -181,14 +186,12 @@ impl Show {
         if context.json() {
             documents::print(&documents::Show { runs: [&run] });
         } else {
-            out!(
-                "{}",
-                run_details(
-                    &run,
-                    config.engine_of(&run.target),
-                    &context.style(config.timezone)
-                )
-            );
+            let tell = match self.all {
+                true => run_details,
+                false => run_details_folded,
+            };
+            let engine = config.engine_of(&run.target);
+            out!("{}", tell(&run, engine, &context.style(config.timezone)));
         }
         Ok(0)
     }

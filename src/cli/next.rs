@@ -6,8 +6,7 @@ use chrono::{DateTime, Utc};
 use super::Failure;
 use super::context::Context;
 use super::documents;
-use crate::config::Config;
-use crate::history::{HistoryError, Occurrence, Store};
+use crate::history::{HistoryError, Overdue, overdue};
 use crate::report::text::{Align, Cell, Columns, Cut};
 use crate::scheduler::{outlook, zone_of};
 
@@ -41,6 +40,11 @@ impl Next {
             Some(store) => overdue(&config, store.as_ref(), now).await?,
             None => Vec::new(),
         };
+        let mut late: Vec<(DateTime<Utc>, &Overdue)> = Vec::new();
+        for one in &overdue {
+            late.extend(one.at.iter().map(|at| (*at, one)));
+        }
+        late.sort_by(|a, b| (a.0, &a.1.schedule).cmp(&(b.0, &b.1.schedule)));
         let named = |schedule: &str| {
             let schedule = config.schedules.get(schedule);
             schedule.map_or(&[][..], |schedule| &schedule.tasks)
@@ -56,18 +60,18 @@ impl Next {
                 at,
                 tasks: tasks(schedule),
             };
-            let late = |(at, schedule)| documents::Overdue { schedule, at };
+            let overdue = late.iter().map(|(at, one)| documents::Overdue {
+                schedule: &one.schedule,
+                at: *at,
+            });
             let next = planned
                 .next
-                .iter()
-                .map(|(at, schedule)| (*at, schedule.as_str()));
-            let overdue = overdue
                 .iter()
                 .map(|(at, schedule)| (*at, schedule.as_str()));
             documents::print(&documents::Next {
                 next: next.map(firing).collect(),
                 running: &planned.running,
-                overdue: overdue.map(late).collect(),
+                overdue: overdue.collect(),
                 missed: &planned.missed,
                 paused: &planned.pauses,
             });
@@ -118,11 +122,14 @@ impl Next {
             .column("not run", Align::Left, Cut::Never)
             .column("schedule", Align::Left, Cut::Never)
             .column("why", Align::Left, Cut::End);
-        for (at, schedule) in &overdue {
+        for (at, one) in &late {
             behind.row([
-                Cell::from(&shown(*at, schedule)),
-                Cell::from(schedule),
-                Cell::from("due, and nobody has looked yet: is `maint serve` running?"),
+                Cell::from(&shown(*at, &one.schedule)),
+                Cell::from(&one.schedule),
+                Cell::from(match one.ever {
+                    true => "due, and nobody has looked yet: is `maint serve` running?",
+                    false => "due, and nobody has ever looked after it: start `maint serve`",
+                }),
             ]);
         }
         for one in &planned.missed {
@@ -132,44 +139,10 @@ impl Next {
                 Cell::from(one.reason.as_deref().unwrap_or_default()),
             ]);
         }
-        if !overdue.is_empty() || !planned.missed.is_empty() {
+        if !late.is_empty() || !planned.missed.is_empty() {
             outln!();
             out!("{}", behind.render(0, &style));
         }
         unknown.map_or(Ok(0), |error| Err(error.into()))
     }
-}
-
-/// How many overdue occurrences of a schedule are listed.
-const MOST_OVERDUE: usize = 5;
-
-/// What has fallen due since the newest recorded occurrence of schedules that
-/// somebody looked after once.
-pub(super) async fn overdue(
-    config: &Config,
-    store: &dyn Store,
-    now: DateTime<Utc>,
-) -> Result<Vec<(DateTime<Utc>, String)>, HistoryError> {
-    let names: Vec<String> = config.schedules.keys().cloned().collect();
-    let newest = store.newest_occurrences(&names, now, now).await?;
-    // A tick or a jitter later than that is no reason to worry.
-    let late = now - chrono::TimeDelta::minutes(2);
-    let mut overdue = Vec::new();
-    for schedule in config.schedules.values().filter(|one| one.enabled) {
-        let Some(Occurrence { scheduled_for, .. }) = newest.get(&schedule.name) else {
-            continue;
-        };
-        let mut at = *scheduled_for;
-        for _ in 0..MOST_OVERDUE {
-            match schedule.cron.next_after(at, zone_of(config, schedule)) {
-                Some(next) if next <= late => {
-                    overdue.push((next, schedule.name.clone()));
-                    at = next;
-                }
-                _ => break,
-            }
-        }
-    }
-    overdue.sort();
-    Ok(overdue)
 }

@@ -10,11 +10,11 @@ use super::context::Context;
 use crate::config::Config;
 use crate::history::{
     FindingState, HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Period, RunFilter,
-    RunStatus, Store, TaskTotals, TrackedFinding, task_totals, with_known_databases,
+    RunStatus, Store, TaskTotals, TrackedFinding, overdue, task_totals, with_known_databases,
 };
 use crate::plan::{Severity, tells_kept_out};
-use crate::report::finding_text;
 use crate::report::text::{Ink, age, counted, shown, wrapped};
+use crate::report::{finding_text, long_pauses, without_url};
 use crate::scheduler::{troubles, with_reports, zone_of};
 
 /// Is all well, and since when not: one line, and an exit code.
@@ -36,8 +36,6 @@ struct Reason {
     targets: Vec<String>,
 }
 
-/// A schedule that is paused for longer is told.
-const LONG_PAUSE: TimeDelta = TimeDelta::days(7);
 /// How a run ends that has not done what it was to do.
 const FAILURES: [RunStatus; 3] = [
     RunStatus::Failed,
@@ -257,13 +255,16 @@ async fn look(
             hint: None,
         });
     }
-    for (at, schedule) in super::next::overdue(config, store, now).await? {
+    for one in overdue(config, store, now).await? {
         reasons.push(Reason {
             targets: Vec::new(),
-            severity: Severity::Critical,
-            since: Some(at),
-            text: format!("schedule {schedule} was due and nobody has looked"),
-            hint: Some("is `maint serve` running, or the CronJob of the schedule?".to_owned()),
+            severity: match one.ever {
+                true => Severity::Critical,
+                false => Severity::Warning,
+            },
+            since: one.at.first().copied(),
+            text: one.text(),
+            hint: Some(one.hint().to_owned()),
         });
     }
     for name in scheduled(&with_reports(config)) {
@@ -297,18 +298,14 @@ async fn look(
             });
         }
     }
-    for pause in store.pauses().await? {
-        let ends_soon = pause.until.is_some_and(|until| until - now <= LONG_PAUSE);
-        let known = config.schedules.get(&pause.schedule);
-        if known.is_some_and(|one| one.enabled) && now - pause.since > LONG_PAUSE && !ends_soon {
-            reasons.push(Reason {
-                targets: Vec::new(),
-                severity: Severity::Warning,
-                since: Some(pause.since),
-                text: format!("schedule {} is paused by {}", pause.schedule, pause.by),
-                hint: Some(format!("maint resume {}", pause.schedule)),
-            });
-        }
+    for pause in long_pauses(config, &store.pauses().await?, now) {
+        reasons.push(Reason {
+            targets: Vec::new(),
+            severity: Severity::Warning,
+            since: Some(pause.since),
+            text: format!("schedule {} is paused by {}", pause.schedule, pause.by),
+            hint: Some(format!("maint resume {}", pause.schedule)),
+        });
     }
     reasons.extend(unconfigured(config, &totals));
     reasons.extend(never_ran(config, &totals, now));
@@ -427,32 +424,25 @@ async fn newest_over(
     Ok(store.occurrences(&over).await?.pop())
 }
 
-/// Targets on which enabled tasks have run, and that have no URL any more.
-fn unconfigured<'a>(
-    config: &'a Config,
-    totals: &'a [TaskTotals],
-) -> impl Iterator<Item = Reason> + 'a {
-    let silent = config.targets.values().filter(|one| !one.configured);
-    silent.filter_map(|target| {
-        let ran = |one: &&TaskTotals| {
-            one.target == target.name
-                && config
-                    .tasks
-                    .get(&one.task)
-                    .is_some_and(|task| task.enabled && task.targets.contains(&target.name))
-        };
-        let last = totals.iter().filter(ran).map(|one| one.last_started_at);
-        Some(Reason {
-            targets: Vec::new(),
-            severity: Severity::Warning,
-            since: Some(last.max()?),
-            text: format!(
-                "target {} is not configured any more (its `url` is empty), and its tasks are skipped",
-                target.name
-            ),
-            hint: None,
-        })
-    })
+/// Targets without a URL on which enabled tasks have run, or that are all there are.
+fn unconfigured(config: &Config, totals: &[TaskTotals]) -> Vec<Reason> {
+    let last = |target: &str| {
+        let there = totals.iter().filter(|one| one.target == target);
+        there.map(|one| one.last_started_at).max()
+    };
+    let ran = |task: &str, target: &str| {
+        let mut all = totals.iter();
+        all.any(|one| one.task == task && one.target == target)
+    };
+    let silent = without_url(config, ran).into_iter();
+    let reasons = silent.map(|(target, text)| Reason {
+        targets: Vec::new(),
+        severity: Severity::Warning,
+        since: last(target),
+        text,
+        hint: None,
+    });
+    reasons.collect()
 }
 
 /// Enabled tasks that a schedule has, whose time has come since anything ran here, and that never

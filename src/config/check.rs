@@ -9,6 +9,7 @@ use super::guess::{guess, shown};
 use super::model::{SchedulesFile, WebhookFormat};
 use super::node::{Node, Span};
 use super::opening::{TaskWindow, never_open};
+use super::told;
 use super::types::Task;
 use crate::engines::mongodb;
 use crate::engines::postgres::connect::Dial;
@@ -261,6 +262,16 @@ fn prefixed(url: &str) -> Option<(&str, &str)> {
     known(rest).then(|| (&scheme[rest.len()..], rest))
 }
 
+/// The engine that this URL is one of, where a URL of another one is expected.
+fn other_engine(url: &str, expected: &str) -> Option<&'static str> {
+    let fitting = match expected.split_once("://") {
+        Some(("`postgres", _)) => is_mongodb(url).then_some("mongodb"),
+        Some(("`mongodb", _)) => is_postgres(url).then_some("postgres"),
+        _ => None,
+    };
+    fitting.filter(|_| url.contains("://"))
+}
+
 /// URLs by their scheme, and mail without a server. No message shows a URL.
 pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
     let mut check = |path: &[&str], url: &Secret, fits: fn(&str) -> bool, expected: &str| {
@@ -280,7 +291,12 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
                     let scheme = scheme.trim_end_matches('…');
                     problem.hint(format!("it has to begin with `{scheme}`"))
                 }
-                (None, None) => problem,
+                (None, None) => match other_engine(url.expose(), expected) {
+                    Some(engine) => {
+                        problem.hint(format!("write `engine: {engine}` for such a URL"))
+                    }
+                    None => problem,
+                },
             });
         }
     };
@@ -332,6 +348,7 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
             check(&["schedules", name, "ping", "url"], &hook.url, is_web, WEB);
         }
     }
+    told::addresses(root, typed, file);
     databases(root, typed, file);
     for (name, target) in &typed.targets {
         if target.engine == Engine::Mongodb && target.url.is_none() {
@@ -479,7 +496,7 @@ pub(super) fn dials(
 const WEB: &str = "`https://…` or `http://…`";
 
 /// The place of a key's value, or of the key where the value is a block.
-fn span(root: &Node, path: &[&str]) -> Span {
+pub(super) fn span(root: &Node, path: &[&str]) -> Span {
     let mut place = Span::default();
     let mut node = root;
     for key in path {
@@ -513,7 +530,7 @@ fn is_history(url: &str) -> bool {
             .any(|scheme| url.starts_with(scheme))
 }
 
-fn is_smtp(url: &str) -> bool {
+pub(super) fn is_smtp(url: &str) -> bool {
     ["smtp://", "smtps://"]
         .iter()
         .any(|scheme| url.starts_with(scheme))
@@ -526,7 +543,7 @@ fn is_topic(url: &str) -> bool {
     is_web(url) && path.split('/').skip(1).any(|part| !part.is_empty())
 }
 
-fn is_web(url: &str) -> bool {
+pub(super) fn is_web(url: &str) -> bool {
     ["https://", "http://"]
         .iter()
         .any(|scheme| url.starts_with(scheme))

@@ -235,6 +235,13 @@ fn task(
             let place = written.map_or(tree.span, |node| node.span);
             file.report(file.problem(place, format!("`throttle.{key}` {why}")));
         }
+        for key in typed.limits.without_time() {
+            let written = tree.get("limits").and_then(|all| all.get(key));
+            let place = written.map_or(tree.span, |node| node.span);
+            let message = format!("`limits.{key}` is no time at all: nothing could be done in it");
+            let problem = file.problem(place, message);
+            file.report(problem.hint("write a time such as `2h`, or leave it out"));
+        }
         Some(Task {
             name,
             engine: kind?.engine,

@@ -29,6 +29,7 @@ mod set;
 mod shape;
 mod sources;
 mod throttle;
+mod told;
 mod types;
 mod unclear;
 mod walk;

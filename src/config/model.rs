@@ -424,6 +424,18 @@ impl Limits {
         usize::try_from(self.parallel_targets.unwrap_or(4).max(1)).unwrap_or(1)
     }
 
+    /// The limits by which nothing could ever be done.
+    pub fn without_time(&self) -> impl Iterator<Item = &'static str> {
+        let all = [
+            ("step_timeout", Some(self.step_timeout)),
+            ("budget", self.budget),
+        ];
+        let none = all
+            .into_iter()
+            .filter(|(_, time)| *time == Some(TimeSpan::ZERO));
+        none.map(|(key, _)| key)
+    }
+
     /// How many databases of one server are worked on at once.
     pub fn databases_at_once(&self) -> usize {
         usize::try_from(self.parallel_targets.unwrap_or(1).max(1)).unwrap_or(1)

@@ -11,6 +11,7 @@ mod location;
 mod occurrence;
 mod outbox;
 mod outcomes;
+mod overdue;
 mod place;
 mod postgres;
 mod record;
@@ -42,6 +43,7 @@ pub use occurrence::{
 };
 pub use outbox::{Alert, Letter, Notice, Outbox};
 pub use outcomes::task_totals;
+pub use overdue::{Overdue, overdue};
 pub use place::Place;
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Throttled, Trigger};
 pub use recorder::{Kept, LONG, Recorder, take_up};

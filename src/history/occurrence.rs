@@ -22,6 +22,9 @@ pub trait Calendar: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<HashMap<String, DateTime<Utc>>, HistoryError>;
 
+    /// Since when each schedule is known that somebody has looked after.
+    async fn known_schedules(&self) -> Result<HashMap<String, DateTime<Utc>>, HistoryError>;
+
     /// Claims an occurrence that nobody has, or whose owner has let its lease
     /// run out, or that a clock which was ahead took for missed. `None` where it is somebody else's, or over.
     ///

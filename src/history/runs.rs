@@ -21,6 +21,9 @@ pub trait Runs: Send + Sync {
     /// The runs that pass the filter, newest first.
     async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, HistoryError>;
 
+    /// When the oldest run began that is still on record.
+    async fn first_run_at(&self) -> Result<Option<DateTime<Utc>>, HistoryError>;
+
     /// The newest run that stands for this occurrence, in whatever state.
     /// Runs that never got to work do not count, so that the occurrence can
     /// still be carried out: `skipped` ones, and failed ones without a step.

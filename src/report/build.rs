@@ -8,12 +8,12 @@ use super::model::{
     DayLine, FindingNumbers, Findings, Numbers, Planned, Point, Reason, Report, TaskLine, Trend,
     TroubleLine, Verdict,
 };
-use super::standing;
 use super::telling::finding_text;
 use super::text::{counted, shown};
 use super::troubles::{left_behind, lines};
+use super::{idle, standing};
 use crate::config::Config;
-use crate::history::{Day, FindingState, Period, RunStatus, Series, TrackedFindings};
+use crate::history::{Day, FindingState, Pause, Period, RunStatus, Series, TrackedFindings};
 use crate::kinds;
 use crate::plan::Severity;
 use crate::values::natural;
@@ -29,7 +29,7 @@ pub(super) fn report(material: Material<'_>) -> Report {
     let Material { config, scope, .. } = material;
     let mut tasks = standing::lines(config, material.tasks, &material.findings.listed);
     for line in tasks.iter_mut().filter(|line| line.enabled) {
-        line.next_at = standing::next_run(config, &line.task, scope.now);
+        line.next_at = standing::next_run(config, &line.task, &material.pauses, scope.now);
     }
     let findings = findings(material.findings);
     let mut troubles = lines(material.troubles);
@@ -40,6 +40,13 @@ pub(super) fn report(material: Material<'_>) -> Report {
     let mut reasons = reasons(&tasks, &findings, &troubles, &summary);
     troubles.truncate(MOST_TROUBLES);
     reasons.extend(never_ran(config, &tasks, scope.now));
+    reasons.extend(idle::reasons(
+        config,
+        &tasks,
+        &material.overdue,
+        &material.pauses,
+        scope,
+    ));
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.verdict));
     let verdict = reasons
         .iter()
@@ -71,7 +78,7 @@ pub(super) fn report(material: Material<'_>) -> Report {
         troubles,
         findings,
         trends: trends(config, &scope.period, material.series),
-        planned: planned(config, scope.now),
+        planned: planned(config, &material.pauses, scope.now),
     }
 }
 
@@ -384,7 +391,7 @@ fn worse(metric: &Metric, first: f64, last: f64) -> Option<bool> {
     noticeable.then(|| (change > 0.0) == (direction == Direction::Up))
 }
 
-fn planned(config: &Config, now: chrono::DateTime<chrono::Utc>) -> Vec<Planned> {
+fn planned(config: &Config, pauses: &[Pause], now: chrono::DateTime<chrono::Utc>) -> Vec<Planned> {
     let mut planned: Vec<Planned> = config
         .schedules
         .values()
@@ -397,8 +404,12 @@ fn planned(config: &Config, now: chrono::DateTime<chrono::Utc>) -> Vec<Planned> 
                 .filter(|task| task.enabled)
                 .map(|task| task.name.as_str())
                 .collect();
+            let at = schedule.cron.next_after(now, zone)?;
             Some(Planned {
-                at: schedule.cron.next_after(now, zone)?,
+                at,
+                paused: pauses.iter().any(|one| {
+                    one.schedule == schedule.name && one.until.is_none_or(|end| at < end)
+                }),
                 schedule: schedule.name.clone(),
                 tasks: schedule
                     .tasks

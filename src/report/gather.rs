@@ -8,7 +8,7 @@ use super::model::{Report, Trend};
 use crate::config::Config;
 use crate::history::{
     By, HistoryError, OccurrenceFilter, OccurrenceStatus, Period, Series, Store, Summaries,
-    task_totals, with_known_databases,
+    overdue, task_totals, with_known_databases,
 };
 
 /// Durations per task that the usual one is made from.
@@ -36,7 +36,19 @@ pub async fn gather(
     let known: Vec<String> = config.tasks.keys().cloned().collect();
     let targets: Vec<String> = config.targets.keys().cloned().collect();
     // None needs to know what another found, and a history reads for several at once.
-    let (days, before, tasks, gains, troubles, findings, missed, missed_before, series) = tokio::try_join!(
+    let (
+        days,
+        before,
+        tasks,
+        gains,
+        troubles,
+        findings,
+        missed,
+        missed_before,
+        series,
+        overdue,
+        pauses,
+    ) = tokio::try_join!(
         sums.days(period, By::Kind),
         sums.days(earlier, By::Kind),
         task_totals(store, period, RECENT),
@@ -46,6 +58,8 @@ pub async fn gather(
         missed(store, period),
         missed(store, earlier),
         series(sums, &targets, period, &[METRICS]),
+        overdue(config, store, scope.now),
+        store.pauses(),
     )?;
     let mut findings = findings;
     // Of a database that is gone nobody can do anything about them.
@@ -62,6 +76,8 @@ pub async fn gather(
         missed,
         missed_before,
         series,
+        overdue,
+        pauses,
     }))
 }
 

@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 
 use crate::config::Config;
-use crate::history::{Day, Gain, Period, Series, TaskTotals, TrackedFindings, Trouble};
+use crate::history::{
+    Day, Gain, Overdue, Pause, Period, Series, TaskTotals, TrackedFindings, Trouble,
+};
 
 /// Into how many parts a trend is divided.
 pub(super) const PARTS: u32 = 28;
@@ -34,6 +36,8 @@ pub(super) struct Material<'a> {
     pub(super) missed: i64,
     pub(super) missed_before: i64,
     pub(super) series: Vec<Series>,
+    pub(super) overdue: Vec<Overdue>,
+    pub(super) pauses: Vec<Pause>,
 }
 
 /// Where a trend's part lies in the period: its middle.

@@ -8,6 +8,7 @@ mod context;
 mod digest;
 mod filters;
 mod gather;
+mod idle;
 mod material;
 mod message;
 mod metrics;
@@ -27,6 +28,7 @@ pub use context::Pictures;
 
 pub use digest::{Digest, Group, Line, REFUSED};
 pub use gather::{gather, gather_trends};
+pub use idle::{long_pauses, without_url};
 pub use material::Scope;
 pub use message::{Message, Rendered};
 pub use period::Asked;

@@ -258,6 +258,8 @@ pub struct Planned {
     pub schedule: String,
     /// Which tasks.
     pub tasks: Vec<String>,
+    /// Whether the schedule is paused then, so that nothing will run.
+    pub paused: bool,
 }
 
 /// The report of a period.

@@ -119,6 +119,7 @@ pub fn report() -> Report {
             trend("content", Engine::Mongodb, 8_000 * MB, 7_100 * MB),
         ],
         planned: vec![Planned {
+            paused: false,
             at: until + TimeDelta::hours(18),
             schedule: "daily".to_owned(),
             tasks: vec!["analyze".to_owned(), "sessions".to_owned()],

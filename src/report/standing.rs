@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::model::{LastRun, Standing, TaskLine};
 use crate::config::Config;
-use crate::history::{FindingState, RunStatus, TaskTotals, TrackedFinding};
+use crate::history::{FindingState, Pause, RunStatus, TaskTotals, TrackedFinding};
 use crate::plan::Severity;
 use crate::values::natural;
 
@@ -125,15 +125,26 @@ fn against_usual(recent_ms: &[i64]) -> Option<f64> {
     (earlier.len() >= 2 && usual > 0).then(|| *last as f64 / usual as f64)
 }
 
-/// When the first of its schedules runs a task next.
-pub(super) fn next_run(config: &Config, task: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+/// When the first of its schedules that is not paused then runs a task next.
+pub(super) fn next_run(
+    config: &Config,
+    task: &str,
+    pauses: &[Pause],
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
     config
         .schedules
         .values()
         .filter(|schedule| schedule.enabled && schedule.tasks.iter().any(|one| one == task))
         .filter_map(|schedule| {
             let zone = schedule.timezone.unwrap_or(config.timezone);
-            schedule.cron.next_after(now, zone)
+            let pause = pauses.iter().find(|one| one.schedule == schedule.name);
+            let from = match pause {
+                // What falls due at its very end runs.
+                Some(pause) => now.max(pause.until? - TimeDelta::seconds(1)),
+                None => now,
+            };
+            schedule.cron.next_after(from, zone)
         })
         .min()
 }

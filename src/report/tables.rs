@@ -239,7 +239,10 @@ fn planned(report: &Report, zone: Tz) -> Columns {
         table.row([
             Cell::from(at.format("%a %Y-%m-%d %H:%M %Z").to_string()),
             Cell::from(&one.schedule),
-            Cell::from(one.tasks.join(", ")),
+            Cell::from(match one.paused {
+                true => format!("paused ({})", one.tasks.join(", ")),
+                false => one.tasks.join(", "),
+            }),
         ]);
     }
     table

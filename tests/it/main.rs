@@ -23,6 +23,7 @@ mod engine;
 mod export;
 mod fleet;
 mod history;
+mod idle;
 mod init;
 mod kinds;
 mod large;

@@ -26,6 +26,8 @@ static KNOW: Sql = Sql::new(
     RETURNING known_since",
 );
 
+static KNOWN: Sql = Sql::new("SELECT name, known_since FROM maint.schedules");
+
 /// A row that is locked by somebody who just claims it is waited for.
 static CLAIM: Sql = Sql::new(
     "INSERT INTO maint.occurrences AS known
@@ -142,6 +144,13 @@ impl Calendar for SqlStore {
         }
         writing.commit().await?;
         Ok(known)
+    }
+
+    async fn known_schedules(&self) -> Result<HashMap<String, DateTime<Utc>>, HistoryError> {
+        let known = self.fetch_by("read known schedules", KNOWN.with([]), |row| {
+            Ok((row.cell("name")?, row.time("known_since")?))
+        });
+        Ok(known.await?.into_iter().collect())
     }
 
     async fn claim_occurrence(&self, claim: &Claim) -> Result<Option<Occurrence>, HistoryError> {

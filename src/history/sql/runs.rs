@@ -15,6 +15,8 @@ static FINDINGS: Sql = Sql::new("SELECT * FROM maint.findings WHERE run_id = $1 
 static LATEST: Sql =
     Sql::new("SELECT * FROM maint.runs ORDER BY started_at DESC, id DESC LIMIT $1");
 
+static FIRST: Sql = Sql::new("SELECT started_at FROM maint.runs ORDER BY started_at LIMIT 1");
+
 static BY_RANGE: Sql =
     Sql::new("SELECT * FROM maint.runs WHERE id BETWEEN $1 AND $2 ORDER BY id DESC LIMIT 10");
 
@@ -98,6 +100,13 @@ impl Runs for SqlStore {
 
     async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, HistoryError> {
         self.fetch("list runs", summaries(filter)).await
+    }
+
+    async fn first_run_at(&self) -> Result<Option<DateTime<Utc>>, HistoryError> {
+        let first = self.fetch_by("look up the first run", FIRST.with([]), |row| {
+            row.time("started_at")
+        });
+        Ok(first.await?.pop())
     }
 
     async fn occurrence(

@@ -1,17 +1,40 @@
 //! Everything that was recorded of a run, or of one of its steps, as text.
 
 use super::parts::{
-    Page, blocker, findings, grew, heading, moment, next_step, rows_of, saved_bytes, sizes,
-    step_ink, step_mark, totals, waiter,
+    Page, blocker, findings, grew, heading, moment, next_step, rows_of, saved_bytes, short_id,
+    sizes, step_ink, step_mark, totals, waiter,
 };
 use super::words::counted;
-use super::{Ink, Style, human_bytes, human_duration_ms, shown};
+use super::{Ink, Style, human_bytes, human_count, human_duration_ms, shown};
 use crate::history::{RunRecord, StepRecord, StepStatus};
 use crate::values::Engine;
 
 /// Everything recorded of a run: each step with its reason, statement,
 /// timing, attempts and lock waits, and every finding.
 pub fn run_details(run: &RunRecord, engine: Engine, style: &Style) -> String {
+    let steps: Vec<&StepRecord> = run.steps.iter().collect();
+    details(run, &steps, engine, style)
+}
+
+/// The same, of a run with many steps only of those that did not end well, failures first, and of
+/// some of the others.
+pub fn run_details_folded(run: &RunRecord, engine: Engine, style: &Style) -> String {
+    let mut steps: Vec<&StepRecord> = run.steps.iter().collect();
+    if steps.len() > MOST_STEPS {
+        steps.sort_by_key(|step| match step.status {
+            StepStatus::Failed => (0, step.seq),
+            StepStatus::Succeeded => (2, step.seq),
+            _ => (1, step.seq),
+        });
+        steps.truncate(MOST_STEPS);
+    }
+    details(run, &steps, engine, style)
+}
+
+/// So many steps are told in full.
+const MOST_STEPS: usize = 40;
+
+fn details(run: &RunRecord, steps: &[&StepRecord], engine: Engine, style: &Style) -> String {
     let mut page = Page {
         text: String::new(),
         style,
@@ -27,13 +50,45 @@ pub fn run_details(run: &RunRecord, engine: Engine, style: &Style) -> String {
         page.field(2, "finished", &moment(finished, style));
     }
     page.field(2, "inspected", &human_duration_ms(run.inspect_ms));
-    for step in &run.steps {
+    if run.steps.len() > MOST_STEPS {
+        page.field(2, "steps", &by_status(run));
+    }
+    for step in steps {
         page.line("");
         tell(&mut page, run, step, engine);
+    }
+    if let Some(more @ 1..) = run.steps.len().checked_sub(steps.len()) {
+        page.line("");
+        page.line(&format!(
+            "  … and {}: maint show {} --all",
+            counted(more, "more step"),
+            short_id(run)
+        ));
     }
     findings(&mut page, run, usize::MAX);
     totals(&mut page, run, engine);
     page.text
+}
+
+/// How many steps there are, and how they ended, failures first.
+fn by_status(run: &RunRecord) -> String {
+    let mut counts: Vec<(StepStatus, usize)> = Vec::new();
+    for step in &run.steps {
+        match counts.iter_mut().find(|(status, _)| *status == step.status) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((step.status, 1)),
+        }
+    }
+    counts.sort_by_key(|(status, count)| (*status != StepStatus::Failed, *count));
+    let counts = counts.iter().map(|(status, count)| {
+        let count = human_count(i64::try_from(*count).unwrap_or(i64::MAX));
+        format!("{count} {}", status.as_str())
+    });
+    format!(
+        "{}: {}",
+        human_count(i64::try_from(run.steps.len()).unwrap_or(i64::MAX)),
+        counts.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// Everything recorded of one step, the locks that its statement takes, and

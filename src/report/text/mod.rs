@@ -16,7 +16,7 @@ mod words;
 
 pub use columns::wrapped;
 pub use columns::{Align, Cell, Columns, Cut};
-pub use details::{run_details, step_details};
+pub use details::{run_details, run_details_folded, step_details};
 pub use history::history_table;
 pub use style::{Ink, Style};
 pub use summary::run_summary;

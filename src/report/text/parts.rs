@@ -253,12 +253,19 @@ pub(super) fn blocker(wait: &LockWait) -> String {
     } else {
         &wait.blocker_state
     };
+    let since = match (wait.blocker_query_age_ms, wait.blocker_transaction_age_ms) {
+        // The server shows the session, and not since when.
+        (0, 0) => "since when is not known".to_owned(),
+        (query, transaction) => format!(
+            "its query began {} before, its transaction {}",
+            human_duration_ms(query),
+            human_duration_ms(transaction)
+        ),
+    };
     format!(
-        "pid {}, role {}, {application}, {state}; its query began {} before, its transaction {}; waited {}",
+        "pid {}, role {}, {application}, {state}; {since}; waited {}",
         wait.blocker_pid,
         wait.blocker_user,
-        human_duration_ms(wait.blocker_query_age_ms),
-        human_duration_ms(wait.blocker_transaction_age_ms),
         human_duration_ms(wait.waited_ms)
     )
 }

@@ -182,7 +182,18 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
         host: pages.host.clone(),
         teller: pages.teller.clone(),
     };
-    allowed.log(&format!("{what} is started"));
+    let off = match task.enabled {
+        true => None,
+        false => Some(format!(
+            "`{}` has `enabled: false`; it is run because it was asked for by name",
+            task.name
+        )),
+    };
+    allowed.log(&match &off {
+        Some(off) => format!("{what} is started: {off}"),
+        None => format!("{what} is started"),
+    });
+    let done = |next: &str| noted(done(next), off.as_deref());
     let zone = pages.config().timezone;
     let (task_name, target_name) = (task.name.clone(), target.name.clone());
     let before = newest(&pages, &task_name, &target_name).await;
@@ -412,6 +423,15 @@ fn known_schedule(pages: &Pages, schedule: String) -> Result<String, Sorry> {
 
 fn not_found(text: &str) -> Sorry {
     Sorry::new(StatusCode::NOT_FOUND, text)
+}
+
+/// The same with what a program should know; a browser shows the run.
+fn noted(answer: Response, note: Option<&str>) -> Response {
+    let Some(note) = note else { return answer };
+    let body = Json(serde_json::json!({ "done": true, "note": note })).into_response();
+    let (mut parts, _) = answer.into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, body.into_body())
 }
 
 /// Where a browser goes on; a program reads that it was done.

@@ -36,8 +36,10 @@ struct Row {
     configured: bool,
     last_run: Option<DateTime<Utc>>,
     last_success: Option<DateTime<Utc>>,
-    /// Tasks whose last run did not end well.
+    /// Tasks whose last run failed.
     failed: BTreeSet<String>,
+    /// Tasks of which some steps failed.
+    partly: BTreeSet<String>,
     worst: Option<TrackedFinding>,
     findings: usize,
     size: Option<(f64, f64)>,
@@ -47,7 +49,7 @@ impl Row {
     /// How urgent it is; nothing is to be done where that is 0.
     fn urgency(&self) -> u8 {
         let finding = self.worst.as_ref().map(|one| one.severity);
-        match (finding, self.failed.is_empty()) {
+        match (finding, self.failed.is_empty() && self.partly.is_empty()) {
             (Some(Severity::Critical), _) => 4,
             (_, false) => 3,
             (Some(Severity::Warning), _) => 2,
@@ -70,6 +72,7 @@ impl Row {
             last_run => time(self.last_run),
             last_success => time(self.last_success),
             failed => self.failed.iter().cloned().collect::<Vec<_>>(),
+            partly => self.partly.iter().cloned().collect::<Vec<_>>(),
             worst,
             more => self.findings.saturating_sub(1),
             size => self.size.map(|(_, last)| last),
@@ -143,14 +146,11 @@ fn rows(
         row.last_run = row.last_run.max(Some(one.last_started_at));
         row.last_success = row.last_success.max(one.last_success_at);
         let enabled = config.tasks.get(&one.task).is_some_and(|task| task.enabled);
-        let failed = one.outcome.as_ref().is_some_and(|last| {
-            matches!(
-                last.status,
-                RunStatus::Failed | RunStatus::Partial | RunStatus::Interrupted
-            )
-        });
-        if enabled && failed {
-            row.failed.insert(one.task);
+        let outcome = one.outcome.as_ref().map(|last| last.status);
+        match outcome.filter(|_| enabled) {
+            Some(RunStatus::Failed | RunStatus::Interrupted) => drop(row.failed.insert(one.task)),
+            Some(RunStatus::Partial) => drop(row.partly.insert(one.task)),
+            _ => {}
         }
     }
     for one in findings {

@@ -171,6 +171,9 @@ pub(super) async fn findings(
     pages.show(&visit, "findings", own)
 }
 
+/// How many days a trend shows: one for each of its points.
+const TREND_DAYS: i64 = 28;
+
 /// Which trends are asked for; empty means those of all targets.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -190,7 +193,7 @@ pub(super) async fn trends(
         name if config.targets.contains_key(name) => (vec![name.to_owned()], usize::MAX),
         name => return Err(unknown("target", name)),
     };
-    let month = last_days(30);
+    let month = last_whole_days();
     let found = gather_trends(pages.store.as_ref(), &config, &targets, &month).await?;
     let trends: Vec<Value> = found
         .iter()
@@ -210,6 +213,19 @@ pub(super) async fn trends(
         targets => Value::from(Serde(&all)),
     };
     pages.show(&visit, "trends", own)
+}
+
+/// As many days as a trend has points, today among them: each point is of one day.
+fn last_whole_days() -> Period {
+    let now = Utc::now();
+    // Days in charts are days of UTC.
+    let tomorrow = now.date_naive().succ_opt();
+    let midnight = tomorrow.and_then(|day| day.and_hms_opt(0, 0, 0));
+    let until = midnight.map_or(now, |at| at.and_utc());
+    Period {
+        since: until - TimeDelta::days(TREND_DAYS),
+        until,
+    }
 }
 
 /// What a report is asked for.
@@ -296,7 +312,9 @@ pub(super) async fn calendar_ahead(
             context! {
                 at => at.to_rfc3339(),
                 schedule => schedule.name.as_str(),
-                paused => pauses.iter().any(|one| one.schedule == schedule.name),
+                paused => pauses.iter().any(|one| {
+                    one.schedule == schedule.name && one.until.is_none_or(|until| *at < until)
+                }),
                 tasks => Value::from(Serde(&schedule.tasks)),
             }
         })

@@ -26,6 +26,9 @@ pub(super) async fn page(
     visit.errors(run.steps.iter_mut().map(|step| &mut step.error));
     visit.findings(run.findings.iter_mut().map(|one| &mut one.message));
     let steps = run.steps.len();
+    let failed = run.steps.iter();
+    let failed = failed.filter(|step| step.status == crate::history::StepStatus::Failed);
+    let failed = failed.count();
     // Failures first where not all are shown.
     if steps > MOST_STEPS {
         run.steps.sort_by_key(|step| {
@@ -44,6 +47,8 @@ pub(super) async fn page(
     let own = context! {
         run => Value::from(Serde(&run)),
         more => steps - run.steps.len(),
+        all => steps,
+        failed,
         word => pages.config().target(&run.target).map_or("row", |target| target.engine.counted()),
         is_running,
         asked,

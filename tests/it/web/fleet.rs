@@ -112,6 +112,9 @@ async fn what_needs_attention_comes_first_and_what_is_well_is_folded() {
         .close_run(&ran("analyze", "server/a%20b", RunStatus::Failed, 1))
         .await
         .unwrap();
+    let mut partly = ran("look", "server/a%20b", RunStatus::Partial, 1);
+    partly.error = None;
+    store.close_run(&partly).await.unwrap();
     store
         .close_run(&ran("analyze", "server/shop", RunStatus::Succeeded, 1))
         .await
@@ -134,7 +137,8 @@ async fn what_needs_attention_comes_first_and_what_is_well_is_folded() {
         urgent.contains("worst") && urgent.contains("and 1 more"),
         "{urgent}"
     );
-    assert!(urgent.contains("analyze failed"), "{urgent}");
+    assert!(urgent.contains("analyze failed<"), "{urgent}");
+    assert!(urgent.contains("look failed in part<"), "{urgent}");
     assert!(
         urgent.contains("1.9 GB") && urgent.contains("+100"),
         "{urgent}"
@@ -156,6 +160,10 @@ async fn what_needs_attention_comes_first_and_what_is_well_is_folded() {
         .unwrap();
     store
         .close_run(&ran("analyze", "server/a%20b", RunStatus::Succeeded, 0))
+        .await
+        .unwrap();
+    store
+        .close_run(&ran("look", "server/a%20b", RunStatus::Succeeded, 0))
         .await
         .unwrap();
     let html = site.get("/fleet").await.text().await.unwrap();

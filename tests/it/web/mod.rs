@@ -11,6 +11,7 @@ use reqwest::StatusCode;
 
 use self::site::{Site, TOKEN, run};
 use crate::support::servers::fresh_database;
+use crate::support::workspace::Workspace;
 
 const PAGES: [&str; 9] = [
     "/",
@@ -271,6 +272,54 @@ async fn with_the_token_a_run_is_started_and_a_schedule_paused() {
     site.post("/logout", &form, &cookie).await;
     let refused = site.post("/schedules/hourly/pause", &form, &cookie).await;
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+}
+
+/// A task that is off runs where it is asked for by name, and that is said; what pages tell of
+/// times and of runs without a step is so.
+#[tokio::test]
+async fn what_is_off_or_was_never_begun_is_said() {
+    let workspace = Workspace::new(
+        "timezone: UTC\nhistory: sqlite:maint.db\ntargets:\n  app: { engine: postgres, url: \"postgres://app@127.0.0.1:1/app?sslmode=disable\" }\n\
+         schedules:\n  yearly: { cron: \"0 1 30 11 *\", tasks: [analyze] }\n",
+    )
+    .task("analyze", "kind: analyze\ntarget: app\nenabled: false\n");
+    let site = Site::of(workspace, "127.0.0.1:1", Some(TOKEN)).await;
+    let bearer = [("authorization", format!("Bearer {TOKEN}"))];
+    let started = site.post("/runs", "what=analyze%40app", &bearer).await;
+    assert_eq!(started.status(), StatusCode::SEE_OTHER);
+    let said: serde_json::Value = started.json().await.unwrap();
+    let note = said["note"].as_str().unwrap();
+    assert!(note.contains("`analyze` has `enabled: false`"), "{said}");
+    let run = site.ended("analyze").await;
+    assert_eq!((run.status, run.steps.len()), (RunStatus::Failed, 0));
+
+    let read = async |path: &str| {
+        let request = site.client.get(format!("{}{path}", site.url));
+        let answer = request.header("authorization", &bearer[0].1).send();
+        answer.await.unwrap().text().await.unwrap()
+    };
+    let page = read(&format!("/runs/{}", run.id)).await;
+    assert!(page.contains("could not do its work"), "{page}");
+    assert!(!page.contains("Nothing was to be done"), "{page}");
+    // Of a schedule of every year each line has its year.
+    let page = read("/next").await;
+    let year = chrono::Datelike::year(&chrono::Utc::now());
+    assert!(page.contains(&format!("30 Nov {}", year + 2)), "{page}");
+    // What was measured today stands at today.
+    let size = maint::plan::Measurement {
+        metric: "database.bytes".into(),
+        object: String::new(),
+        value: 1e9,
+    };
+    let now = chrono::Utc::now();
+    site.store
+        .add_measurements("app", now, &[size])
+        .await
+        .unwrap();
+    let page = read("/trends").await;
+    // Midnight may come between.
+    let days = [now, chrono::Utc::now()].map(|at| at.format("%-d %b").to_string());
+    assert!(days.iter().any(|day| page.contains(day)), "{page}");
 }
 
 /// A program says how long, and why; what is not understood pauses nothing.

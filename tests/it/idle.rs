@@ -1,0 +1,340 @@
+//! What nobody looks after, although nothing has failed: dead schedulers, forgotten pauses, targets
+//! without a URL, and messages that could reach nobody.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
+use maint::history::{
+    LockWait, Occurrence, OccurrenceStatus, Pause, RunRecord, RunStatus, StepRecord, StepStatus,
+    Store, Trigger, open,
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::support::workspace::Workspace;
+
+const NOWHERE: &str = "postgres://app@127.0.0.1:1/app?sslmode=disable";
+
+fn schedules(url: &str, more: &str) -> String {
+    format!(
+        "timezone: UTC\nhistory: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\" }}\n\
+         schedules:\n  daily: {{ cron: \"0 2 * * *\", tasks: [analyze]{more} }}\n"
+    )
+}
+
+fn workspace() -> Workspace {
+    Workspace::new(&schedules(NOWHERE, "")).task("analyze", "kind: analyze\ntarget: app\n")
+}
+
+async fn history(workspace: &Workspace) -> Arc<dyn Store> {
+    open(&format!("sqlite:{}", workspace.history().display()))
+        .await
+        .unwrap()
+}
+
+fn run(days_ago: i64) -> RunRecord {
+    let at = Utc::now() - TimeDelta::days(days_ago);
+    RunRecord {
+        id: Uuid::now_v7(),
+        task: "analyze".into(),
+        kind: "analyze".into(),
+        target: "app".into(),
+        trigger: Trigger::Manual,
+        status: RunStatus::Succeeded,
+        scheduled_for: None,
+        started_at: at,
+        finished_at: Some(at),
+        duration_ms: 100,
+        inspect_ms: 5,
+        rows: 0,
+        bytes_before: 0,
+        bytes_after: 0,
+        error: None,
+        host: "h".into(),
+        pid: 1,
+        part: None,
+        steps: Vec::new(),
+        findings: Vec::new(),
+    }
+}
+
+/// When the schedule was due last.
+fn last_due() -> DateTime<Utc> {
+    let two = NaiveTime::from_hms_opt(2, 0, 0).unwrap();
+    let today = Utc::now().date_naive().and_time(two).and_utc();
+    match today <= Utc::now() {
+        true => today,
+        false => today - TimeDelta::days(1),
+    }
+}
+
+/// As a scheduler records it that is there.
+async fn looked_after(store: &dyn Store) {
+    let one = Occurrence {
+        schedule: "daily".into(),
+        scheduled_for: last_due(),
+        status: OccurrenceStatus::Skipped,
+        catch_up: false,
+        claimed_by: None,
+        lease_until: None,
+        claims: 0,
+        recorded_at: Utc::now(),
+        finished_at: None,
+        succeeded: None,
+        reason: None,
+        runs: Vec::new(),
+    };
+    store.record_occurrences(&[one]).await.unwrap();
+}
+
+/// What `status` and the report say, and whether the report wants attention.
+fn told(workspace: &Workspace) -> (String, String, bool) {
+    let status = workspace.run(["status", "--output", "json"]).json();
+    let report = workspace.run(["report", "--output", "json"]).expect(0);
+    let report = report.json();
+    let texts = |of: &Value| -> String {
+        let reasons = of["reasons"].as_array().unwrap().iter();
+        let reasons = reasons.map(|one| one["text"].as_str().unwrap());
+        reasons.collect::<Vec<_>>().join("\n")
+    };
+    let attention = report["verdict"] == "attention";
+    (texts(&status), texts(&report), attention)
+}
+
+#[tokio::test]
+async fn a_scheduler_that_died_before_its_first_occurrence_is_told_everywhere() {
+    let workspace = workspace();
+    let store = history(&workspace).await;
+    store.close_run(&run(10)).await.unwrap();
+    // It was there for a moment, ten days ago.
+    let ten_days_ago = Utc::now() - TimeDelta::days(10);
+    let known = [("daily".to_owned(), "0 2 * * * UTC".to_owned())];
+    store.know_schedules(&known, ten_days_ago).await.unwrap();
+    let text = "schedule daily was due and nobody has looked";
+    let (status, report, attention) = told(&workspace);
+    assert!(
+        status.contains(text) && report.contains(text),
+        "{status}\n{report}"
+    );
+    assert!(attention);
+    let said = workspace.run(["status", "--output", "nagios"]).expect(2);
+    assert!(said.stdout.starts_with("MAINT CRITICAL"), "{said:#?}");
+    let next = workspace.run(["next", "--output", "json"]).expect(0).json();
+    assert_eq!(next["overdue"].as_array().unwrap().len(), 5, "{next:#}");
+    assert_eq!(next["overdue"][0]["schedule"], "daily");
+
+    // Somebody looks again: all is well.
+    looked_after(store.as_ref()).await;
+    assert_eq!(told(&workspace), (String::new(), String::new(), false));
+    workspace.run(["status"]).expect(0);
+    let next = workspace.run(["next", "--output", "json"]).expect(0).json();
+    assert_eq!(next["overdue"].as_array().unwrap().len(), 0, "{next:#}");
+}
+
+#[tokio::test]
+async fn a_schedule_that_nobody_ever_looked_after_is_told() {
+    let workspace = workspace();
+    let store = history(&workspace).await;
+    store.close_run(&run(9)).await.unwrap();
+    // It has just been written: nobody could have looked after it.
+    workspace.run(["status"]).expect(0);
+    let file = std::fs::File::options()
+        .write(true)
+        .open(workspace.path().join("schedules.yaml"))
+        .unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(20 * 86_400);
+    file.set_modified(long_ago).unwrap();
+    let text = "schedule daily was due, and nobody has ever looked after it here";
+    let (status, report, attention) = told(&workspace);
+    assert!(
+        status.contains(text) && report.contains(text),
+        "{status}\n{report}"
+    );
+    assert!(attention);
+    let next = workspace.run(["next"]).expect(0);
+    assert!(next.stdout.contains("nobody has ever looked"), "{next:#?}");
+    // One that is off is nobody's business.
+    workspace.file("schedules.yaml", &schedules(NOWHERE, ", enabled: false"));
+    file.set_modified(long_ago).unwrap();
+    workspace.run(["status"]).expect(0);
+}
+
+#[tokio::test]
+async fn the_report_knows_of_a_pause_that_was_forgotten() {
+    let workspace = workspace();
+    let store = history(&workspace).await;
+    store.close_run(&run(70)).await.unwrap();
+    looked_after(store.as_ref()).await;
+    let pause = Pause {
+        schedule: "daily".into(),
+        since: Utc::now() - TimeDelta::days(60),
+        until: None,
+        by: "ann".into(),
+    };
+    store.pause_schedule(&pause).await.unwrap();
+    let (status, report, attention) = told(&workspace);
+    assert!(
+        status.contains("schedule daily is paused by ann"),
+        "{status}"
+    );
+    assert!(
+        report.contains("schedule daily is paused by ann since") && attention,
+        "{report}"
+    );
+    let json = workspace
+        .run(["report", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(json["planned"][0]["paused"], true, "{json:#}");
+    assert!(json["tasks"][0]["next_at"].is_null(), "{json:#}");
+    let text = workspace.run(["report"]).expect(0).stdout;
+    assert!(text.contains("paused (analyze)"), "{text}");
+
+    store.resume_schedule("daily").await.unwrap();
+    assert_eq!(told(&workspace), (String::new(), String::new(), false));
+    let json = workspace
+        .run(["report", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(json["planned"][0]["paused"], false, "{json:#}");
+    assert!(json["tasks"][0]["next_at"].is_string(), "{json:#}");
+}
+
+#[tokio::test]
+async fn without_any_url_nothing_is_well() {
+    let workspace =
+        Workspace::new(&schedules("", "")).task("analyze", "kind: analyze\ntarget: app\n");
+    let store = history(&workspace).await;
+    looked_after(store.as_ref()).await;
+    let text = "no target is configured";
+    let (status, report, attention) = told(&workspace);
+    assert!(
+        status.contains(text) && report.contains(text) && attention,
+        "{status}\n{report}"
+    );
+    let said = workspace.run(["doctor"]).expect(1);
+    assert!(!said.stdout.contains("all is well"), "{said:#?}");
+    // What ran there before is told by its name.
+    store.close_run(&run(0)).await.unwrap();
+    let text = "target app is not configured any more";
+    let (status, report, attention) = told(&workspace);
+    assert!(
+        status.contains(text) && report.contains(text) && attention,
+        "{status}\n{report}"
+    );
+}
+
+/// What would tell nobody, or never come to an end, is no configuration.
+#[test]
+fn what_would_tell_nobody_is_a_problem() {
+    for (more, why) in [
+        (
+            "smtp: { url: \"smtp://u:geheim@h:notaport\", from: a@example.com }\n",
+            "`smtp.url` cannot be used: invalid port number",
+        ),
+        (
+            "smtp: { url: \"smtp://u:geheim@h?tsl=none\", from: a@example.com }\n",
+            "`tsl` is none of auth, tls, ca, timeout",
+        ),
+        (
+            "smtp: { url: \"smtp://u:geheim@h?tls=none\", from: a@example.com }\n",
+            "only for a relay on this machine",
+        ),
+        (
+            "notify: { webhook: { url: \"https://geheim:99999/x\" } }\n",
+            "`notify.webhook.url` cannot be used: invalid port number",
+        ),
+        ("notify: { on: [failed] }\n", "`notify` tells nobody"),
+    ] {
+        let workspace = Workspace::new(&format!("{}{more}", schedules(NOWHERE, "")))
+            .task("analyze", "kind: analyze\ntarget: app\n");
+        let said = workspace.run(["check"]).expect(2);
+        assert!(said.stderr.contains(why), "{said:#?}");
+        assert!(!said.stderr.contains("geheim"), "{said:#?}");
+    }
+    for limits in ["step_timeout: 0s", "budget: 0s"] {
+        let task = format!("kind: analyze\ntarget: app\nlimits: {{ {limits} }}\n");
+        let workspace = Workspace::new(&schedules(NOWHERE, "")).task("analyze", &task);
+        let said = workspace.run(["check"]).expect(2);
+        assert!(said.stderr.contains("is no time at all"), "{said:#?}");
+    }
+    let other = schedules("mongodb://h/d", "");
+    let workspace = Workspace::new(&other).task("analyze", "kind: analyze\ntarget: app\n");
+    let said = workspace.run(["check"]).expect(2);
+    assert!(said.stderr.contains("write `engine: mongodb`"), "{said:#?}");
+    let fine = "smtp: { url: \"smtp://127.0.0.1:2525?tls=none&timeout=5s\", from: a@example.com }\n\
+                notify: { file: told.jsonl }\n";
+    Workspace::new(&format!("{}{fine}", schedules(NOWHERE, "")))
+        .task("analyze", "kind: analyze\ntarget: app\n")
+        .run(["check"])
+        .expect(0);
+}
+
+fn step(seq: u32, status: StepStatus) -> StepRecord {
+    StepRecord {
+        seq,
+        object: format!("public.t{seq}"),
+        action: "analyze".into(),
+        status,
+        reason: "stale".into(),
+        statement: "ANALYZE".into(),
+        rows: None,
+        bytes_before: None,
+        bytes_after: None,
+        started_at: Some(Utc::now()),
+        duration_ms: 1,
+        attempts: 1,
+        error: (status == StepStatus::Failed).then(|| "a lock".to_owned()),
+        lock_waits: match status {
+            // A role without `pg_read_all_stats` is not shown since when.
+            StepStatus::Failed => vec![LockWait {
+                attempt: 1,
+                blocker_pid: 4711,
+                blocker_user: "postgres".into(),
+                blocker_application: "psql".into(),
+                blocker_state: "hidden from this role".into(),
+                blocker_query_age_ms: 0,
+                blocker_transaction_age_ms: 0,
+                waited_ms: 100,
+                stepped_back: false,
+                relation: None,
+            }],
+            _ => Vec::new(),
+        },
+        throttled: Vec::new(),
+        predicted_ms: None,
+        planned_bytes: None,
+        cut_off: false,
+        kept_by: None,
+    }
+}
+
+#[tokio::test]
+async fn of_two_thousand_steps_those_that_failed_are_shown_first() {
+    let workspace = workspace();
+    let store = history(&workspace).await;
+    let mut all = run(0);
+    all.status = RunStatus::Partial;
+    let failed = |seq| [5, 1500].contains(&seq);
+    let status = |seq| match failed(seq) {
+        true => StepStatus::Failed,
+        false => StepStatus::Succeeded,
+    };
+    all.steps = (1..=2000).map(|seq| step(seq, status(seq))).collect();
+    store.close_run(&all).await.unwrap();
+    let shown = workspace.run(["show", "last"]).expect(0).stdout;
+    assert!(shown.lines().count() < 400, "{shown}");
+    assert!(shown.contains("2 failed, 1,998 succeeded"), "{shown}");
+    let place = |text: &str| shown.find(text).unwrap();
+    assert!(place("public.t5:") < place("public.t1500:"), "{shown}");
+    assert!(place("public.t1500:") < place("public.t1:"), "{shown}");
+    assert!(shown.contains("more steps: maint show"), "{shown}");
+    // What is not known is not told as nothing.
+    assert!(shown.contains("since when is not known"), "{shown}");
+    assert!(!shown.contains("0 ms before"), "{shown}");
+    let every = workspace.run(["show", "last", "--all"]).expect(0).stdout;
+    for seq in [1, 5, 1500, 2000] {
+        assert!(every.contains(&format!("public.t{seq}:")), "{seq}");
+    }
+    assert!(!every.contains("more steps"), "{every}");
+}
