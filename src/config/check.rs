@@ -9,7 +9,6 @@ use super::guess::{guess, shown};
 use super::model::{SchedulesFile, WebhookFormat};
 use super::node::{Node, Span};
 use super::opening::{TaskWindow, never_open};
-use super::told;
 use super::types::Task;
 use crate::engines::mongodb;
 use crate::engines::postgres::connect::Dial;
@@ -348,7 +347,6 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
             check(&["schedules", name, "ping", "url"], &hook.url, is_web, WEB);
         }
     }
-    told::addresses(root, typed, file);
     databases(root, typed, file);
     for (name, target) in &typed.targets {
         if target.engine == Engine::Mongodb && target.url.is_none() {

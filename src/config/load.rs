@@ -12,7 +12,7 @@ use super::names::Names;
 use super::reading::{Care, against, tree, typed};
 use super::sources::{self, Answers};
 use super::types::{Config, Task};
-use super::{check, options, throttle};
+use super::{check, options, throttle, told};
 use crate::plan::KindInfo;
 use crate::values::{Problem, Problems, describe};
 
@@ -125,6 +125,7 @@ pub fn load_with(
             check::values(tree, typed, &mut schedules);
             check::connections(tree, typed, &mut schedules);
             if care == Care::Check {
+                told::addresses(tree, typed, &mut schedules);
                 check::dials(tree, typed, env, &mut schedules);
                 check::windows(tree, typed, &tasks, &mut schedules);
             }
@@ -235,7 +236,8 @@ fn task(
             let place = written.map_or(tree.span, |node| node.span);
             file.report(file.problem(place, format!("`throttle.{key}` {why}")));
         }
-        for key in typed.limits.without_time() {
+        let without_time = typed.limits.without_time();
+        for key in without_time.filter(|_| care == Care::Check) {
             let written = tree.get("limits").and_then(|all| all.get(key));
             let place = written.map_or(tree.span, |node| node.span);
             let message = format!("`limits.{key}` is no time at all: nothing could be done in it");
