@@ -67,7 +67,8 @@ fn full() -> Value {
         "latest": [run("partial")],
         "runs": [run("partial")],
         "run": whole,
-        "word": "row", "is_running": true, "asked": "somebody", "more": 3, "for_ms": 3_000,
+        "word": "row", "is_running": true, "asked": "somebody", "more": 3, "failed": 1,
+        "for_ms": 3_000,
         "heat": heat,
         "findings": [finding], "all": 4,
         "ahead": {
@@ -95,12 +96,12 @@ fn full() -> Value {
                 "severity": "critical", "code": "index.unused", "object": "public.i",
                 "message": "The index has not been used for 90 days.", "run": ID,
             },
-            "more": 2, "size": 2_000, "size_before": 1_000,
+            "partly": ["vacuum"], "more": 2, "size": 2_000, "size_before": 1_000,
         }],
         "well": 1, "days": 30,
         "well_rows": [{
             "target": "archive", "configured": false, "last_run": null, "last_success": null, "failed": [],
-            "worst": null, "more": 0, "size": null, "size_before": null,
+            "worst": null, "partly": [], "more": 0, "size": null, "size_before": null,
         }],
         "most": 50, "wait": 6,
         "error": { "title": "There is no such page", "text": "look elsewhere", "status": 404 },
@@ -130,7 +131,7 @@ fn bare() -> Value {
     });
     Value::from(Serde(&json!({
         "running": [], "latest": [], "runs": [], "run": run, "word": "document", "is_running": false,
-        "asked": null, "more": 0, "for_ms": 0,
+        "asked": null, "more": 0, "failed": 0, "for_ms": 0,
         "heat": { "svg": "<svg></svg>", "told": "26 weeks: 0 runs succeeded" },
         "findings": [], "all": 0, "ahead": { "next": [], "missed": [], "pauses": [] },
         "next": null, "paged": false, "wrong": false, "task": "", "target": "", "status": "",

@@ -324,7 +324,10 @@ async fn of_two_thousand_steps_those_that_failed_are_shown_first() {
     store.close_run(&all).await.unwrap();
     let shown = workspace.run(["show", "last"]).expect(0).stdout;
     assert!(shown.lines().count() < 400, "{shown}");
-    assert!(shown.contains("2 000: 2 failed, 1 998 succeeded"), "{shown}");
+    assert!(
+        shown.contains("2 000: 2 failed, 1 998 succeeded"),
+        "{shown}"
+    );
     let place = |text: &str| shown.find(text).unwrap();
     assert!(place("public.t5:") < place("public.t1500:"), "{shown}");
     assert!(place("public.t1500:") < place("public.t1:"), "{shown}");
