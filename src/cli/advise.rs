@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 
 use super::Failure;
 use super::context::Context;
@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::history::{FindingState, HistoryError, Period, TrackedFinding};
 use crate::plan::Severity;
 use crate::report::text::shown;
-use crate::values::Engine;
+use crate::values::{Engine, wall_clock};
 
 /// All open advice as one SQL file, to be read before it is run.
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,7 @@ impl Advise {
         outln!(
             "-- Advice of maint, as of {}: {count} in all.\n\
              -- Read each before it runs: what drops or ends something, or blocks everybody, is commented out.",
-            Utc::now()
+            wall_clock()
                 .with_timezone(&config.timezone)
                 .format("%Y-%m-%d %H:%M %Z")
         );
@@ -82,7 +82,7 @@ pub(super) async fn open(
     };
     let period = Period {
         since: DateTime::UNIX_EPOCH,
-        until: Utc::now() + chrono::TimeDelta::seconds(1),
+        until: wall_clock() + chrono::TimeDelta::seconds(1),
     };
     let tasks: Vec<String> = config.tasks.keys().cloned().collect();
     let tracked = store

@@ -19,6 +19,7 @@ use crate::execute::Stop;
 use crate::history::Period;
 use crate::report::text::{Align, Cell, Columns, Cut, Style, human_bytes, run_details};
 use crate::report::{Pictures, Scope, Templates, compose, gather};
+use crate::values::wall_clock;
 
 /// A throwaway PostgreSQL with the data of a learning platform, aged, and
 /// maintained by the shipped tasks; with MongoDB beside it where there is a `mongod`.
@@ -216,7 +217,7 @@ impl Demo {
         let names: Vec<String> = tasks.iter().map(|(name, _)| (*name).to_owned()).collect();
         let work = context.tasks(&config, &names, None, &[])?;
 
-        let began = Utc::now();
+        let began = wall_clock();
         let before = sizes(&client).await?;
         let documents_before = documents(content).await?;
         let ran = run_all(context, &config, work, super::run::How::at(true), stop).await?;
@@ -249,7 +250,7 @@ impl Demo {
 /// The report of the demo's own run, as a page.
 async fn page_of(config: &Config, began: DateTime<Utc>) -> Result<String, Failure> {
     let store = crate::history::open_existing(config.history.expose()).await?;
-    let now = Utc::now();
+    let now = wall_clock();
     let scope = Scope {
         period: Period {
             since: began,

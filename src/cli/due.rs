@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 
 use super::Failure;
 use super::context::{Context, spool_folder};
@@ -19,7 +19,7 @@ use crate::scheduler::{
     Around, Came, Happened, LEASE, Options, PipelineWorker, Scheduler, SystemClock, Watcher,
     definitions, set_right, times_ahead, with_reports, zone_of,
 };
-use crate::values::{host, with_causes};
+use crate::values::{host, wall_clock, with_causes};
 
 /// Longer than a schedule takes to see that the one before has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(2_500);
@@ -34,7 +34,7 @@ async fn just_due(config: &Config, name: &str, store: &dyn Store) -> Result<(), 
     let Some(schedule) = config.schedules.get(name) else {
         return Ok(());
     };
-    let now = Utc::now();
+    let now = wall_clock();
     let latest = schedule
         .cron
         .latest_at_or_before(now, zone_of(config, schedule));
@@ -249,7 +249,7 @@ async fn unclaimed(
         return Ok(0);
     }
     let signals = Signals::within(longest_grace(&work));
-    let now = Utc::now();
+    let now = wall_clock();
     let planned = schedule
         .cron
         .latest_at_or_before(now, zone_of(config, schedule));

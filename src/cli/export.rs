@@ -8,7 +8,7 @@ use clap::{Subcommand, ValueEnum};
 use super::Failure;
 use super::context::Context;
 use crate::export::{self, Exported, Kubernetes, Mode};
-use crate::values::read_text;
+use crate::values::{read_text, wall_clock};
 
 /// Manifests from the schedules, for who already has a scheduler.
 #[derive(Debug, clap::Args)]
@@ -114,7 +114,7 @@ impl Export {
             Format::Kubernetes { .. } | Format::Crontab { .. } => None,
         };
         let left_out = left_out
-            .map(|scheduler| export::left_out(&config, chrono::Utc::now(), scheduler))
+            .map(|scheduler| export::left_out(&config, wall_clock(), scheduler))
             .unwrap_or_default();
         let (exported, separator) = match &self.format {
             Format::Kubernetes {

@@ -1,8 +1,6 @@
 //! What ran: the list of runs, one run or one step in full, and the copy of a history in SQLite
 //! into PostgreSQL.
 
-use chrono::Utc;
-
 use super::Failure;
 use super::context::Context;
 use super::documents;
@@ -13,6 +11,7 @@ use crate::report::text::{
     Align, Cell, Columns, Cut, counted, history_table, run_details, run_details_folded,
     step_details,
 };
+use crate::values::wall_clock;
 
 /// What ran, newest first.
 #[derive(Debug, clap::Args)]
@@ -86,7 +85,7 @@ impl History {
         } else {
             out!(
                 "{}",
-                history_table(&runs, Utc::now(), &context.style(config.timezone))
+                history_table(&runs, wall_clock(), &context.style(config.timezone))
             );
         }
         Ok(0)

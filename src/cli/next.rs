@@ -9,6 +9,7 @@ use super::documents;
 use crate::history::{HistoryError, Overdue, overdue};
 use crate::report::text::{Align, Cell, Columns, Cut};
 use crate::scheduler::{outlook, zone_of};
+use crate::values::wall_clock;
 
 /// Upcoming occurrences, soonest first, and what was missed in the last 30 days.
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,7 @@ pub(super) struct Next {
 impl Next {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let config = context.config_for_looking().await?;
-        let now = Utc::now();
+        let now = wall_clock();
         let opened = crate::history::open_existing(config.history.expose()).await;
         let (store, unknown) = match opened {
             Ok(store) => (Some(store), None),

@@ -1,11 +1,9 @@
 //! Tries every way by which people are told, with a test, and says what came of each.
 
-use chrono::Utc;
-
 use super::Failure;
 use super::context::Context;
 use crate::notify::{self, Outcome};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// What people are told, and by which way.
 #[derive(Debug, clap::Args)]
@@ -33,7 +31,7 @@ impl Notify {
 async fn test(context: &Context<'_>) -> Result<u8, Failure> {
     let config = context.config().await?;
     let delivery = notify::delivery(&config).map_err(|why| Failure::Usage(with_causes(&why)))?;
-    let letters = context.teller(&config).test_letters(Utc::now());
+    let letters = context.teller(&config).test_letters(wall_clock());
     if letters.is_empty() {
         return Err(Failure::Usage(format!(
             "{} has no way to tell anybody: `notify` needs a `webhook`, a `file`, or an `email` \

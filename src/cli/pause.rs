@@ -1,12 +1,10 @@
 //! What people ask of running instances through the history: to rest a schedule, to let it go on,
 //! to stop a run.
 
-use chrono::Utc;
-
 use super::Failure;
 use super::context::Context;
 use crate::history::{HistoryError, Pause as Paused};
-use crate::values::TimeSpan;
+use crate::values::{TimeSpan, wall_clock};
 
 /// Stops a schedule for a while, in every instance; what falls due meanwhile is skipped.
 #[derive(Debug, clap::Args)]
@@ -40,7 +38,7 @@ impl Pause {
         let config = context.config_for_looking().await?;
         known(&config, &self.schedule)?;
         let store = context.history(&config).await?;
-        let now = Utc::now();
+        let now = wall_clock();
         let until = self
             .length
             .and_then(|length| chrono::TimeDelta::from_std(length.get()).ok())
@@ -98,7 +96,9 @@ impl Cancel {
             opened => opened?,
         };
         let run = store.run(&self.run).await?;
-        let asked = store.ask_to_cancel(run.id, &somebody(), Utc::now()).await?;
+        let asked = store
+            .ask_to_cancel(run.id, &somebody(), wall_clock())
+            .await?;
         store.close().await;
         if context.json() {
             outln!("{}", serde_json::json!({ "run": run.id, "asked": asked }));

@@ -3,14 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use chrono::Utc;
-
 use super::Failure;
 use super::context::Context;
 use crate::config::{self, Config};
 use crate::notify::{PostError, deliver, delivery, last_posted, post_report};
 use crate::report::{self, Asked, Message, Pictures, Scope, Templates, compose, gather};
-use crate::values::{CalendarSpan, TimeSpan, with_causes};
+use crate::values::{CalendarSpan, TimeSpan, wall_clock, with_causes};
 
 /// The report of a period: is all well, what was done, was it worth it?
 #[derive(Debug, clap::Args)]
@@ -49,7 +47,7 @@ impl Report {
             (None, Some((_, report))) => Asked::Back(report.period),
             (None, None) => Asked::Back(CalendarSpan::Fixed(TimeSpan::from_mins(7 * 24 * 60))),
         };
-        let now = Utc::now();
+        let now = wall_clock();
         if let Some(why) = asked.to_come(now, config.timezone) {
             return Err(Failure::Usage(why));
         }
@@ -127,7 +125,16 @@ async fn send(
     };
     let delivery = delivery(config).map_err(|why| Failure::Usage(with_causes(&why)))?;
     let store = context.history(config).await?;
-    match post_report(store.as_ref(), config, templates, named, asked, Utc::now()).await {
+    match post_report(
+        store.as_ref(),
+        config,
+        templates,
+        named,
+        asked,
+        wall_clock(),
+    )
+    .await
+    {
         Ok(()) => {}
         Err(PostError::History(error)) => return Err(error.into()),
         Err(error @ (PostError::NoRecipient(_) | PostError::NoServer)) => {
@@ -135,7 +142,7 @@ async fn send(
         }
         Err(error) => return Err(Failure::Other(with_causes(&error))),
     }
-    let done = deliver(&delivery, store.as_ref(), Utc::now()).await?;
+    let done = deliver(&delivery, store.as_ref(), wall_clock()).await?;
     store.close().await;
     if context.json() {
         outln!(

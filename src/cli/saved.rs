@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use chrono::Utc;
-
 use super::Failure;
 use super::context::Context;
 use super::documents;
@@ -13,7 +11,7 @@ use crate::config::{Config, Target, Task};
 use crate::pipeline::{self, Known, PipelineError};
 use crate::plan::{Saved, SavedPlan};
 use crate::report::text::counted;
-use crate::values::read_text;
+use crate::values::{read_text, wall_clock};
 
 /// What `plan --check` ends with where the plan is another one now.
 pub(super) const DIFFERS: u8 = 5;
@@ -36,7 +34,8 @@ pub(super) async fn save(
             });
         }
     }
-    let saved = Saved::new(plans, Utc::now()).map_err(|error| Failure::Other(error.to_string()))?;
+    let saved =
+        Saved::new(plans, wall_clock()).map_err(|error| Failure::Other(error.to_string()))?;
     let mut text =
         serde_json::to_string_pretty(&saved).map_err(|error| Failure::Other(error.to_string()))?;
     text.push('\n');

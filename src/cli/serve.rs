@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use futures_util::future::LocalBoxFuture;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
@@ -27,7 +27,7 @@ use crate::execute::Live;
 use crate::history::{Notice, Recorder, Store};
 use crate::notify::REFUSED;
 use crate::scheduler::{Options, PipelineWorker, Scheduler, SystemClock, with_reports};
-use crate::values::{Secret, redact, with_causes};
+use crate::values::{Secret, redact, wall_clock, with_causes};
 use crate::web::pages::{self, Access, NoAccess, Pages};
 use crate::web::{Health, Metrics, Site, limited, raise_limit, router, serve};
 
@@ -292,7 +292,7 @@ impl<'a> Serving<'a> {
                 _ = tell.tick() => if telling.is_finished() {
                     let (teller, store) = (self.worker.teller(), Arc::clone(&self.store));
                     telling = tokio::spawn(async move {
-                        match teller.tell(store.as_ref(), Utc::now(), true).await {
+                        match teller.tell(store.as_ref(), wall_clock(), true).await {
                             Ok(done) => for problem in done.problems {
                                 tracing::warn!("a message was not sent: {problem}");
                             },
@@ -374,7 +374,7 @@ impl<'a> Serving<'a> {
         }
         let notice = Notice {
             id: Uuid::now_v7(),
-            at: Utc::now(),
+            at: wall_clock(),
             event: REFUSED.to_owned(),
             task: String::new(),
             target: crate::values::host(),
@@ -433,7 +433,7 @@ fn grace(config: &Config) -> Duration {
 async fn forget_old(store: &dyn Store, kept: Duration) {
     let Some(before) = TimeDelta::from_std(kept)
         .ok()
-        .and_then(|kept| Utc::now().checked_sub_signed(kept))
+        .and_then(|kept| wall_clock().checked_sub_signed(kept))
     else {
         return;
     };

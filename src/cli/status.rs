@@ -16,6 +16,7 @@ use crate::plan::{Severity, tells_kept_out};
 use crate::report::text::{Ink, age, counted, shown, wrapped};
 use crate::report::{finding_text, long_pauses, without_url};
 use crate::scheduler::{troubles, with_reports, zone_of};
+use crate::values::wall_clock;
 
 /// Is all well, and since when not: one line, and an exit code.
 #[derive(Debug, clap::Args)]
@@ -54,7 +55,7 @@ const LOOK_BACK: TimeDelta = TimeDelta::days(90);
 impl Status {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let config = context.config_for_looking().await?;
-        let now = Utc::now();
+        let now = wall_clock();
         let store = match crate::history::open_existing(config.history.expose()).await {
             Ok(store) => Some(store),
             Err(HistoryError::Missing { .. }) => None,

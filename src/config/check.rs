@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use chrono::Utc;
-
 use super::files::File;
 use super::guess::{guess, shown};
 use super::model::{SchedulesFile, WebhookFormat};
@@ -12,7 +10,7 @@ use super::opening::{TaskWindow, never_open};
 use super::types::Task;
 use crate::engines::mongodb;
 use crate::engines::postgres::connect::Dial;
-use crate::values::{CalendarSpan, DatabasePattern, Engine, Secret, TimeSpan};
+use crate::values::{CalendarSpan, DatabasePattern, Engine, Secret, TimeSpan, wall_clock};
 
 /// Names in `schedules`: tasks, and other schedules in `after`.
 pub(super) fn schedules(root: &Node, tasks: &BTreeSet<String>, file: &mut File) {
@@ -142,7 +140,7 @@ pub(super) fn windows(
     tasks: &BTreeMap<String, Task>,
     file: &mut File,
 ) {
-    let now = Utc::now();
+    let now = wall_clock();
     for (name, schedule) in typed.schedules.iter().filter(|(_, one)| one.enabled) {
         let own: Vec<TaskWindow> = schedule
             .tasks

@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
-
 use super::queue::Room;
 use super::shared::Part;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::predict::{fit, human, too_long};
 use crate::plan::{Body, Finding, Fit, GIVES_WAY, Prediction, Predictor, Severity, Step, Time};
+use crate::values::wall_clock;
 
 /// The time of a run, and what is known of the time that its steps take.
 /// There is one for all rounds of a run.
@@ -92,7 +91,7 @@ impl Pace {
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // Whoever may block others only for a while has no more time than that.
         let until = step.body.until();
-        let until = until.map(|until| (until - Utc::now()).to_std().unwrap_or_default());
+        let until = until.map(|until| (until - wall_clock()).to_std().unwrap_or_default());
         let left = left.into_iter().chain(until).min()?;
         let left = match &self.part {
             Some(part) => part.left(step, left),

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
@@ -11,7 +10,7 @@ use super::{Door, Event, Execution, Job, Size, StopReason};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Baseline, Basis, Body, Finding, KeptBy, Step};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// How long a step that destroys waits until its beginning is on disk.
 const OPENING: Duration = Duration::from_secs(1);
@@ -159,7 +158,7 @@ async fn recorded<D: Door>(
     {
         end(&mut record, StepStatus::Deferred, "no time was left");
     } else {
-        record.started_at = Some(Utc::now());
+        record.started_at = Some(wall_clock());
         execution.pace.begins();
         execution.history.step(execution.run, &record);
         if step.body.destroys() {
@@ -257,7 +256,9 @@ async fn run<D: Door>(
     {
         let (target, kind) = (&execution.target, &execution.kind);
         let memory = std::slice::from_ref(memory);
-        execution.history.remember(target, kind, Utc::now(), memory);
+        execution
+            .history
+            .remember(target, kind, wall_clock(), memory);
     }
     if let Some(Size { bytes, entries }) = door.measure(session, step, execution).await? {
         record.bytes_after = Some(bytes);
@@ -273,7 +274,7 @@ async fn run<D: Door>(
                 object: step.object.clone(),
                 bytes,
                 tuples,
-                learned_at: Utc::now(),
+                learned_at: wall_clock(),
                 rebuilt: true,
                 made_as: step.made_as.clone(),
             };

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use chrono::Utc;
 use serde_json::{Value, json};
 
 use super::fields::Fields;
 use super::{ExportError, Exported, File, enabled, notes, plain_name, ports, reports, variables};
 use crate::config::{Config, FileUse, Schedule, named_files, written_secrets};
+use crate::values::wall_clock;
 
 /// Where the configuration is mounted.
 const CONFIG_FOLDER: &str = "/etc/maint";
@@ -497,7 +497,7 @@ fn cron(schedule: &Schedule) -> Result<String, ExportError> {
 /// otherwise as long as its window is open, otherwise an hour.
 fn starting_deadline(schedule: &Schedule, zone: chrono_tz::Tz) -> u64 {
     let until_closing = || {
-        let at = schedule.cron.next_after(Utc::now(), zone)?;
+        let at = schedule.cron.next_after(wall_clock(), zone)?;
         let closes = schedule.window.as_ref()?.closes_at(at, zone)?;
         u64::try_from((closes - at).num_seconds()).ok()
     };

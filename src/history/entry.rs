@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{Baseline, Notice, RunRecord, StepRecord};
 use crate::plan::{Finding, Measurement, Memory};
+use crate::values::wall_clock;
 
 /// One write of a run. Each may be repeated without harm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,7 +84,7 @@ impl Entry {
         let forgotten = forgotten.collect();
         let is_own = |key: &str| own.get(key).is_some_and(|value| !value.is_null());
         let taken = there.into_iter().filter(|memory| !is_own(&memory.key));
-        let at = Utc::now();
+        let at = wall_clock();
         let entry = |target: &str, memories: Vec<Memory>| Entry::Memories {
             target: target.to_owned(),
             kind: kind.to_owned(),

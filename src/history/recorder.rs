@@ -146,6 +146,21 @@ impl Recorder {
         None
     }
 
+    /// Whether a run has ended, as far as the history knows; `false` where it does not answer, or has
+    /// no such run: it may be of another history, or not written yet.
+    pub async fn is_over(&self, run: Uuid) -> bool {
+        let id = run.to_string();
+        let known = async {
+            match self.store.run(&id).await {
+                Ok(record) => Ok(Some(record)),
+                Err(HistoryError::UnknownRun { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let record = self.ask(known).await.flatten();
+        record.is_some_and(|record| record.finished_at.is_some())
+    }
+
     /// What the history answers, asked again for a while where it does not:
     /// for work that must not be done without.
     ///
@@ -582,6 +597,7 @@ fn latest(entries: Vec<Entry>) -> Vec<Entry> {
 mod tests {
     use super::*;
     use crate::history::{RunFilter, RunStatus, StepStatus, Trigger, open};
+    use crate::values::wall_clock;
 
     fn run(id: Uuid) -> RunRecord {
         RunRecord {
@@ -592,7 +608,7 @@ mod tests {
             trigger: Trigger::Manual,
             status: RunStatus::Running,
             scheduled_for: None,
-            started_at: Utc::now(),
+            started_at: wall_clock(),
             finished_at: None,
             duration_ms: 0,
             inspect_ms: 0,
@@ -692,7 +708,7 @@ mod tests {
             other => unreachable!("{other:?}"),
         };
         assert!(kept.starts_with(&spool), "{}", kept.display());
-        let refused = recorder.proof("app", "archive", Utc::now(), &[]).await;
+        let refused = recorder.proof("app", "archive", wall_clock(), &[]).await;
         assert!(refused.is_err(), "a proof is never kept aside");
 
         std::fs::remove_dir(&file).unwrap();

@@ -247,6 +247,7 @@ mod tests {
 
     use super::*;
     use crate::history::{Baseline, open};
+    use crate::values::wall_clock;
 
     fn learned(object: &str) -> Entry {
         Entry::Baseline {
@@ -255,7 +256,7 @@ mod tests {
                 object: object.to_owned(),
                 bytes: 8192,
                 tuples: 10.0,
-                learned_at: chrono::Utc::now(),
+                learned_at: wall_clock(),
                 rebuilt: true,
                 made_as: None,
             },

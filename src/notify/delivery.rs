@@ -10,7 +10,7 @@ use super::{Left, Mail, Outcome, Smtp, file, webhook};
 use crate::config::Webhook;
 use crate::history::{HistoryError, Letter, Store};
 use crate::report::text::counted;
-use crate::values::MailAddress;
+use crate::values::{MailAddress, wall_clock};
 
 /// How long a letter is left alone while somebody tries to hand it over.
 const LEASE: TimeDelta = TimeDelta::minutes(5);
@@ -56,7 +56,7 @@ pub async fn deliver(
         let outcome = hand_over(delivery, &letter).await;
         match outcome {
             Outcome::Sent => {
-                store.letter_sent(letter.id, Utc::now()).await?;
+                store.letter_sent(letter.id, wall_clock()).await?;
                 done.sent += 1;
             }
             Outcome::Partly { later, refused } => {
@@ -72,7 +72,7 @@ pub async fn deliver(
                 }
                 // First those for the rest: twice is better than never.
                 store.post(&[], &rest).await?;
-                store.letter_sent(letter.id, Utc::now()).await?;
+                store.letter_sent(letter.id, wall_clock()).await?;
                 done.sent += 1;
             }
             Outcome::Later(why) if now - letter.created_at < GIVE_UP_AFTER => {
@@ -81,7 +81,7 @@ pub async fn deliver(
                 done.problems.push(format!("{why}; tried again later"));
             }
             Outcome::Later(why) => {
-                store.letter_given_up(letter.id, Utc::now(), &why).await?;
+                store.letter_given_up(letter.id, wall_clock(), &why).await?;
                 done.problems.push(format!(
                     "{why}; given up after {}",
                     counted(letter.attempts as usize, "attempt")
@@ -92,7 +92,7 @@ pub async fn deliver(
                 done.problems.push(why);
             }
             Outcome::Refused(why) => {
-                store.letter_given_up(letter.id, Utc::now(), &why).await?;
+                store.letter_given_up(letter.id, wall_clock(), &why).await?;
                 done.problems.push(format!("{why}; not tried again"));
             }
         }

@@ -20,7 +20,7 @@ use crate::history::{
 };
 use crate::plan::{Finding, Memory, Severity, tells_kept_out};
 use crate::report::{Digest, Message, Rendered, Shape, Templates};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// A finding that stands is told again after so long.
 const TELL_AGAIN: TimeDelta = TimeDelta::days(7);
@@ -160,7 +160,7 @@ impl Teller {
         if found.is_empty() {
             return Ok(String::new());
         }
-        let now = Utc::now();
+        let now = wall_clock();
         let told = store.memories(&run.target, TOLD).await?;
         let key = |finding: &Finding| format!("{}:{}", finding.code, finding.object);
         let lately = |finding: &Finding| {

@@ -1,13 +1,12 @@
 //! Runs whose process died.
 
-use chrono::Utc;
 use uuid::Uuid;
 
 use super::{PipelineError, Request, Surroundings, note};
 use crate::engines::EngineError;
 use crate::execute::{Door, Holder, run_name};
-use crate::history::HistoryError;
 use crate::plan::{Finding, Severity};
+use crate::values::wall_clock;
 
 /// Closes what a killed process left of this task, on the server and in the history.
 pub(super) async fn take_over<D: Door>(
@@ -18,7 +17,7 @@ pub(super) async fn take_over<D: Door>(
 ) -> Result<(), PipelineError> {
     let (task, target) = (&request.task.name, &request.target.name);
     let (history, store) = (&around.history, around.history.store());
-    let interrupted = store.interrupt_running(task, target, Utc::now());
+    let interrupted = store.interrupt_running(task, target, wall_clock());
     let mut dead = history.ask(interrupted).await.unwrap_or_default();
     for run in &dead {
         note(around, run).await;
@@ -43,18 +42,7 @@ pub(super) async fn let_go<D: Door>(
     door: &D,
     session: &D::Session,
 ) -> Result<bool, EngineError> {
-    let store = around.history.store();
-    let id = run.to_string();
-    let known = async {
-        match store.run(&id).await {
-            Ok(record) => Ok(Some(record)),
-            // Of another history, or not written yet.
-            Err(HistoryError::UnknownRun { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    };
-    let record = around.history.ask(known).await.flatten();
-    if record.is_none_or(|record| record.finished_at.is_none()) {
+    if !around.history.is_over(run).await {
         return Ok(false);
     }
     let orphans = door.end_orphans(session, &run_name(run)).await?;

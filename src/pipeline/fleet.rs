@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::Utc;
-
 use super::{PipelineError, Request, Surroundings, blank, closed, engine, error};
 use crate::config::{Target, Task};
 use crate::execute::Database;
@@ -12,7 +10,7 @@ use crate::history::{
     DATABASES, HistoryError, RunFilter, RunRecord, RunStatus, Seen, Store, databases_of,
 };
 use crate::plan::{Finding, Memory, Severity};
-use crate::values::{natural, with_causes};
+use crate::values::{natural, wall_clock, with_causes};
 
 /// So many databases are named in one sentence.
 const MOST_NAMED: usize = 5;
@@ -86,7 +84,7 @@ pub async fn discover(request: &Request<'_>, around: &Surroundings) -> Spread {
         None => Vec::new(),
         Some(known) => {
             let news = news(target, &there, &known);
-            history.remember(&target.name, DATABASES, Utc::now(), &news.memories);
+            history.remember(&target.name, DATABASES, wall_clock(), &news.memories);
             let mut findings = news.findings;
             for database in &news.gone {
                 let gone = history.ask(gone(store, target, database)).await;
@@ -216,7 +214,7 @@ struct News {
 }
 
 fn news(target: &Target, there: &BTreeMap<String, There>, known: &BTreeMap<String, Seen>) -> News {
-    let now = Utc::now();
+    let now = wall_clock();
     let mut memories = Vec::new();
     let mut note = |name: &str, seen: Seen| {
         memories.push(Memory {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use chrono::Utc;
 use chrono_tz::Tz;
 
 use super::{Request, Surroundings};
@@ -11,6 +10,7 @@ use crate::config::Task;
 use crate::execute::{LAST_PLACE, PLACES};
 use crate::history::{HistoryError, Store};
 use crate::plan::{Baseline, Moment, Past, Plan};
+use crate::values::wall_clock;
 
 /// What is known of a target and task before looking at it.
 #[derive(Clone, Debug, Default)]
@@ -97,7 +97,7 @@ pub(super) fn learn<B>(around: &Surroundings, request: &Request<'_>, at: &Moment
             object: seen.object.clone(),
             bytes: seen.bytes,
             tuples: seen.tuples,
-            learned_at: Utc::now(),
+            learned_at: wall_clock(),
             rebuilt: false,
             made_as: seen.made_as.clone(),
         };

@@ -33,7 +33,7 @@ use crate::execute::{Held, Observer, Shared, Stop, StopReason};
 use crate::history::{Kept, Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
 use crate::plan::{Finding, Plan, SavedPlan, Skip};
-use crate::values::{Window, is_alive, redact, with_causes};
+use crate::values::{Window, is_alive, redact, wall_clock, with_causes};
 
 pub use checkup::{Level, Line, last_places};
 pub(crate) use commands::run as run_command;
@@ -167,7 +167,7 @@ async fn recorded(
     let began = Instant::now();
     let mut record = blank(request, around);
     let store = around.history.store();
-    let dead = store.interrupt_dead(&around.host, &is_alive, Utc::now());
+    let dead = store.interrupt_dead(&around.host, &is_alive, wall_clock());
     for run in &around.history.ask(dead).await.unwrap_or_default() {
         note(around, run).await;
     }
@@ -245,7 +245,7 @@ fn blank(request: &Request<'_>, around: &Surroundings) -> RunRecord {
         trigger: request.trigger,
         status: RunStatus::Running,
         scheduled_for: request.scheduled_for,
-        started_at: Utc::now(),
+        started_at: wall_clock(),
         finished_at: None,
         duration_ms: 0,
         inspect_ms: 0,
@@ -270,7 +270,7 @@ fn part(task: &Task) -> Option<String> {
 
 /// Writes down how a run has ended, and notes what is worth telling.
 async fn closed(mut record: RunRecord, around: &Surroundings) -> RunRecord {
-    record.finished_at = Some(Utc::now());
+    record.finished_at = Some(wall_clock());
     around.history.close_run(&record);
     if note(around, &record).await == Some(Kept::Nowhere) {
         for finding in &mut record.findings {
@@ -366,7 +366,7 @@ fn deadline(request: &Request<'_>, looked: Duration) -> Option<Instant> {
     let budget = budget.map(|budget| for_work(budget.get(), looked));
     let window = request
         .closes_at
-        .map(|closes| (closes - Utc::now()).to_std().unwrap_or(Duration::ZERO));
+        .map(|closes| (closes - wall_clock()).to_std().unwrap_or(Duration::ZERO));
     budget
         .into_iter()
         .chain(window)

@@ -1,9 +1,11 @@
 //! The ids of runs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use uuid::{NoContext, Timestamp, Uuid};
+
+use crate::values::wall_clock;
 
 /// Milliseconds of the newest id.
 static NEWEST_MS: AtomicU64 = AtomicU64::new(0);
@@ -12,8 +14,7 @@ static NEWEST_MS: AtomicU64 = AtomicU64::new(0);
 /// with, which is how ids are printed: targets of a group begin in the same
 /// millisecond.
 pub(super) fn next() -> Uuid {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now_ms = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(0);
+    let now_ms = u64::try_from(wall_clock().timestamp_millis()).unwrap_or(0);
     let next = |newest: u64| now_ms.max(newest.saturating_add(1));
     let newest = NEWEST_MS
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |newest| {

@@ -15,7 +15,7 @@ use crate::config::{Target, Task};
 use crate::execute::{Shared, Stop};
 use crate::history::Recorder;
 use crate::plan::{Plan, Scope, Shares, share_out};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// The databases of a task, in the order of their turn, and the time they have together.
 #[derive(Default)]
@@ -96,7 +96,7 @@ pub async fn share(
         .into_iter()
         .map(Option::unwrap_or_default)
         .collect();
-    let window = closes_at.map(|at| (at - Utc::now()).to_std().unwrap_or_default());
+    let window = closes_at.map(|at| (at - wall_clock()).to_std().unwrap_or_default());
     let budget = budget.map(|budget| for_work(budget, began.elapsed()));
     let whole = budget.into_iter().chain(window).min().unwrap_or_default();
     let pairs: Vec<(&Target, &Plan<Value>)> = targets.iter().copied().zip(&plans).collect();

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chrono::Utc;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,6 +25,7 @@ use crate::history::{RunRecord, RunStatus, carried_out};
 use crate::plan::{
     AnyKind, Body, Entry, Finding, Memory, Moment, Plan, Predictor, SavedPlan, Severity, Skip, Step,
 };
+use crate::values::wall_clock;
 
 /// How often the lock of the task is asked for, where that is waited for.
 const ASK_FOR_CLAIM: Duration = Duration::from_millis(500);
@@ -69,7 +69,7 @@ impl<D: Door> Through<D> {
         site.trust_owners = trusted(task, target);
         site.scope = target.scope;
         let at = Moment {
-            now: Utc::now(),
+            now: wall_clock(),
             round: 1,
             baselines: known.baselines,
             memories: known.memories,
@@ -213,7 +213,7 @@ impl<D: Door> Way for Through<D> {
             };
             let by = Predictor::of(&known.past, &record.task);
             let at = Moment {
-                now: Utc::now(),
+                now: wall_clock(),
                 round,
                 baselines: known.baselines,
                 memories: known.memories,
@@ -378,7 +378,7 @@ async fn remember_place<D: Door>(
             key: LAST_PLACE.to_owned(),
             value: now,
         };
-        history.remember(target, PLACES, Utc::now(), &[memory]);
+        history.remember(target, PLACES, wall_clock(), &[memory]);
     }
     Ok(())
 }

@@ -368,6 +368,7 @@ mod tests {
 
     use super::*;
     use crate::plan::Step;
+    use crate::values::wall_clock;
 
     /// What it runs, and what it relies on.
     #[derive(Clone, Debug, Default, Serialize)]
@@ -516,7 +517,7 @@ mod tests {
 
     #[test]
     fn an_edited_document_is_refused() {
-        let saved = Saved::new(vec![plan(&[("a", "REINDEX a", 1)])], Utc::now()).unwrap();
+        let saved = Saved::new(vec![plan(&[("a", "REINDEX a", 1)])], wall_clock()).unwrap();
         let text = serde_json::to_string_pretty(&saved).unwrap();
         let read = Saved::read(&text).unwrap();
         assert_eq!(

@@ -1,5 +1,6 @@
 //! Where the scheduler's time comes from: apart, so that tests may have another.
 
+use crate::values::wall_clock;
 use chrono::{DateTime, Utc};
 
 /// Where the scheduler's time comes from.
@@ -20,6 +21,6 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> DateTime<Utc> {
-        Utc::now()
+        wall_clock()
     }
 }

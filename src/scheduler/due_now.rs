@@ -6,6 +6,7 @@ use super::on_targets::open_windows;
 use super::zone_of;
 use crate::config::{Config, Schedule, Task};
 use crate::history::{Recorder, carried_out};
+use crate::values::wall_clock;
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub enum DueNow {
 /// each occurrence, as [`carried_out`] tells; what a history out of reach would
 /// know does not count.
 pub async fn due_now(config: &Config, task: &Task, target: &str, history: &Recorder) -> DueNow {
-    let now = Utc::now();
+    let now = wall_clock();
     let schedules = config.schedules.values();
     let mut latest: Option<(DateTime<Utc>, &Schedule)> = None;
     for schedule in schedules.filter(|s| s.enabled && s.tasks.contains(&task.name)) {

@@ -16,7 +16,7 @@ use crate::notify::Teller;
 use crate::pipeline::{self, Among, Request, Surroundings};
 use crate::plan::Finding;
 use crate::report::Templates;
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// How long the heir of an occurrence waits where the owner before it still
 /// has the task's lock: a server notices the death of a client within
@@ -66,7 +66,7 @@ impl AtWork {
                 tried.failed |= attempt > 0;
                 break;
             }
-            if let Err(closed) = open_windows(Some(&self.job.schedule), task, zone, Utc::now()) {
+            if let Err(closed) = open_windows(Some(&self.job.schedule), task, zone, wall_clock()) {
                 tried.closed = (attempt == 0).then_some(closed);
                 tried.failed |= attempt > 0;
                 break;
@@ -102,7 +102,7 @@ impl AtWork {
         let targets: Vec<&Target> = all.iter().map(|(target, _)| target).collect();
         let (config, schedule) = (&self.job.config, &self.job.schedule);
         let zone = zone_of(config, schedule);
-        let Ok(closes_at) = open_windows(Some(schedule), task, zone, Utc::now()) else {
+        let Ok(closes_at) = open_windows(Some(schedule), task, zone, wall_clock()) else {
             // Each of them is told so.
             return Among::in_order(all.len());
         };
@@ -151,7 +151,7 @@ impl AtWork {
                 tried.failed |= attempt > 0;
                 return tried;
             }
-            let now = Utc::now();
+            let now = wall_clock();
             let closes_at = match open_windows(Some(&self.job.schedule), task, zone, now) {
                 Ok(closes_at) => closes_at,
                 // Its time was over before its turn: what it leaves has to come first next time.

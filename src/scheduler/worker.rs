@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::Utc;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use uuid::Uuid;
@@ -20,7 +19,7 @@ use crate::notify::{Signal, Teller, post_report};
 use crate::pipeline::Lanes;
 use crate::plan::Finding;
 use crate::report::{Asked, Templates};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// How the occurrences of a report are named, so that of several instances
 /// one posts it.
@@ -328,7 +327,7 @@ impl AtWork {
             return None;
         }
         let zone = zone_of(&self.job.config, &self.job.schedule);
-        open_windows(Some(&self.job.schedule), task, zone, Utc::now()).err()
+        open_windows(Some(&self.job.schedule), task, zone, wall_clock()).err()
     }
 
     /// Notes that a task did not run, and tells it where no later occurrence was to do it.
@@ -358,7 +357,7 @@ impl AtWork {
         if notify.is_some_and(|notify| notify.on.contains(&Event::Missed)) {
             let notice = Notice {
                 id: Uuid::now_v7(),
-                at: Utc::now(),
+                at: wall_clock(),
                 event: "missed".to_owned(),
                 task: task.name.clone(),
                 target: task.target.clone(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use crate::config::Config;
 use crate::history::{HistoryError, Period, Store};
 use crate::report::gather_trends;
+use crate::values::wall_clock;
 
 /// What was measured longer ago says nothing of now.
 const FRESH_HOURS: i64 = 72;
@@ -232,7 +233,7 @@ pub(super) async fn register(
     store: &dyn Store,
 ) -> Result<(), HistoryError> {
     let targets: Vec<String> = config.targets.keys().cloned().collect();
-    let now = Utc::now();
+    let now = wall_clock();
     let lately = Period {
         since: now - TimeDelta::hours(FRESH_HOURS),
         until: now,

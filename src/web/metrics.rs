@@ -19,7 +19,7 @@ use crate::history::{HistoryError, RunRecord, Store};
 use crate::kinds;
 use crate::plan::Severity;
 use crate::scheduler::{Happened, Watcher, zone_of};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// The plain text format: every version of Prometheus and every agent reads it.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -226,7 +226,7 @@ impl Metrics {
             }
         }
         let periods = Family::<Of, Seconds>::default();
-        for ((task, target), period) in periods_of(config, Utc::now()) {
+        for ((task, target), period) in periods_of(config, wall_clock()) {
             periods.get_or_create(&Of { task, target }).set(period);
         }
         let mut all = self.registry(successes, periods);
@@ -336,7 +336,7 @@ impl Watcher for Metrics {
         match happened {
             Happened::Ticked => {
                 self.last_tick
-                    .set(Utc::now().timestamp_millis() as f64 / 1000.0);
+                    .set(wall_clock().timestamp_millis() as f64 / 1000.0);
             }
             Happened::Started(occurrence, late) => {
                 // What is made up for is late by the down-time, not by us.
@@ -408,7 +408,7 @@ fn seconds(ms: i64) -> f64 {
 
 /// Every task on every target that a schedule names.
 fn pairs(config: &Config) -> Vec<(String, String)> {
-    periods_of(config, Utc::now()).into_keys().collect()
+    periods_of(config, wall_clock()).into_keys().collect()
 }
 
 /// The longest time between two planned runs, by task and target: a schedule

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use chrono::Utc;
-
 use super::Failure;
 use super::manifests::{Archived, KIND, Known, asked_for};
 use crate::cli::context::{Context, known_target};
@@ -12,6 +10,7 @@ use crate::plan::Memory;
 use crate::plan::archived::{Manifested, remembered_as, seen_as};
 use crate::plan::postgres::Manifest;
 use crate::report::text::{human_count, shown};
+use crate::values::wall_clock;
 
 /// Has the runs of `target` look after what was archived under the name `of`.
 pub(super) async fn adopt(context: &Context<'_>, of: &str, target: &str) -> Result<u8, Failure> {
@@ -117,7 +116,9 @@ pub(super) async fn beside(
         key: seen_as(source),
         value: Manifest::to_be_looked_for(),
     }));
-    store.remember(target, KIND, Utc::now(), &memories).await?;
+    store
+        .remember(target, KIND, wall_clock(), &memories)
+        .await?;
     store.close().await;
     outln!(
         "{} archived, {} rows, were not known: the runs of {} look after them from now on",

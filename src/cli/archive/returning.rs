@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::Utc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,7 +17,7 @@ use crate::history::{self, HistoryError, Store};
 use crate::pipeline::PipelineError;
 use crate::plan::Memory;
 use crate::plan::archived::{self, Manifested};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// How it comes back.
 #[derive(Clone, Copy)]
@@ -202,7 +201,7 @@ impl<'a> Notes<'a> {
                     key: archived::restored_as(manifest.id()),
                     value: serde_json::to_value(marked.marks()).unwrap_or_default(),
                 }];
-                let noted = store.remember(self.target, "archive", Utc::now(), &memory);
+                let noted = store.remember(self.target, "archive", wall_clock(), &memory);
                 if noted.await.is_ok() {
                     continue;
                 }

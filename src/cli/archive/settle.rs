@@ -1,6 +1,5 @@
 //! What a person says of a batch whose end no server can tell any more.
 
-use chrono::Utc;
 use uuid::Uuid;
 
 use super::manifests::{Archived, KIND, asked_for};
@@ -13,7 +12,7 @@ use crate::plan::Memory;
 use crate::plan::archived::Manifested;
 use crate::plan::postgres::{Lost, Manifest};
 use crate::report::text::{human_count, shown};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// Where the rows of a batch are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +75,7 @@ pub(super) async fn settle(
     };
     let memory = [value];
     store
-        .remember(&target, "archive", Utc::now(), &memory)
+        .remember(&target, "archive", wall_clock(), &memory)
         .await?;
     store.close().await;
     outln!("{said}");
@@ -102,7 +101,9 @@ async fn seen_to(context: &Context<'_>, target: &str, id: Uuid) -> Result<u8, Fa
             value: serde_json::Value::Null,
         })
         .collect();
-    store.remember(target, KIND, Utc::now(), &forgotten).await?;
+    store
+        .remember(target, KIND, wall_clock(), &forgotten)
+        .await?;
     store.close().await;
     for (_, lost) in told {
         outln!(

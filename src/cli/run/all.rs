@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::Utc;
 use futures_util::{StreamExt, stream};
 
 use super::exit::{exit_code, signal_code, worse};
@@ -22,7 +21,7 @@ use crate::pipeline::{self, Among, Lanes, Request, Surroundings};
 use crate::plan::{Finding, Saved, SavedPlan};
 use crate::report::text::{Style, run_summary};
 use crate::scheduler::{DueNow, due_now};
-use crate::values::host;
+use crate::values::{host, wall_clock};
 
 /// What came of several tasks.
 pub(in crate::cli) struct Ran {
@@ -478,7 +477,7 @@ pub(in crate::cli) async fn tell(teller: &Teller, store: &dyn Store, stop: &Stop
         tokio::time::sleep(LAST_WORDS).await;
     };
     tokio::select! {
-        told = teller.tell(store, Utc::now(), false) => {
+        told = teller.tell(store, wall_clock(), false) => {
             match told {
                 Ok(done) => {
                     for problem in done.problems {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::masked::{of_a_write, without_values};
 use super::{Dial, MongoError, Refusal, probe};
 use crate::engines::clocks;
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// How long a question that reads only what the server knows of itself may take.
 const ASIDE: Duration = Duration::from_secs(30);
@@ -201,12 +201,12 @@ impl Session {
                 value.get_str("version").ok().map(str::to_owned)
             });
         // Asked once more: the first answer took as long as connecting does.
-        let asked = Utc::now();
+        let asked = wall_clock();
         let told = match admin.run_command(doc! { "hello": 1 }).await {
             Ok(hello) => hello,
             Err(seen) => return Err(probe::diagnose(&options, by_default, &shown, &seen).await),
         };
-        let answered = Utc::now();
+        let answered = wall_clock();
         let clock_ahead_ms = told.get_datetime("localTime").map_or(0, |there| {
             clocks::ahead(
                 there.timestamp_millis(),

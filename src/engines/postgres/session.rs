@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use chrono::Utc;
 use futures_util::future::BoxFuture;
 use futures_util::pin_mut;
 use futures_util::{SinkExt, StreamExt};
@@ -16,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{Canceller, Dial, Notice};
 use super::{Identifier, Row, settings};
 use crate::engines::{EngineError, clocks};
+use crate::values::wall_clock;
 
 /// Asked when everything is pinned, so that names mean what they say here.
 const SERVER_FACTS: &str = "SELECT current_setting('server_version_num')::int4,
@@ -143,9 +143,9 @@ impl Session {
                 let set = format!("SET client_encoding = {BYTES}");
                 link.client.batch_execute(&set).await.map_err(failed)?;
             }
-            let asked_at = Utc::now();
+            let asked_at = wall_clock();
             let facts = link.client.query(SERVER_FACTS, &[]).await;
-            let answered_at = Utc::now();
+            let answered_at = wall_clock();
             let doing = "reading what the server says of itself";
             let facts = Row::all(doing, facts.map_err(failed)?);
             let Some(row) = facts.first() else {

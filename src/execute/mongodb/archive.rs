@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
 use mongodb::bson::Bson;
 
 use super::batch::{Batch, BatchError};
@@ -20,6 +19,7 @@ use crate::engines::mongodb::{Json, namespace};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Destination, Export, Path, Walk};
 use crate::plan::{Finding, KeptBy, Memory, Severity};
+use crate::values::wall_clock;
 
 /// Moves documents into another collection.
 pub(super) async fn carry_out(
@@ -212,7 +212,7 @@ async fn go(
             }];
             let (target, kind) = (&job.execution.target, &job.execution.kind);
             let history = &job.execution.history;
-            history.remember(target, kind, Utc::now(), &memory);
+            history.remember(target, kind, wall_clock(), &memory);
         }
         job.execution.history.step(job.execution.run, record);
         after = Some(last);

@@ -30,7 +30,7 @@ use crate::history::{RunStatus, StepRecord, StepStatus};
 use crate::plan::Memory;
 use crate::plan::archived::{self, ArchivedFile, Manifested};
 use crate::plan::mongodb::{Export, Manifest, uuid_of};
-use crate::values::{Engine, with_causes};
+use crate::values::{Engine, wall_clock, with_causes};
 
 /// What a batch may hold. It is in memory several times over: as read, as
 /// packed, as read back, and as the server has it in the end.
@@ -261,7 +261,7 @@ impl<'a> Exporter<'a> {
             id: Uuid::now_v7(),
             run: job.execution.run,
             maint: env!("CARGO_PKG_VERSION").to_owned(),
-            created_at: Utc::now(),
+            created_at: wall_clock(),
             engine: Engine::Mongodb,
             settled: false,
             target: job.execution.target.clone(),
@@ -584,7 +584,7 @@ async fn put(job: Job<'_>, key: &str, value: serde_json::Value) -> Result<(), En
     let (target, kind) = (&execution.target, &execution.kind);
     let noted = execution
         .history
-        .proof(target, kind, Utc::now(), &memory)
+        .proof(target, kind, wall_clock(), &memory)
         .await;
     noted.map_err(|error| {
         failed(format!(

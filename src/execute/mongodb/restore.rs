@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use chrono::Utc;
 use futures_util::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::{Bson, RawDocumentBuf, doc};
@@ -18,7 +17,7 @@ use crate::engines::mongodb::{Session, is_of_the_server, namespace};
 use crate::engines::storage::{Storage, StorageError};
 use crate::plan::archived::Manifested;
 use crate::plan::mongodb::{Manifest, Restored};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// What the client calls itself on the server.
 pub(crate) const NAME: &str = "maint restore";
@@ -141,7 +140,7 @@ pub(crate) async fn restore(
         return Err(files(format!("{into} has vanished")));
     };
     let mark = Restored {
-        at: Utc::now(),
+        at: wall_clock(),
         database: into.database.clone(),
         collection: into.collection.clone(),
         uuid,

@@ -1,7 +1,6 @@
 //! Archives beside the files that the history knows nothing of: it was lost, or set back to before
 //! them, or another installation keeps its own.
 
-use chrono::Utc;
 use serde_json::json;
 
 use super::Job;
@@ -13,7 +12,7 @@ use crate::history::{StepRecord, StepStatus};
 use crate::plan::archived::{self, MANIFEST};
 use crate::plan::mongodb::{Manifest, Stray};
 use crate::plan::{Finding, Memory, Severity};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// Reads them, and tells which are this target's. Nothing of them is changed.
 pub(super) async fn carry_out(
@@ -75,7 +74,7 @@ async fn look(stray: &Stray, job: Job<'_>, findings: &mut Vec<Finding>) -> Resul
     if !others.is_empty() {
         execution
             .history
-            .remember(target, kind, Utc::now(), &others);
+            .remember(target, kind, wall_clock(), &others);
     }
     let place = &beside.storage;
     let mut tell = |message: String| {

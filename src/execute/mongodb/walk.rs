@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
 use mongodb::bson::{Bson, Document, doc};
 use serde_json::Value;
 
@@ -17,6 +16,7 @@ use crate::execute::goal::towards;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Orphans, Path, Walk, single};
 use crate::plan::{KeptBy, Memory};
+use crate::values::wall_clock;
 
 /// Documents of the first batch.
 const FIRST: i64 = 500;
@@ -565,7 +565,7 @@ impl Going<'_> {
         }];
         let (target, kind) = (&execution.target, &execution.kind);
         let history = &execution.history;
-        history.remember(target, kind, Utc::now(), &memory);
+        history.remember(target, kind, wall_clock(), &memory);
     }
 
     /// How many more may go, where that is limited.

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{self, Halt, Outcome, TimeLimit, answer};
@@ -17,7 +17,7 @@ use crate::execute::Door;
 use crate::history::{LockWait, StepRecord, StepStatus};
 use crate::plan::predict::human;
 use crate::plan::{KeptBy, Param, Place, Query, Sweep, Work};
-use crate::values::{Bytes, with_causes};
+use crate::values::{Bytes, wall_clock, with_causes};
 
 /// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -75,7 +75,9 @@ pub(super) trait Attempt: Send {
 pub(super) fn ends(job: Job<'_>) -> Instant {
     let ends = Instant::now() + job.execution.limits.step_timeout.get();
     match job.step.body.until {
-        Some(until) => ends.min(Instant::now() + (until - Utc::now()).to_std().unwrap_or_default()),
+        Some(until) => {
+            ends.min(Instant::now() + (until - wall_clock()).to_std().unwrap_or_default())
+        }
         None => ends,
     }
 }
@@ -83,7 +85,7 @@ pub(super) fn ends(job: Job<'_>) -> Instant {
 /// Whether the time is up in which the step may block others.
 fn may_not_block_any_more(job: Job<'_>) -> bool {
     // What is begun at the end is begun with a little time left.
-    let soon = Utc::now() + SOON;
+    let soon = wall_clock() + SOON;
     job.step.body.until.is_some_and(|until| until <= soon)
 }
 

@@ -1,19 +1,19 @@
 //! The manifest of a partition on its way out: the one to go on with, and
 //! what becomes of one that nobody goes on with.
 
-use chrono::Utc;
 use uuid::Uuid;
 
 use super::Job;
 use super::export::Exporter;
 use super::fate::fate_of;
 use super::known::{by_hand, discard, gone, known, missing, put, remember};
+use super::living::claim_of_the_living;
 use super::lot::ExportError;
 use super::seen::Seen;
 use crate::engines::postgres::{claim, first};
 use crate::engines::storage::Storage;
 use crate::plan::{Fate, Finding, Manifest, Retire, Whole, archived};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// What a run goes on with.
 pub(super) struct Begun {
@@ -75,7 +75,7 @@ pub(super) async fn begin(
         id: Uuid::now_v7(),
         run: job.execution.run,
         maint: env!("CARGO_PKG_VERSION").to_owned(),
-        created_at: Utc::now(),
+        created_at: wall_clock(),
         settled: false,
         doubted: false,
         source: retire.source.clone(),
@@ -238,10 +238,7 @@ pub(super) async fn settle(
     let Some(whole) = &manifest.whole else {
         return Ok(());
     };
-    if claim::claim_partition(job.session, whole.oid)
-        .await?
-        .is_some()
-    {
+    if claim_of_the_living(whole.oid, job).await?.is_some() {
         return Ok(());
     }
     let done = settle_alone(manifest, whole, job, findings).await;

@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -29,7 +28,7 @@ use crate::engines::parquet::{self, Column, ParquetError};
 use crate::engines::postgres::Identifier;
 use crate::engines::storage::Storage;
 use crate::plan::{ArchivedFile, Export, Manifest, Range, Statement, Walk, Without, folder_key};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// All files of a batch together: they are held in memory until proved.
 const MOST_BYTES: usize = 24 << 20;
@@ -278,7 +277,7 @@ impl<'a> Exporter<'a> {
             id: Uuid::now_v7(),
             run: job.execution.run,
             maint: env!("CARGO_PKG_VERSION").to_owned(),
-            created_at: Utc::now(),
+            created_at: wall_clock(),
             settled: false,
             doubted: false,
             source: self.export.source.clone(),

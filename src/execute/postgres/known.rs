@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use chrono::Utc;
 use serde_json::Value;
 
 use super::Job;
@@ -14,7 +13,7 @@ use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::{Session, first};
 use crate::engines::storage::{Storage, StorageError};
 use crate::plan::{Finding, Manifest, Memory, Severity};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// Files that are all there is of rows, and are not as they were written.
 pub(super) async fn missing(
@@ -141,7 +140,7 @@ pub(super) async fn put(job: Job<'_>, key: &str, value: Value) -> Result<(), Exp
     let (target, kind) = (&execution.target, &execution.kind);
     execution
         .history
-        .proof(target, kind, Utc::now(), &memory)
+        .proof(target, kind, wall_clock(), &memory)
         .await
         .map_err(|error| {
             ExportError::Proof(format!(

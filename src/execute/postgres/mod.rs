@@ -20,6 +20,7 @@ mod gate;
 mod image;
 mod kept;
 pub(super) mod known;
+mod living;
 mod load;
 mod lot;
 mod monitor;

@@ -18,7 +18,7 @@ use crate::engines::postgres::repacking;
 use crate::engines::postgres::watch::{self, Blocker, HIDDEN, Waiter};
 use crate::execute::{Awaited, Wait};
 use crate::plan::Step;
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// How long the end of a run waits for the last look.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -417,7 +417,7 @@ impl Watcher {
                 let before = watched.blockers.get(&pid);
                 let seen = InTheWay {
                     samples: before.map_or(1, |seen| seen.samples.saturating_add(1)),
-                    since: before.map_or_else(Utc::now, |seen| seen.since),
+                    since: before.map_or_else(wall_clock, |seen| seen.since),
                     blocker,
                 };
                 watched.blockers.insert(pid, seen);
@@ -480,7 +480,7 @@ impl Watcher {
             if waits.is_none() {
                 // Who comes back is in the way anew.
                 for seen in watched.blockers.values_mut() {
-                    seen.since = Utc::now();
+                    seen.since = wall_clock();
                 }
             }
             (watched.seq, waits, before)

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use chrono::Utc;
 
 use super::back;
 use super::export::check;
@@ -19,7 +18,7 @@ use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::engines::storage::Storage;
 use crate::plan::postgres::only_for_its_owner;
 use crate::plan::{Manifest, Restored};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
@@ -352,7 +351,7 @@ async fn within(
     let naming = Naming::beside(how.dial, NAME, session).await?;
     let named = naming.name(session).await?;
     let mark = Restored {
-        at: Utc::now(),
+        at: wall_clock(),
         into: into.to_string(),
         oid,
         database: format!("{} {}", session.server.database, database.get::<String>(0)?),

@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::Utc;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -31,6 +30,7 @@ use crate::engines::parquet::{Checksum, ParquetError, copy_line};
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{self, Use};
 use crate::plan::{Finding, Manifest, Range, Received, Send, Statement, Walk, Without, storing};
+use crate::values::wall_clock;
 
 /// A batch is held in memory on its way, as text: bytes take two digits each.
 const MOST_BYTES: usize = 40 << 20;
@@ -289,7 +289,7 @@ impl<'a> Sender<'a> {
             id: Uuid::now_v7(),
             run: job.execution.run,
             maint: env!("CARGO_PKG_VERSION").to_owned(),
-            created_at: Utc::now(),
+            created_at: wall_clock(),
             settled: false,
             doubted: false,
             source: self.send.source.clone(),

@@ -4,7 +4,6 @@
 
 use std::collections::HashSet;
 
-use chrono::Utc;
 use serde_json::json;
 
 use super::Job;
@@ -16,7 +15,7 @@ use crate::engines::storage::Storage;
 use crate::history::HistoryError;
 use crate::plan::archived::{self, Beside};
 use crate::plan::{Finding, Manifest, Memory, Restored, Severity};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 /// What there is of a table.
 #[derive(Default)]
@@ -44,7 +43,7 @@ pub(super) async fn look(
     let (target, kind) = (&job.execution.target, &job.execution.kind);
     if !found.others.is_empty() {
         let history = &job.execution.history;
-        history.remember(target, kind, Utc::now(), &found.others);
+        history.remember(target, kind, wall_clock(), &found.others);
     }
     let place = &beside.storage;
     if let Some(first) = found.unread.first() {

@@ -1,6 +1,5 @@
 //! The other database that rows go to: how to get there, and whether a table there takes them.
 
-use chrono::Utc;
 use uuid::Uuid;
 
 use super::lot::ExportError;
@@ -14,6 +13,7 @@ use crate::engines::postgres::{Identifier, RelationName, Row, Session, each, fir
 use crate::execute::{LAST_PLACE, PLACES};
 use crate::plan::postgres::only_for_its_owner;
 use crate::plan::{Memory, Send, Walk};
+use crate::values::wall_clock;
 
 const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
     FROM pg_catalog.pg_attribute a
@@ -168,7 +168,7 @@ pub(super) async fn connect(target: &str, job: Job<'_>) -> Result<Session, Expor
             key: LAST_PLACE.to_owned(),
             value: now,
         };
-        history.remember(target, PLACES, Utc::now(), &[memory]);
+        history.remember(target, PLACES, wall_clock(), &[memory]);
     }
     there.take_any_bytes(false).await?;
     Ok(there)

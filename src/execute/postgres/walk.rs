@@ -4,7 +4,6 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use chrono::Utc;
 use serde_json::Value;
 
 use super::again;
@@ -23,6 +22,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::first;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Fate, Finding, Image, InVain, KeyColumn, Path, Range, Walk, block_of, key_of};
+use crate::values::wall_clock;
 
 /// Carries the walk out; `record.rows` counts what has gone and is committed.
 pub(super) async fn carry_out(
@@ -173,7 +173,7 @@ async fn all(
                 all: finished,
                 rows,
                 why,
-                at: Utc::now(),
+                at: wall_clock(),
             };
             keep(
                 job,

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use chrono::Utc;
 use serde_json::Value;
 
 use super::export::Exporter;
@@ -18,6 +17,7 @@ use crate::engines::parquet::Column;
 use crate::engines::postgres::Held;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Fate, Image, Memory, Walk, Without};
+use crate::values::wall_clock;
 
 /// So often a walk goes on to an end that has moved.
 pub(super) const MOST_ROUNDS: u32 = 100;
@@ -162,7 +162,7 @@ pub(super) fn keep(job: Job<'_>, key: &str, value: Value) {
     let (target, kind) = (&execution.target, &execution.kind);
     execution
         .history
-        .remember(target, kind, Utc::now(), &memory);
+        .remember(target, kind, wall_clock(), &memory);
 }
 
 pub(super) fn tell(job: Job<'_>, record: &StepRecord, done: i64, total: i64) {

@@ -26,6 +26,7 @@ use super::begun::{begin, clear, settled};
 use super::export::Exporter;
 use super::gate::{self, Halt, Outcome};
 use super::known::{beside, discard, remember};
+use super::living::claim_of_the_living;
 use super::lot::{Batch, ExportError};
 use super::seen::Seen;
 use super::size::BatchSize;
@@ -81,7 +82,7 @@ pub(super) async fn carry_out(
     if let Some(walk) = &retire.walk {
         again::first(walk, job, findings).await?;
     }
-    if let Some(holder) = claim::claim_partition(job.session, retire.oid).await? {
+    if let Some(holder) = claim_of_the_living(retire.oid, job).await? {
         match holder.stranger {
             None => {
                 let why = format!("another run is archiving it: {}", holder.who);

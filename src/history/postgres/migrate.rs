@@ -16,7 +16,10 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/history/migrations/postgres");
 /// Held by a migrating transaction until its end; `maint` in hexadecimal.
 const LOCK: i64 = 0x6d_6169_6e74;
 
-const BEGIN: &str = pinned!("BEGIN READ WRITE; SET LOCAL lock_timeout = '50s'");
+const BEGIN: &str = pinned!(
+    "BEGIN READ WRITE; SET LOCAL statement_timeout = '55s'; SET LOCAL lock_timeout = '50s'; \
+     SET LOCAL synchronous_commit = on"
+);
 const TAKE_LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock($1)";
 /// Read from the catalog itself: `to_regnamespace` may answer from a cache
 /// that does not know yet what somebody committed while we waited.

@@ -33,7 +33,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What every transaction begins with: pinned before a name is looked up, since
 /// the owner of the database chooses where it would be looked for; and only for
-/// the transaction, since the session behind a pooler is somebody else's next.
+/// the transaction, since the session behind a pooler is somebody else's next. Servers
+/// before 17 have no `transaction_timeout`.
 macro_rules! pinned {
     ($begin:literal) => {
         concat!(
@@ -44,7 +45,9 @@ macro_rules! pinned {
              SET LOCAL bytea_output = 'hex'; SET LOCAL standard_conforming_strings = on; \
              SET LOCAL transform_null_equals = off; SET LOCAL default_tablespace = ''; \
              SET LOCAL default_table_access_method = heap; \
-             SET LOCAL idle_in_transaction_session_timeout = '60s'"
+             SET LOCAL idle_in_transaction_session_timeout = '60s'; \
+             SELECT pg_catalog.set_config('transaction_timeout', '0', true) \
+             WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL"
         )
     };
 }

@@ -339,6 +339,7 @@ mod tests {
     use super::*;
     use crate::history::sql::SqlStore;
     use crate::history::{Baseline, Records, RunFilter, Runs};
+    use crate::values::wall_clock;
 
     #[tokio::test]
     async fn a_history_that_cannot_be_written_can_be_read() {
@@ -359,7 +360,7 @@ mod tests {
             object: "i".into(),
             bytes: 1,
             tuples: 1.0,
-            learned_at: chrono::Utc::now(),
+            learned_at: wall_clock(),
             rebuilt: true,
             made_as: None,
         };

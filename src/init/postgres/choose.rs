@@ -1,6 +1,5 @@
 //! What is done with a database, from the facts.
 
-use chrono::Utc;
 use chrono_tz::Tz;
 
 use super::bounds::shared;
@@ -11,7 +10,7 @@ use crate::engines::postgres::{Identifier, RelationName, Server};
 use crate::init::yaml::scalar;
 use crate::init::{Draft, DraftSchedule, DraftTarget, DraftTask, Left};
 use crate::report::text::{counted, human_bytes, human_count};
-use crate::values::{Engine, TableName};
+use crate::values::{Engine, TableName, wall_clock};
 
 /// What was seen.
 #[derive(Debug)]
@@ -79,7 +78,7 @@ pub(super) fn draft(server: &Server, variable: &str, facts: &Facts) -> Draft {
         .tables
         .iter()
         .filter(|table| growing::grows(table))
-        .filter_map(|table| growing::rule(table, Utc::now()))
+        .filter_map(|table| growing::rule(table, wall_clock()))
         .filter(|rule| rule.older_than != "0d");
     let columns: Vec<_> = ages.map(|rule| rule.column).collect();
     let quiet = quiet(columns.into_iter(), zone);
@@ -202,7 +201,7 @@ fn on_its_way_out(place: String, text: &str) -> Left {
 
 /// Rows that could go. Never enabled: whether they may is for people to say.
 fn cleanup(draft: &mut Draft, facts: &Facts, zone: Tz) -> bool {
-    let now = Utc::now();
+    let now = wall_clock();
     let mut task = DraftTask::new(
         "cleanup",
         "cleanup",

@@ -12,7 +12,7 @@ use super::Scheduler;
 use crate::history::{Ahead, CLOCKS_DIFFER, HistoryError, Store, TimeAhead, surely_wrong};
 use crate::plan::Memory;
 use crate::scheduler::job::Happened;
-use crate::values::TimeSpan;
+use crate::values::{TimeSpan, wall_clock};
 
 /// Under which kind, of no target, the history remembers what was wrong.
 const SCHEDULER: &str = "scheduler";
@@ -220,9 +220,9 @@ pub async fn set_right(
 pub async fn troubles(store: &dyn Store, now: DateTime<Utc>) -> Result<Vec<String>, HistoryError> {
     let mut told = Vec::new();
     let mut latest = now;
-    let asked = Utc::now();
+    let asked = wall_clock();
     if let Some(there) = store.clock().await? {
-        let ahead = Lead::of(there, asked, Utc::now()).at_all();
+        let ahead = Lead::of(there, asked, wall_clock()).at_all();
         if ahead.abs() > CLOCKS_DIFFER {
             told.push(differs("the clock of this machine", ahead));
         }

@@ -19,7 +19,7 @@ use super::{Pages, Sorry};
 use crate::config::{Target, Task};
 use crate::history::{Pause, Trigger};
 use crate::pipeline::{self, Known, Request, Surroundings};
-use crate::values::{TimeSpan, with_causes};
+use crate::values::{TimeSpan, wall_clock, with_causes};
 
 /// A run that has begun is shown; where it takes longer to begin, the first page is.
 const UNTIL_IT_RUNS: Duration = Duration::from_secs(10);
@@ -288,7 +288,7 @@ pub(super) async fn cancel(
     let run = pages.store.run(&id).await?;
     allowed.log(&format!("run {} is to be cancelled", run.id));
     let by = allowed.by();
-    if !pages.store.ask_to_cancel(run.id, &by, Utc::now()).await? {
+    if !pages.store.ask_to_cancel(run.id, &by, wall_clock()).await? {
         return Err(Sorry::new(
             StatusCode::CONFLICT,
             format!("this run has ended already: {}", run.status),
@@ -304,7 +304,7 @@ pub(super) async fn pause(
     allowed: Allowed,
 ) -> Result<Response, Sorry> {
     let schedule = known_schedule(&pages, schedule)?;
-    let now = Utc::now();
+    let now = wall_clock();
     let asked = Asked::read(&allowed.0.body)
         .and_then(|asked| asked.end(now).map(|until| (until, asked.reason)))
         .map_err(|why| Sorry::new(StatusCode::BAD_REQUEST, why))?;

@@ -16,7 +16,7 @@ use crate::history::{
     FindingState, Period, RunStatus, Series, TaskTotals, TrackedFinding, task_totals,
 };
 use crate::plan::Severity;
-use crate::values::natural;
+use crate::values::{natural, wall_clock};
 
 /// How far back runs and sizes are looked at.
 const DAYS: i64 = 30;
@@ -95,7 +95,7 @@ pub(super) async fn page(
     Query(asked): Query<Asked>,
 ) -> Result<Response, Sorry> {
     let config = pages.config_with_databases().await?;
-    let now = Utc::now();
+    let now = wall_clock();
     let period = Period {
         since: now - TimeDelta::days(DAYS),
         until: now,

@@ -8,11 +8,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use chrono::Utc;
 use minijinja::{Value, context};
 
 use super::access::{Refused, Viewer, unguessable};
 use super::{Pages, Sorry};
+use crate::values::wall_clock;
 use crate::web::Peer;
 
 /// Whoever guesses has to wait.
@@ -96,7 +96,7 @@ impl Visit {
             may_act => self.viewer != Viewer::Reader,
             has_token => pages.access.has_token(),
             instance => pages.host.as_str(),
-            now => Utc::now().to_rfc3339(),
+            now => wall_clock().to_rfc3339(),
         }
     }
 

@@ -17,6 +17,7 @@ use crate::history::{
     By, OccurrenceFilter, OccurrenceStatus, Period, RunFilter, RunStatus, task_totals,
 };
 use crate::report::{Asked, Scope, chart, compose_page, gather, gather_trends};
+use crate::values::wall_clock;
 
 /// Runs on one page.
 const PAGE: u32 = 50;
@@ -97,7 +98,7 @@ fn unknown(what: &str, word: &str) -> Sorry {
 
 /// The last so many days.
 fn last_days(days: i64) -> Period {
-    let now = Utc::now();
+    let now = wall_clock();
     Period {
         since: now - TimeDelta::days(days),
         until: now,
@@ -115,7 +116,7 @@ pub(super) async fn tasks(
         task_totals(pages.store.as_ref(), &month, 0),
         sums.days(&season, By::Task)
     )?;
-    let today = Utc::now().date_naive();
+    let today = wall_clock().date_naive();
     let mut tasks = Vec::new();
     for task in config.tasks.values() {
         let own = days.iter().filter(|day| day.name == task.name);
@@ -247,7 +248,7 @@ pub(super) async fn report_of(
         .parse()
         .map_err(|why: String| Sorry::new(StatusCode::BAD_REQUEST, why))?;
     let config = pages.config();
-    let now = Utc::now();
+    let now = wall_clock();
     let (period, text) = asked.period(now, config.timezone, None);
     let scope = Scope { period, text, now };
     Ok(gather(pages.store.as_ref(), &config, &scope).await?)
@@ -281,7 +282,7 @@ pub(super) async fn calendar_ahead(
     config: &Config,
     count: usize,
 ) -> Result<Value, Sorry> {
-    let now = Utc::now();
+    let now = wall_clock();
     let pauses = pages.store.pauses().await?;
     let missed = pages
         .store

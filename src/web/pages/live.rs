@@ -8,7 +8,6 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
-use chrono::Utc;
 use futures_util::{Stream, stream};
 use minijinja::value::Serde;
 use minijinja::{Value, context};
@@ -17,6 +16,7 @@ use uuid::Uuid;
 use super::guard::Visit;
 use super::{Pages, Sorry};
 use crate::history::{RunFilter, RunStatus};
+use crate::values::wall_clock;
 use crate::web::shared::Shared;
 
 /// How often a page that is watched is written anew.
@@ -37,7 +37,7 @@ pub(super) async fn at_work(pages: &Pages, only: Option<Uuid>) -> Result<Value, 
     };
     let runs = pages.store.runs(&filter).await?;
     let live = pages.live.now();
-    let now = Utc::now();
+    let now = wall_clock();
     let runs: Vec<Value> = runs
         .iter()
         .filter(|run| only.is_none_or(|only| run.id == only))

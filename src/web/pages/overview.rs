@@ -3,7 +3,7 @@
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use minijinja::value::Serde;
 use minijinja::{Value, context};
 
@@ -12,6 +12,7 @@ use super::lists::{calendar_ahead, report_of};
 use super::live::at_work;
 use super::{Pages, Sorry, heat};
 use crate::history::{By, Period, RunFilter};
+use crate::values::wall_clock;
 
 const LATEST: u32 = 12;
 const WEEKS: u32 = 26;
@@ -26,7 +27,7 @@ pub(super) async fn page(
     Extension(visit): Extension<Visit>,
 ) -> Result<Response, Sorry> {
     let config = pages.config_with_databases().await?;
-    let now = Utc::now();
+    let now = wall_clock();
     let sums = pages.store.summaries();
     let back = |weeks| Period {
         since: now - TimeDelta::weeks(weeks),

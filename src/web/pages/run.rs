@@ -3,7 +3,6 @@
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use chrono::Utc;
 use minijinja::value::Serde;
 use minijinja::{Value, context};
 
@@ -11,6 +10,7 @@ use super::guard::Visit;
 use super::live::at_work;
 use super::{Pages, Sorry};
 use crate::history::RunStatus;
+use crate::values::wall_clock;
 
 /// More steps than anybody scrolls through; `maint show` has all.
 const MOST_STEPS: usize = 500;
@@ -56,7 +56,7 @@ pub(super) async fn page(
             true => at_work(&pages, Some(run.id)).await?,
             false => Value::from(Vec::<Value>::new()),
         },
-        for_ms => (Utc::now() - run.started_at).num_milliseconds(),
+        for_ms => (wall_clock() - run.started_at).num_milliseconds(),
     };
     pages.show(&visit, "run", own)
 }

@@ -7,6 +7,7 @@ use maint::history::{
 };
 
 use super::{at, id, run};
+use crate::support::patience::Patience;
 use crate::support::pooler::Pooler;
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
@@ -431,4 +432,53 @@ async fn check_says_whether_it_could_be_made() {
     assert_eq!(db.number(schemas).await, 0);
     workspace.run(["run", "analyze", "--now"]);
     assert_eq!(db.number(schemas).await, 1);
+}
+
+/// What its role or its database say of time limits does not end what the history does.
+#[tokio::test]
+async fn limits_of_its_role_do_not_end_the_history() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
+        .await;
+    let (role, url) = crate::settings::role(&db, "").await;
+    db.execute(&format!(
+        "GRANT CREATE ON DATABASE {} TO {role}; ALTER ROLE {role} SET transaction_timeout = '60ms';
+         ALTER ROLE {role} SET statement_timeout = '60ms'; ALTER ROLE {role} SET lock_timeout = '60ms';
+         ALTER ROLE {role} SET idle_in_transaction_session_timeout = '60ms'",
+        db.name
+    ))
+    .await;
+    let workspace = Workspace::new(&format!(
+        "history: \"{url}\"\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\n",
+        db.url
+    ))
+    .task(
+        "tidy",
+        "kind: sql\ntarget: app\noptions:\n  statements: [{ name: tidy, sql: DELETE FROM public.t }]\n",
+    );
+    // Somebody else makes the schema just now: each of its limits passes meanwhile.
+    let other = db.connect().await;
+    let lock = |verb: &str| format!("SELECT pg_{verb}(469785734772)");
+    other.batch_execute(&lock("advisory_lock")).await.unwrap();
+    let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND clock_timestamp() - waitstart > interval '200 ms'";
+    let run = tokio::task::spawn_blocking(move || {
+        let ran = workspace.run(["run", "tidy", "--now", "--output", "json"]);
+        (workspace, ran)
+    });
+    let patience = Patience::until("the history to wait for longer than its role's limits");
+    while db.number(waits).await == 0 && !run.is_finished() {
+        patience.pause().await;
+    }
+    other.batch_execute(&lock("advisory_unlock")).await.unwrap();
+    let (_workspace, ran) = run.await.unwrap();
+    let ran = ran.expect(0).json();
+    assert_eq!(ran["runs"][0]["status"], "succeeded", "{ran:#}");
+    assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
+    assert_eq!(
+        db.number("SELECT count(*) FROM maint.runs WHERE status = 'succeeded'")
+            .await,
+        1
+    );
 }

@@ -243,3 +243,52 @@ fn an_engine_is_named_only_in_folders_of_its_own() {
         }
     }
 }
+
+/// Files of rooms that decide which ask what time it is, and why they may: they look at a database,
+/// and hand the time on with what they saw.
+const CLOCKS: &[(&str, &str)] = &[
+    (
+        "kinds/mongodb/cleanup/mod.rs",
+        "notes when the collections were looked at",
+    ),
+    (
+        "kinds/mongodb/snapshot/facts.rs",
+        "compares the clock of a member with this machine's",
+    ),
+    (
+        "kinds/mongodb/snapshot/mod.rs",
+        "counts the documents that have expired by now",
+    ),
+    (
+        "kinds/postgres/archive/mod.rs",
+        "estimates what would go now",
+    ),
+    (
+        "kinds/postgres/cleanup/mod.rs",
+        "estimates what would go now",
+    ),
+    (
+        "kinds/postgres/retention/estimate.rs",
+        "asks the server for a row that would go now",
+    ),
+];
+
+/// A decision is a function of facts: nothing that decides, says or reports asks for the time.
+#[test]
+fn what_decides_is_handed_the_time() {
+    let asking: BTreeSet<String> = files()
+        .into_iter()
+        .filter(|(name, _)| {
+            ["kinds/", "plan/", "report/"]
+                .iter()
+                .any(|room| name.starts_with(room))
+        })
+        .filter(|(name, text)| {
+            !name.ends_with("tests.rs") && paths::without_tests(text).contains("wall_clock()")
+        })
+        .map(|(name, _)| name)
+        .collect();
+    let listed: BTreeSet<String> = CLOCKS.iter().map(|(file, _)| (*file).to_owned()).collect();
+    assert_eq!(asking, listed);
+    assert!(CLOCKS.iter().all(|(_, why)| !why.is_empty()));
+}

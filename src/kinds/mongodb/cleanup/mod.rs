@@ -29,7 +29,7 @@ use crate::engines::EngineError;
 use crate::engines::mongodb::{MongoError, Session, namespace};
 use crate::plan::mongodb::Body;
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Unfit};
-use crate::values::{Bytes, Engine, TimeSpan};
+use crate::values::{Bytes, Engine, TimeSpan, wall_clock};
 
 /// Options of `kind: cleanup` on MongoDB.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -152,7 +152,7 @@ impl Kind for Cleanup {
             database: db.database().to_owned(),
             release: db.server.release,
             shard: db.server.shard,
-            at: Utc::now(),
+            at: wall_clock(),
             clock: db.server.clock_differs(),
             ..Facts::default()
         };

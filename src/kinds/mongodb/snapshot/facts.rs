@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::Utc;
 use mongodb::bson::{Bson, Document, doc};
 
 use super::super::common::{Collection, not_allowed, not_answered};
@@ -10,7 +9,7 @@ use super::slow;
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, Members, Session, number};
 use crate::plan::{Finding, Scope};
-use crate::values::TimeSpan;
+use crate::values::{TimeSpan, wall_clock};
 
 /// How often an index was used on one member, and since when that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +164,7 @@ pub(super) async fn uses(members: &[Session], facts: &mut Facts) -> Result<(), E
 /// What the profiler of each member has recorded; nothing where none has been on.
 pub(super) async fn slow_ones(members: &[Session], facts: &mut Facts) {
     for member in members {
-        let there = member.server.clock(Utc::now());
+        let there = member.server.clock(wall_clock());
         let read = slow::read(member, &facts.database, there, &mut facts.slow).await;
         match read {
             Ok(()) => {}

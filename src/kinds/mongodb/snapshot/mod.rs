@@ -6,7 +6,6 @@ mod facts;
 mod load;
 mod slow;
 
-use chrono::Utc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -16,7 +15,7 @@ use crate::engines::EngineError;
 use crate::engines::mongodb::{Members, Session, Spread, namespace, number};
 use crate::plan::mongodb::{Body, shell_name, shell_text};
 use crate::plan::{Finding, Kind, Measurement, Moment, Plan, Severity, Site};
-use crate::values::{Bytes, Engine, NamePattern, Percent, TimeSpan};
+use crate::values::{Bytes, Engine, NamePattern, Percent, TimeSpan, wall_clock};
 
 /// Options of `kind: snapshot` on MongoDB.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -126,7 +125,7 @@ impl Kind for Snapshot {
         uses(&members, &mut facts).await?;
         slow_ones(&members, &mut facts).await;
         long_ones(db, self.max_operation, &mut facts).await;
-        expiry::look(db, self.max_overdue, Utc::now(), &mut facts).await;
+        expiry::look(db, self.max_overdue, wall_clock(), &mut facts).await;
         Ok(facts)
     }
 

@@ -10,7 +10,6 @@ pub(in crate::kinds::postgres) use self::steps::MARK;
 
 use std::collections::HashMap;
 
-use chrono::Utc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -30,7 +29,7 @@ use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::storage::{Storage, check_address};
 use crate::plan::postgres::{Lost, Settle};
 use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step, Unfit, archived};
-use crate::values::{CalendarSpan, Engine, Epoch, Percent, TableName, TimeSpan, TimeZone};
+use crate::values::{CalendarSpan, Engine, Epoch, Percent, TableName, TimeSpan, TimeZone, wall_clock, wall_clock};
 
 /// Options of `kind: archive`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -240,7 +239,7 @@ impl Kind for Archive {
                 reading: reading.into_iter().next().unwrap_or_default(),
                 also: Vec::new(),
             };
-            let looks = estimate::look(db, &[asked], Utc::now(), &standing).await?;
+            let looks = estimate::look(db, &[asked], wall_clock(), &standing).await?;
             look = looks.into_iter().next().unwrap_or_default();
             foreign_keys = effects::foreign_keys(db, std::iter::once(table)).await?;
             let members: Vec<u32> = table.members.iter().map(|member| member.oid).collect();

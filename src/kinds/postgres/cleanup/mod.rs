@@ -7,7 +7,6 @@ mod tenants;
 
 use std::collections::{HashMap, HashSet};
 
-use chrono::Utc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -27,7 +26,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::plan::{Kind, Moment, Plan, Scope, Site, Speaks, Unfit};
-use crate::values::{Bytes, Engine, TableName, TimeSpan, unreadable};
+use crate::values::{Bytes, Engine, TableName, TimeSpan, unreadable, wall_clock};
 use tenants::Followed;
 
 /// Options of `kind: cleanup`.
@@ -329,7 +328,7 @@ async fn look(
             also,
         })
         .collect();
-    let told = estimate::look(db, &asked, Utc::now(), standing).await?;
+    let told = estimate::look(db, &asked, wall_clock(), standing).await?;
     looks.extend(places.into_iter().zip(told));
     Ok(looks)
 }

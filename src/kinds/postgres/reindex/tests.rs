@@ -10,7 +10,7 @@ use super::*;
 #[test]
 fn versions_that_corrupt_indexes_are_refused() {
     let at = Moment {
-        now: chrono::Utc::now(),
+        now: crate::values::wall_clock(),
         round: 1,
         baselines: HashMap::new(),
         memories: HashMap::new(),

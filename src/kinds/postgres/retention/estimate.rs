@@ -19,7 +19,7 @@ use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Fault, Identifier, Session, first, grants};
 use crate::plan::postgres::Under;
 use crate::plan::{Found, Param};
-use crate::values::with_causes;
+use crate::values::{with_causes, wall_clock};
 
 /// Reading a table of this size to its end, in vain, takes well under a second.
 const SMALL: i64 = 64 << 20;
@@ -386,7 +386,7 @@ pub(in crate::kinds::postgres) async fn any_free(
     ties: &Ties,
     under: &Under,
 ) -> Result<bool, EngineError> {
-    let (condition, params) = rule.condition(age, Utc::now());
+    let (condition, params) = rule.condition(age, wall_clock());
     let params = bound(&params);
     let alias = rule.alias();
     let members = table.members.iter();

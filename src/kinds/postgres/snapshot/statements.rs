@@ -380,6 +380,7 @@ mod tests {
     use chrono::TimeZone;
 
     use super::*;
+    use crate::values::wall_clock;
 
     fn night(at: &mut Moment, counters: &[(i64, i64, f64)]) -> Vec<Finding> {
         let statements = Statements::Seen {
@@ -423,7 +424,7 @@ mod tests {
     #[test]
     fn this_month_is_compared_with_the_last() {
         let mut at = Moment {
-            now: Utc::now(),
+            now: wall_clock(),
             round: 1,
             baselines: HashMap::new(),
             memories: HashMap::new(),
@@ -456,7 +457,7 @@ mod tests {
     #[test]
     fn slow_is_judged_by_what_happened_since_the_last_snapshot() {
         let mut at = Moment {
-            now: Utc::now(),
+            now: wall_clock(),
             round: 1,
             baselines: HashMap::new(),
             memories: HashMap::new(),

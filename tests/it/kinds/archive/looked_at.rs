@@ -311,6 +311,54 @@ async fn a_stranger_holds_the_lock() {
     assert!(!exists(&db, "E 1").await);
 }
 
+/// A session of another task's run that is over holds the lock: the server keeps it, and no run
+/// would ever let go.
+#[tokio::test]
+async fn the_lock_is_left_of_a_run_that_is_over() {
+    let db = fresh_database(17).await;
+    two_partitions(&db).await;
+    let (workspace, _folder) = detached(&db).await;
+    let workspace = workspace.task(
+        "other",
+        "kind: sql\ntarget: app\noptions:\n  statements: [{ name: one, sql: SELECT 1 }]\n",
+    );
+    let ran = workspace.run(["run", "other", "--now", "--output", "json"]);
+    let over = ran.expect(0).json()["runs"][0]["id"].clone();
+    let oid = db.number("SELECT '\"E 1\"'::regclass::oid::int8").await;
+    let taken = |name: String| {
+        let db = &db;
+        async move {
+            let session = db.connect().await;
+            let lock = format!(
+                "SET application_name = '{name}'; SELECT pg_advisory_lock(1835955250, hashtext('{oid}'))"
+            );
+            session.batch_execute(&lock).await.unwrap();
+            session
+        }
+    };
+    let living = taken("maint 0190a4c0-0000-7000-8000-000000000000".to_owned()).await;
+    let output = workspace.run(["run", "archive", "--now", "--output", "json"]);
+    let run = output.expect(0).json()["runs"][0].clone();
+    assert!(
+        run.to_string().contains("another run is archiving it"),
+        "{run:#}"
+    );
+    living.query("SELECT 1", &[]).await.unwrap();
+    assert!(exists(&db, "E 1").await);
+    drop(living);
+    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1835955250
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let patience = Patience::until("the session of an unknown run to be gone");
+    while db.number(held).await > 0 {
+        patience.pause().await;
+    }
+    let left = taken(format!("maint {}", over.as_str().unwrap())).await;
+    archive(&workspace);
+    assert!(left.query("SELECT 1", &[]).await.is_err());
+    assert!(!exists(&db, "E 1").await);
+    nothing_is_left(&workspace);
+}
+
 for_oldest_and_newest! {
     /// The table gets a column, and loses one, after a partition was detached
     /// and stored in part: it goes with the columns that it has.
