@@ -11,6 +11,8 @@ use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as Key;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
 
+use crate::values::redact;
+
 /// Why a file cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -169,10 +171,30 @@ fn place_of(url: &str) -> Result<Named<'_>, &'static str> {
 /// When it names no folder and no bucket.
 pub fn check_address(url: &str) -> Result<(), StorageError> {
     let wrong = |why: &str| StorageError::Address {
-        url: url.to_owned(),
+        url: redact(url),
         why: why.to_owned(),
     };
-    place_of(url).map(drop).map_err(wrong)
+    let path = match place_of(url).map_err(wrong)? {
+        Named::Folder(folder) => folder,
+        Named::Bucket(bucket, _) if bucket.contains(['@', ':']) => {
+            return Err(wrong(
+                "it has a name or a password in it, or an endpoint; the environment has them: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL`",
+            ));
+        }
+        Named::Bucket(bucket, _) if bucket.contains(['?', '#']) => {
+            return Err(wrong("no bucket has `?` or `#` in its name"));
+        }
+        Named::Bucket(_, prefix) if prefix.contains(['?', '#']) => {
+            return Err(wrong(
+                "nothing is set in it: the environment says of which store and region the bucket is",
+            ));
+        }
+        Named::Bucket(_, prefix) => prefix,
+    };
+    if path.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err(wrong("`.` and `..` in it name another place"));
+    }
+    Ok(())
 }
 
 impl Storage {

@@ -82,7 +82,7 @@ impl Beside {
 
 /// Whether a history that remembers this knows a manifest: as its own, or as another's.
 pub fn is_known(id: Uuid, memories: &HashMap<String, Value>) -> bool {
-    let keys = [remembered_as(id), stranger_as(id)];
+    let keys = [remembered_as(id), stranger_as(id), left_over_as(id)];
     let known = |key: &String| memories.get(key).is_some_and(|value| !value.is_null());
     keys.iter().any(known)
 }
@@ -90,6 +90,12 @@ pub fn is_known(id: Uuid, memories: &HashMap<String, Value>) -> bool {
 /// Under which key it is remembered that a manifest beside the files is another target's.
 pub fn stranger_as(id: Uuid) -> String {
     format!("stranger {id}")
+}
+
+/// Under which key a manifest is remembered whose rows are in their table, and whose files could not
+/// be removed.
+pub fn left_over_as(id: Uuid) -> String {
+    format!("left over {id}")
 }
 
 /// Under which key a manifest is remembered.
@@ -123,8 +129,22 @@ pub fn lost_as(target: &str, table: &str) -> String {
 pub fn among<'a, M: Manifested + DeserializeOwned>(
     memories: impl Iterator<Item = (&'a String, &'a Value)>,
 ) -> Vec<M> {
+    of_keys("archive ", memories)
+}
+
+/// Those whose rows are in their table, and whose files could not be removed, oldest first.
+pub fn left_over<'a, M: Manifested + DeserializeOwned>(
+    memories: impl Iterator<Item = (&'a String, &'a Value)>,
+) -> Vec<M> {
+    of_keys("left over ", memories)
+}
+
+fn of_keys<'a, M: Manifested + DeserializeOwned>(
+    begin: &str,
+    memories: impl Iterator<Item = (&'a String, &'a Value)>,
+) -> Vec<M> {
     let mut found: Vec<M> = memories
-        .filter(|(key, _)| key.starts_with("archive "))
+        .filter(|(key, _)| key.starts_with(begin))
         .filter_map(|(_, value)| M::deserialize(value).ok())
         .collect();
     found.sort_by_key(M::id);

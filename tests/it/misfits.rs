@@ -107,6 +107,10 @@ fn places_for_files_that_name_nothing_are_refused() {
         ("file:////./", "it is the root of all folders"),
         ("file://srv", "the path is not absolute"),
         ("ftp://srv/x", "its scheme is unknown"),
+        ("s3://b?y=1", "no bucket has `?`"),
+        ("s3://b/x?region=eu", "nothing is set in it"),
+        ("s3://b/a/../x", "`.` and `..` in it"),
+        ("file:///srv/../etc", "`.` and `..` in it"),
     ] {
         for engine in ["postgres", "mongodb"] {
             let task = match engine {
@@ -128,6 +132,12 @@ fn places_for_files_that_name_nothing_are_refused() {
         }
     }
     let schedules = "targets: { app: { engine: postgres, url: 'postgres://localhost/app' } }\n";
+    let workspace = Workspace::new(schedules).task("it", &archive("s3://key:geheim@b/x"));
+    let said = workspace.run(["check"]).expect(2);
+    let all = format!("{}{}", said.stdout, said.stderr);
+    assert!(all.contains("AWS_SECRET_ACCESS_KEY"), "{all}");
+    let before = all.split("destination:").next().unwrap();
+    assert!(!before.contains("geheim"), "{all}");
     for files in ["s3://b", "file:///srv"] {
         let workspace = Workspace::new(schedules).task("it", &archive(files));
         workspace.run(["check"]).expect(0);

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::Failure;
-use super::manifests::{Archived, KIND, Known, asked_for};
+use super::manifests::{Archived, KIND, Known, asked_for, everything, narrowed};
+use super::unknown;
 use crate::cli::context::{Context, known_target};
 use crate::history::{Entry, RunStatus};
 use crate::plan::Memory;
@@ -84,7 +85,9 @@ pub(super) async fn beside(
         of: None,
         files,
     };
-    let mut found = asked_for(context, &chosen).await?;
+    let everything = everything(context, &chosen).await?;
+    let unknown = unknown::look(context, &chosen, &everything).await?;
+    let mut found = narrowed(everything.known, &chosen)?;
     // What several archive into one place is each one's own.
     found.retain(|(of, _)| of.as_ref().is_none_or(|of| of == target));
     let store = crate::history::open_existing(config.history.expose()).await?;
@@ -98,6 +101,10 @@ pub(super) async fn beside(
     }
     let engine = config.target(target).map(|target| target.engine);
     found.retain(|(_, archived)| engine.is_none_or(|engine| engine == archived.engine()));
+    let found: Vec<Known> = found
+        .into_iter()
+        .map(|(of, archived)| (of, archived.doubted()))
+        .collect();
     let mut memories: Vec<Memory> = found
         .iter()
         .map(|(_, archived)| Memory {
@@ -126,5 +133,6 @@ pub(super) async fn beside(
         human_count(found.iter().map(|(_, archived)| archived.rows()).sum()),
         shown(target)
     );
-    Ok(0)
+    unknown.tell();
+    Ok(u8::from(!unknown.is_none()))
 }

@@ -23,6 +23,14 @@ impl Returning for Manifest {
         &mut self.restored
     }
 
+    fn went(mark: &Restored) -> String {
+        format!(
+            "into {} on {}",
+            shown(&namespace(&mark.database, &mark.collection)),
+            mark.at.format("%Y-%m-%d %H:%M UTC")
+        )
+    }
+
     async fn put_beside(&self) -> Result<(), StorageError> {
         back::put_beside(self).await
     }

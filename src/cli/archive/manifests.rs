@@ -1,6 +1,6 @@
 //! The manifests that are chosen, of the history or beside the files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Deserialize;
 use uuid::Uuid;
@@ -125,6 +125,22 @@ impl Archived {
         (target, self)
     }
 
+    /// As whoever could write beside the files may have changed it, of a batch whose end nobody has
+    /// seen: what it says of the server's transaction or session counts no more. Of rows the next run
+    /// looks for themselves. Of documents the files count as all there is: those that are in their
+    /// collection still are archived once more, and come back once, by their `_id`.
+    pub(super) fn doubted(mut self) -> Archived {
+        match &mut self {
+            Archived::Rows(m) if !m.settled => m.doubted = true,
+            Archived::Documents(m) => {
+                m.settled = true;
+                m.session = None;
+            }
+            Archived::Rows(_) => {}
+        }
+        self
+    }
+
     /// The engine it is of.
     pub(super) fn engine(&self) -> Engine {
         match self {
@@ -195,23 +211,52 @@ pub(super) type Known = (Option<String>, Archived);
 /// What is said of a target that only the history has.
 pub(super) const NOT_CONFIGURED: &str = "which is not configured any more";
 
-/// The manifests asked for, oldest first.
+/// What is in a place, or known of targets.
+pub(super) struct Everything {
+    /// Oldest first.
+    pub(super) known: Vec<Known>,
+    /// What lies beside files as a manifest and cannot be read as one, with why.
+    pub(super) unread: Vec<String>,
+}
+
+/// The manifests of the history that are asked for, oldest first.
 pub(super) async fn asked_for(
     context: &Context<'_>,
     chosen: &Chosen,
 ) -> Result<Vec<Known>, Failure> {
-    narrowed(everything(context, chosen).await?, chosen)
+    narrowed(remembered(context, chosen).await?, chosen)
 }
 
 /// All manifests of that place, or of these targets, oldest first.
 pub(super) async fn everything(
     context: &Context<'_>,
     chosen: &Chosen,
-) -> Result<Vec<Known>, Failure> {
+) -> Result<Everything, Failure> {
     match &chosen.files {
         Some(url) => beside(url).await,
-        None => remembered(context, chosen).await,
+        None => Ok(Everything {
+            known: remembered(context, chosen).await?,
+            unread: Vec::new(),
+        }),
     }
+}
+
+/// Two of these that name one file of rows, or files of the same content: whoever can write to the place
+/// may have made the one from the other, and rows that went back into their table are archived once
+/// more. Documents come back once, by their `_id`.
+pub(super) fn twins(found: &[Known]) -> Option<(&Archived, &Archived, &ArchivedFile)> {
+    let mut seen: HashMap<&str, &Archived> = HashMap::new();
+    let rows = |(_, archived): &&Known| matches!(archived, Archived::Rows(_));
+    for (_, archived) in found.iter().filter(rows) {
+        for file in archived.files().iter().filter(|file| file.rows > 0) {
+            if let Some(other) = seen.insert(file.sha256.as_str(), archived)
+                && other.id() != archived.id()
+            {
+                return Some((other, archived, file));
+            }
+        }
+    }
+    None
 }
 
 /// The ids of partitions that have left as a whole.
@@ -243,65 +288,80 @@ pub(super) fn narrowed(mut found: Vec<Known>, chosen: &Chosen) -> Result<Vec<Kno
     Ok(found)
 }
 
-/// What lies beside the files of a place, oldest first.
-async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
+/// What lies beside the files of a place, oldest first. One manifest that cannot be read keeps nobody
+/// from the others: whoever can write to the place may have put it there.
+async fn beside(url: &str) -> Result<Everything, Failure> {
     let storage = Storage::open(url).map_err(|e| Failure::Usage(with_causes(&e)))?;
     let failed = |error: StorageError| Failure::Other(with_causes(&error));
-    let mut found = Vec::new();
     let all: BTreeSet<String> = storage
         .list("")
         .await
         .map_err(failed)?
         .into_iter()
         .collect();
-    for path in &all {
-        if !is_at(path) {
-            continue;
-        }
-        let bad = |why: String| Failure::Usage(format!("{}: {why}", storage.full(path)));
-        let content = storage.get(path, MANIFEST).await;
-        let content = content.map_err(|error| Failure::Usage(with_causes(&error)))?;
-        let value: serde_json::Value = serde_json::from_slice(&content).map_err(|error| {
-            bad(format!(
-                "is no manifest that this version can read: {error}"
-            ))
-        })?;
-        let archived = Archived::read(value).map_err(bad)?;
-        if !path.ends_with(&format!("_{}.manifest.json", archived.id())) {
-            return Err(bad(format!(
-                "`id` is {}, and its name says another",
-                archived.id()
-            )));
-        }
-        let files = archived.files();
-        if !files.is_empty()
-            && !files.iter().any(|file| all.contains(&file.path))
-            && let Some(root) = root(url, path, &archived.path())
-        {
-            return Err(Failure::Usage(format!(
-                "{}: the files that it names begin with a folder `{}` below {url}, where none of them is\n  hint: their place is another folder: --files {root}",
-                storage.full(path),
-                archived.path().split('/').next().unwrap_or_default()
-            )));
-        }
-        found.push(archived.beside(url));
-    }
-    if found.is_empty() {
-        let hint = match above(url) {
-            Some(root) => format!(
-                "they lie at the top of the folder of a table or collection, and are found from the folder above it: --files {root}"
-            ),
-            None => {
-                "they lie in folders `table=…` and `collection=…` as `_ID.manifest.json`".to_owned()
+    let (mut known, mut unread) = (Vec::new(), Vec::new());
+    for path in all.iter().filter(|path| is_at(path)) {
+        let content = match storage.get(path, MANIFEST).await {
+            Ok(content) => content,
+            Err(error) if error.is_about_the_file() => {
+                unread.push(with_causes(&error));
+                continue;
             }
+            Err(error) => return Err(failed(error)),
         };
-        return Err(Failure::Usage(format!(
-            "there are no manifests below {url}\n  hint: {hint}"
-        )));
+        match lying_at(path, &content, &all, url) {
+            Ok(archived) => known.push(archived.beside(url)),
+            Err(why) => unread.push(format!("{}: {why}", storage.full(path))),
+        }
     }
-    found.sort_by_key(|(_, archived)| archived.id());
-    found.dedup_by_key(|(_, archived)| archived.id());
-    Ok(found)
+    match (known.is_empty(), unread.is_empty()) {
+        (true, true) => {
+            let hint = match above(url) {
+                Some(root) => format!(
+                    "they lie at the top of the folder of a table or collection, and are found from the folder above it: --files {root}"
+                ),
+                None => "they lie in folders `table=…` and `collection=…` as `_ID.manifest.json`"
+                    .to_owned(),
+            };
+            return Err(Failure::Usage(format!(
+                "there are no manifests below {url}\n  hint: {hint}"
+            )));
+        }
+        (true, false) => return Err(Failure::Usage(unread.swap_remove(0))),
+        (false, _) => {}
+    }
+    known.sort_by_key(|(_, archived)| archived.id());
+    known.dedup_by_key(|(_, archived)| archived.id());
+    Ok(Everything { known, unread })
+}
+
+/// The manifest with this content at this path, one of `all` below the place.
+fn lying_at(
+    path: &str,
+    content: &[u8],
+    all: &BTreeSet<String>,
+    url: &str,
+) -> Result<Archived, String> {
+    let value: serde_json::Value = serde_json::from_slice(content)
+        .map_err(|error| format!("is no manifest that this version can read: {error}"))?;
+    let archived = Archived::read(value)?;
+    if !path.ends_with(&format!("_{}.manifest.json", archived.id())) {
+        return Err(format!(
+            "`id` is {}, and its name says another",
+            archived.id()
+        ));
+    }
+    let files = archived.files();
+    if !files.is_empty()
+        && !files.iter().any(|file| all.contains(&file.path))
+        && let Some(root) = root(url, path, &archived.path())
+    {
+        return Err(format!(
+            "the files that it names begin with a folder `{}` below {url}, where none of them is\n  hint: their place is another folder: --files {root}",
+            archived.path().split('/').next().unwrap_or_default()
+        ));
+    }
+    Ok(archived)
 }
 
 /// The folder that paths begin at, where a manifest that was found at this path below this folder is

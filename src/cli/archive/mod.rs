@@ -201,9 +201,9 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
     // Files come from wherever they come.
     let now = match chosen.files {
         Some(_) => Now::default(),
-        None => Now::read(context, &all).await?,
+        None => Now::read(context, &all.known).await?,
     };
-    let found = narrowed(all, chosen)?;
+    let found = narrowed(all.known, chosen)?;
     let gone = gone(context, chosen, &found).await?;
     if context.json() {
         let all: Vec<_> = found
@@ -299,7 +299,7 @@ fn tell(gone: &BTreeSet<String>, found: &[Known]) {
 async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
     let all = everything(context, chosen).await?;
     let unknown = unknown::look(context, chosen, &all).await?;
-    let found = narrowed(all, chosen)?;
+    let found = narrowed(all.known, chosen)?;
     let (found, elsewhere): (Vec<Known>, Vec<Known>) = found
         .into_iter()
         .partition(|(_, archived)| archived.has_files());

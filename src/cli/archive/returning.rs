@@ -55,6 +55,9 @@ pub(super) trait Returning: Manifested + Clone + Sync {
     /// Where it was brought back to.
     fn marks(&mut self) -> &mut Vec<Self::Mark>;
 
+    /// Where and when, as shown to people.
+    fn went(mark: &Self::Mark) -> String;
+
     /// Keeps it beside its files.
     ///
     /// # Errors
@@ -157,9 +160,14 @@ impl<'a> Notes<'a> {
             }
         }
         if manifests.is_empty() {
+            let went = before.first().map(|(_, mark)| M::went(mark));
             return Err(Failure::Usage(format!(
-                "{} is back already\n  hint: `--again` brings it back once more",
-                if before.len() == 1 { "it" } else { "all of it" }
+                "{} is back already: {} went back {}\n  hint: `--again` brings it back once more",
+                if before.len() == 1 { "it" } else { "all of it" },
+                before
+                    .first()
+                    .map_or_else(String::new, |(id, _)| id.to_string()),
+                went.unwrap_or_default()
             )));
         }
         Ok((manifests, before))

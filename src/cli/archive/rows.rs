@@ -23,6 +23,14 @@ impl Returning for Manifest {
         &mut self.restored
     }
 
+    fn went(mark: &Restored) -> String {
+        format!(
+            "into {} on {}",
+            shown(&mark.into),
+            mark.at.format("%Y-%m-%d %H:%M UTC")
+        )
+    }
+
     async fn put_beside(&self) -> Result<(), StorageError> {
         execute::put_beside(self).await
     }

@@ -9,7 +9,7 @@ use crate::engines::storage::Storage;
 use crate::execute;
 use crate::history::RunStatus;
 use crate::plan::Memory;
-use crate::plan::archived::Manifested;
+use crate::plan::archived::{Manifested, left_over, left_over_as};
 use crate::plan::postgres::{Lost, Manifest};
 use crate::report::text::{human_count, shown};
 use crate::values::{wall_clock, with_causes};
@@ -39,6 +39,12 @@ pub(super) async fn settle(
         of: None,
         files: None,
     };
+    if rows == Rows::SeenTo
+        && let Some(said) = forget_left_over(context, id, target).await?
+    {
+        outln!("{said}");
+        return Ok(0);
+    }
     let mut found = asked_for(context, &chosen).await?;
     let (Some((Some(target), archived)), true) = (found.pop(), found.is_empty()) else {
         return Err(Failure::Usage(format!(
@@ -69,17 +75,51 @@ pub(super) async fn settle(
             manifest.run
         )));
     }
-    let (value, said) = match rows {
+    let (memories, said) = match rows {
         Rows::Gone => gone(*manifest).await?,
         Rows::Kept | Rows::SeenTo => kept(*manifest).await?,
     };
-    let memory = [value];
     store
-        .remember(&target, "archive", wall_clock(), &memory)
+        .remember(&target, KIND, wall_clock(), &memories)
         .await?;
     store.close().await;
     outln!("{said}");
     Ok(0)
+}
+
+/// Has files told no more that could not be removed; what is said of it, where there are such.
+async fn forget_left_over(
+    context: &Context<'_>,
+    id: &str,
+    target: Option<&str>,
+) -> Result<Option<String>, Failure> {
+    let config = context.config().await?;
+    let store = crate::history::open_existing(config.history.expose()).await?;
+    let mut said = None;
+    for name in store.remembered(KIND).await? {
+        if target.is_some_and(|target| target != name) {
+            continue;
+        }
+        let memories = store.memories(&name, KIND).await?;
+        for manifest in left_over::<Manifest>(memories.iter()) {
+            if !manifest.id.to_string().starts_with(id) {
+                continue;
+            }
+            let forgotten = [Memory {
+                key: left_over_as(manifest.id),
+                value: serde_json::Value::Null,
+            }];
+            store
+                .remember(&name, KIND, wall_clock(), &forgotten)
+                .await?;
+            said = Some(format!(
+                "seen to: what {} left in {} is not told any more",
+                manifest.id, manifest.storage
+            ));
+        }
+    }
+    store.close().await;
+    Ok(said)
 }
 
 /// Has it told no more that another database has lost rows.
@@ -115,7 +155,7 @@ async fn seen_to(context: &Context<'_>, target: &str, id: Uuid) -> Result<u8, Fa
     Ok(0)
 }
 
-async fn gone(manifest: Manifest) -> Result<(Memory, String), Failure> {
+async fn gone(manifest: Manifest) -> Result<(Vec<Memory>, String), Failure> {
     let manifest = Manifest {
         settled: true,
         // What a person has seen is asked of no server again.
@@ -135,10 +175,10 @@ async fn gone(manifest: Manifest) -> Result<(Memory, String), Failure> {
         human_count(manifest.rows),
         shown(&manifest.table)
     );
-    Ok((known(&manifest), said))
+    Ok((vec![known(&manifest)], said))
 }
 
-async fn kept(manifest: Manifest) -> Result<(Memory, String), Failure> {
+async fn kept(manifest: Manifest) -> Result<(Vec<Memory>, String), Failure> {
     let forgotten = |manifest: &Manifest| Memory {
         key: manifest.key(),
         value: serde_json::Value::Null,
@@ -152,7 +192,7 @@ async fn kept(manifest: Manifest) -> Result<(Memory, String), Failure> {
             ..manifest
         };
         let said = format!("settled: {table} is there, and the next run goes on with it");
-        return Ok((known(&manifest), said));
+        return Ok((vec![known(&manifest)], said));
     }
     if let Some(received) = &manifest.received {
         let said = format!(
@@ -160,19 +200,34 @@ async fn kept(manifest: Manifest) -> Result<(Memory, String), Failure> {
             shown(&received.table),
             received.target
         );
-        return Ok((forgotten(&manifest), said));
+        return Ok((vec![forgotten(&manifest)], said));
     }
     let failed = |error| Failure::Other(with_causes(&error));
     let storage = Storage::open(&manifest.storage).map_err(failed)?;
-    for file in &manifest.files {
-        storage.remove(&file.path).await.map_err(failed)?;
+    let removed = async {
+        for file in &manifest.files {
+            storage.remove(&file.path).await?;
+        }
+        storage.remove(&manifest.path()).await
+    };
+    if let Err(why) = removed.await {
+        // Whatever becomes of them: the rows are in the table, and the next run archives them anew.
+        let left = Memory {
+            key: left_over_as(manifest.id),
+            value: serde_json::to_value(&manifest).unwrap_or_default(),
+        };
+        let said = format!(
+            "settled: {} rows are in {table}; their files could not be removed, and runs try it again: {}",
+            human_count(manifest.rows),
+            with_causes(&why)
+        );
+        return Ok((vec![left, forgotten(&manifest)], said));
     }
-    storage.remove(&manifest.path()).await.map_err(failed)?;
     let said = format!(
         "settled: {} rows are in {table}; their files were removed",
         human_count(manifest.rows)
     );
-    Ok((forgotten(&manifest), said))
+    Ok((vec![forgotten(&manifest)], said))
 }
 
 fn known(manifest: &Manifest) -> Memory {

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Chosen;
-use super::manifests::{Archived, KIND, Known, narrowed};
+use super::manifests::{Archived, Everything, KIND, Known, narrowed};
 use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::config::Config;
 use crate::engines::storage::{Storage, StorageError};
-use crate::plan::archived::{MANIFEST, id_at, remembered_as, stranger_as};
+use crate::plan::archived::{MANIFEST, id_at, left_over_as, remembered_as, stranger_as};
 use crate::report::text::{human_count, shown};
 use crate::values::with_causes;
 
@@ -55,6 +55,8 @@ impl Memories {
                     let target = value.get("target").and_then(Value::as_str);
                     let said = (name.clone(), target.map(str::to_owned));
                     others.entry(key).or_default().push(said);
+                } else if key.starts_with("left over ") {
+                    keys.insert(key);
                 } else if key.starts_with("archive ") {
                     sources.extend(Archived::read(value).ok().map(|one| one.source()));
                     keys.insert(key);
@@ -84,6 +86,7 @@ impl Memories {
             None => false,
         };
         self.keys.contains(&remembered_as(id))
+            || self.keys.contains(&left_over_as(id))
             || others.is_some_and(|others| others.iter().any(of_others))
     }
 }
@@ -94,12 +97,17 @@ impl Memories {
 pub(super) async fn look(
     context: &Context<'_>,
     chosen: &Chosen,
-    all: &[Known],
+    everything: &Everything,
 ) -> Result<Unknown, Failure> {
     let mut found = Unknown::default();
-    if chosen.files.is_some() || !chosen.ids.is_empty() {
+    if !chosen.ids.is_empty() {
         return Ok(found);
     }
+    if chosen.files.is_some() {
+        found.unread.clone_from(&everything.unread);
+        return Ok(found);
+    }
+    let all = &everything.known;
     let config = context.config().await?;
     let wanted = chosen.of.as_ref().or(chosen.target.as_ref());
     let own = all
@@ -307,7 +315,7 @@ impl Unknown {
         }
         if let Some(first) = self.unread.first() {
             lines.push(format!(
-                "{} manifests that the history does not know cannot be read: {}",
+                "{} of what lies there as manifests and the history does not know cannot be read, and is left out: {}",
                 self.unread.len(),
                 shown(first)
             ));

@@ -9,6 +9,7 @@ pub mod load;
 pub mod claim;
 pub mod grants;
 mod held;
+pub mod heirs;
 pub mod meaning;
 mod name;
 mod origin;

@@ -14,7 +14,7 @@ use super::attempts::ends;
 use super::came::Fields;
 use super::export::check;
 use super::gate::{self, Halt};
-use super::known::{discard, known, missing, put, remember};
+use super::known::{give_back, known, missing, put, remember};
 use super::lot::ExportError;
 use super::whence::{Source, table_of};
 use super::{Job, came, there};
@@ -178,10 +178,7 @@ async fn within(
         for file in &manifest.files {
             let content = match storage.get(&file.path, file.size()).await {
                 Ok(content) => content,
-                Err(error) if error.is_about_the_file() => {
-                    return Ok(Rows::Away(with_causes(&error)));
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Ok(Rows::Away(with_causes(&error))),
             };
             if let Err(why) = check(content.clone(), file, &manifest.columns) {
                 return Ok(Rows::Away(format!("{}: {why}", storage.full(&file.path))));
@@ -474,7 +471,7 @@ pub(super) async fn look_back(
                 gone.insert(manifest.table);
             }
             Rows::Back => {
-                take_back(&manifest, job).await?;
+                take_back(&manifest, job, findings).await?;
                 undone.push(manifest);
             }
             Rows::Between(_, why) | Rows::Unseen(why) => {
@@ -511,11 +508,15 @@ pub(super) async fn look_back(
 }
 
 /// Removes what was archived of rows that are in their table.
-pub(super) async fn take_back(manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
+pub(super) async fn take_back(
+    manifest: &Manifest,
+    job: Job<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), ExportError> {
     if manifest.received.is_some() {
         return came::take_back(manifest, job).await;
     }
-    discard(&Storage::open(&manifest.storage)?, job, manifest).await
+    give_back(job, manifest, findings).await
 }
 
 fn unclear(manifest: &Manifest, why: &str) -> Finding {

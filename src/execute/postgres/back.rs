@@ -1,7 +1,7 @@
 //! Whether archived rows are back already: nothing may come twice.
 
 use crate::engines::EngineError;
-use crate::engines::postgres::{RelationName, Session, first};
+use crate::engines::postgres::{RelationName, Session, each, first};
 use crate::plan::{Manifest, Restored};
 
 /// First half of the key of the lock that restores of one archive take: `mnt3`.
@@ -93,6 +93,9 @@ pub(super) async fn is_home(
     is_kin(session, oid, &oids, &[&manifest.source, &manifest.table]).await
 }
 
+const TABLES: &str =
+    "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1::oid[]) ORDER BY c.oid";
+
 /// Whether one of these tables, by its id or its name, is one of which some may read only a part.
 const CONFINED: &str = "SELECT EXISTS (SELECT FROM (SELECT o.oid FROM pg_catalog.unnest($1::oid[]) AS o (oid)
             UNION ALL SELECT pg_catalog.to_regclass(n.name)::oid FROM pg_catalog.unnest($2::text[]) AS n (name)) AS source
@@ -113,6 +116,17 @@ pub(super) async fn is_confined(
     let doing = "looking who may read the rows";
     let rows = session.query(doing, CONFINED, &[&oids, &names]).await?;
     Ok(first(&rows, 0)? == Some(true))
+}
+
+/// The ids of the tables that the rows came from, of those that are here.
+pub(super) async fn tables(
+    session: &Session,
+    manifests: &[Manifest],
+) -> Result<Vec<u32>, EngineError> {
+    let oids: Vec<u32> = manifests.iter().flat_map(|m| ids(session, m)).collect();
+    let doing = "looking for the tables that the rows came from";
+    let rows = session.query(doing, TABLES, &[&oids]).await?;
+    each(&rows, |row| row.get(0))
 }
 
 /// The ids of the tables that rows came from, where that was this database: elsewhere they are others'.

@@ -6,7 +6,9 @@ use uuid::Uuid;
 use super::Job;
 use super::export::Exporter;
 use super::fate::fate_of;
-use super::known::{by_hand, discard, gone, known, missing, put, remember};
+use super::known::{
+    by_hand, discard, give_back, gone, keep_in_mind, known, missing, put, remember,
+};
 use super::living::claim_of_the_living;
 use super::lot::ExportError;
 use super::seen::Seen;
@@ -274,8 +276,11 @@ async fn settle_alone(
         let rows = job.session.query(looking, THERE, &[&whole.oid]).await?;
         if first(&rows, 0)? == Some(true) || by_another(&storage, manifest, whole).await? {
             // All its rows are there, or in another manifest: they were only copied.
-            clear(&storage, manifest).await?;
-            return discard(&storage, job, manifest).await;
+            return match clear(&storage, manifest).await {
+                Err(ExportError::Storage(why)) => keep_in_mind(job, manifest, &why, findings).await,
+                Err(error) => Err(error),
+                Ok(()) => give_back(job, manifest, findings).await,
+            };
         }
         // Somebody else dropped it. What was stored by then is all there is.
         tracing::warn!(

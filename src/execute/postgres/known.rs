@@ -12,6 +12,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::{Session, first};
 use crate::engines::storage::{Storage, StorageError};
+use crate::plan::archived::left_over_as;
 use crate::plan::{Finding, Manifest, Memory, Severity};
 use crate::values::{wall_clock, with_causes};
 
@@ -106,11 +107,75 @@ pub(super) async fn discard(
     job: Job<'_>,
     manifest: &Manifest,
 ) -> Result<(), ExportError> {
+    removed(storage, manifest).await?;
+    put(job, &manifest.key(), Value::Null).await
+}
+
+async fn removed(storage: &Storage, manifest: &Manifest) -> Result<(), StorageError> {
     for file in &manifest.files {
         storage.remove(&file.path).await?;
     }
-    storage.remove(&manifest.path()).await?;
-    put(job, &manifest.key(), Value::Null).await
+    storage.remove(&manifest.path()).await
+}
+
+/// The same for rows that are in their table: files that cannot be removed keep nobody from archiving.
+/// They are kept in mind instead, and told, until they are gone.
+pub(super) async fn give_back(
+    job: Job<'_>,
+    manifest: &Manifest,
+    findings: &mut Vec<Finding>,
+) -> Result<(), ExportError> {
+    let storage = Storage::open(&manifest.storage)?;
+    match discard(&storage, job, manifest).await {
+        Err(ExportError::Storage(why)) => keep_in_mind(job, manifest, &why, findings).await,
+        done => done,
+    }
+}
+
+/// Remembers that files of rows that are in their table could not be removed, and why.
+pub(super) async fn keep_in_mind(
+    job: Job<'_>,
+    manifest: &Manifest,
+    why: &StorageError,
+    findings: &mut Vec<Finding>,
+) -> Result<(), ExportError> {
+    let value = serde_json::to_value(manifest).unwrap_or_default();
+    put(job, &left_over_as(manifest.id), value).await?;
+    put(job, &manifest.key(), Value::Null).await?;
+    findings.push(left_over(manifest, why));
+    Ok(())
+}
+
+/// Removes such files once more.
+pub(super) async fn clear_away(
+    job: Job<'_>,
+    manifest: &Manifest,
+    findings: &mut Vec<Finding>,
+) -> Result<(), ExportError> {
+    let storage = Storage::open(&manifest.storage)?;
+    match removed(&storage, manifest).await {
+        Err(why) => {
+            findings.push(left_over(manifest, &why));
+            Ok(())
+        }
+        Ok(()) => put(job, &left_over_as(manifest.id), Value::Null).await,
+    }
+}
+
+fn left_over(manifest: &Manifest, why: &StorageError) -> Finding {
+    Finding {
+        code: "archive.left_over".to_owned(),
+        severity: Severity::Warning,
+        object: manifest.table.clone(),
+        message: format!(
+            "files of {} rows that are in {} still, of a batch that was taken back, lie in {} and cannot be removed: {}. Each run tries again",
+            manifest.rows,
+            manifest.table,
+            manifest.storage,
+            with_causes(why)
+        ),
+        suggestion: Some(format!("maint archive settle {} --seen-to", manifest.id)),
+    }
 }
 
 /// What the history remembers of this kind on this target, now.

@@ -13,6 +13,7 @@ use crate::engines::EngineError;
 use crate::engines::parquet::{Column, copy_line, rows};
 use crate::engines::postgres::catalog::by_people;
 use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::heirs::Heirs;
 use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::engines::storage::Storage;
@@ -292,6 +293,13 @@ async fn within(
                 table = %into,
                 "some may read only a part of the table that the rows came from: row-level security is enabled, and nobody but the owner reads them until there are policies"
             );
+        }
+        let tables = back::tables(session, manifests).await?;
+        let heirs = Heirs::of(session, &tables, into.schema.raw()).await?;
+        for sql in heirs.statements(&into.to_string()) {
+            session
+                .execute("giving the table to who had the rows", &sql)
+                .await?;
         }
         // The types that the archive names are somebody's, and so is what they call.
         let uses = [Use::Insert, Use::Define];

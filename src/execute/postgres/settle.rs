@@ -3,7 +3,7 @@
 
 use super::again::{self};
 use super::fate::fate_of;
-use super::known::{by_hand, discard, gone, missing, remember};
+use super::known::{by_hand, clear_away, give_back, gone, missing, remember};
 use super::lot::ExportError;
 use super::{Job, begun, came, former, strangers};
 use crate::engines::EngineError;
@@ -26,6 +26,9 @@ pub(super) async fn carry_out(
             strangers::look(beside, (&*work.source, work.oid), job, findings).await?;
         }
         settle(&work.pending, job, findings).await?;
+        for manifest in &work.left_over {
+            clear_away(job, manifest, findings).await?;
+        }
         match work.look_back {
             true => {
                 let (source, put_back) = (&work.source, &work.put_back);
@@ -79,7 +82,7 @@ async fn settle(
                 came::take_back(manifest, job).await?;
             }
             Some("aborted") => {
-                discard(&Storage::open(&manifest.storage)?, job, manifest).await?;
+                give_back(job, manifest, findings).await?;
             }
             other => {
                 return Err(ExportError::Proof(format!(

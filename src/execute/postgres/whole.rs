@@ -25,7 +25,7 @@ use super::attempts::{Attempt, ends, until_done};
 use super::begun::{begin, clear, settled};
 use super::export::Exporter;
 use super::gate::{self, Halt, Outcome};
-use super::known::{beside, discard, remember};
+use super::known::{beside, discard, put, remember};
 use super::living::claim_of_the_living;
 use super::lot::{Batch, ExportError};
 use super::seen::Seen;
@@ -37,9 +37,12 @@ use super::{Job, ask, end};
 use crate::engines::EngineError;
 use crate::engines::parquet::Checksum;
 use crate::engines::postgres::{claim, first};
+use crate::engines::storage::Storage;
 use crate::execute::Door;
 use crate::history::{StepRecord, StepStatus};
+use crate::plan::archived::MANIFEST;
 use crate::plan::{Fate, Finding, Manifest, Path, Range, Retire, Statement, Without};
+use crate::values::with_causes;
 
 /// Rows that the role may not see must not be dropped with the table: the
 /// server then refuses to answer.
@@ -108,6 +111,14 @@ pub(super) async fn carry_out(
     released
 }
 
+/// Whether the place of the files takes what is written there, and gives it back: asked while all rows
+/// are in their table yet. The manifest lies there from then on, without files.
+async fn tried(storage: &Storage, manifest: &Manifest) -> Result<(), ExportError> {
+    beside(storage, manifest).await?;
+    storage.get(&manifest.path(), MANIFEST).await?;
+    Ok(())
+}
+
 /// The same, while nobody else works on the partition.
 async fn alone(retire: &Retire, job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError> {
     // Who had the lock before may have been at it.
@@ -150,6 +161,17 @@ async fn alone(retire: &Retire, job: Job<'_>, record: &mut StepRecord) -> Result
             end(record, StepStatus::Failed, why);
             return Ok(());
         }
+    }
+    let manifest = retirer.manifest().clone();
+    if let (false, Some(exporter)) = (retire.detach.is_empty(), &retirer.exporter)
+        && let Err(why) = tried(&exporter.storage, &manifest).await
+    {
+        // Nothing was stored, and nothing has to be gone on with.
+        let forgotten = put(job, &manifest.key(), serde_json::Value::Null).await;
+        forgotten.map_err(ExportError::into_engine)?;
+        let why = format!("{} was not detached: {}", retire.table, with_causes(&why));
+        end(record, StepStatus::Failed, why);
+        return Ok(());
     }
     if !retire.detach.is_empty() && !statements::each(&retire.detach, job, record).await? {
         if retirer.manifest().files.is_empty() {

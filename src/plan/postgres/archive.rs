@@ -166,6 +166,9 @@ pub struct Settle {
     pub oid: u32,
     /// Batches whose end nobody saw.
     pub pending: Vec<Manifest>,
+    /// Batches whose rows are in the table, and whose files could not be removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_over: Vec<Manifest>,
     /// Whether batches that have left may be in the table again.
     pub look_back: bool,
     /// Partitions that batches have left, and that are other tables by now: their names and ids.
@@ -192,6 +195,9 @@ impl Settle {
         }
         if !self.pending.is_empty() {
             asked.push("SELECT pg_catalog.pg_xact_status(…)".to_owned());
+        }
+        if !self.left_over.is_empty() {
+            asked.push("remove files".to_owned());
         }
         if self.look_back {
             let seen = "JOIN the newest archived rows";

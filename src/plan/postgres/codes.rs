@@ -36,6 +36,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Compare the newest archive with the table, and give the table a primary key.",
     ),
     code(
+        "archive.left_over",
+        "Files of a batch that was taken back, whose rows are in their table still, cannot be removed from where they lie.",
+        "The batch failed, or its server lost it, and the place of the files refuses or does not answer. Nothing is missing and nothing waits for them; each run tries again.",
+        "Allow maint to delete there (for a bucket `s3:DeleteObject`), or remove them by hand; where the place is gone, the suggestion has it told no more.",
+    ),
+    code(
         "archive.undone",
         "Rows that had been archived are in their table again: a failover or a restore of the server, the database or the table has lost that they had left.",
         "What was archived of them was removed, so that nothing is kept twice, and they are archived anew.",

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The text without comments, and without the unit tests at its end.
 pub(super) fn without_tests(text: &str) -> String {
-    let own = ["", "#[allow(clippy::unwrap_used, reason = \"tests fail by panicking\")]\n"];
+    let own = [
+        "",
+        "#[allow(clippy::unwrap_used, reason = \"tests fail by panicking\")]\n",
+    ];
     let end = own
         .iter()
         .find_map(|allowed| text.find(&format!("\n#[cfg(test)]\n{allowed}mod tests {{")));

@@ -24,6 +24,7 @@ use super::retention::{age_of, clock_differs, invalid, mark, outside, proof, rig
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
+use crate::engines::postgres::heirs::Heirs;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::storage::{Storage, check_address};
@@ -130,6 +131,8 @@ pub(crate) struct Facts {
     /// Members that are the destination, or that its rows would come back to.
     into_itself: bool,
     into_schema: bool,
+    /// Whose the destination is to be, where it has to be made.
+    heirs: Heirs,
     /// What the role lacks at the destination.
     into_lacks: Option<Finding>,
     /// What lies in the place of the files, where rows go into files.
@@ -273,6 +276,7 @@ impl Kind for Archive {
         let (mut into, mut into_obstructed) = (Vec::new(), None);
         let mut into_unlogged = false;
         let (mut into_itself, mut into_schema, mut into_lacks) = (false, true, None);
+        let mut heirs = Heirs::default();
         if let (Some(destination), None) = (&self.destination.table, &self.destination.database) {
             into = columns::of(db, destination).await?;
             into_obstructed = columns::obstructed(db, destination).await?;
@@ -285,6 +289,9 @@ impl Kind for Archive {
             }
             into_itself = columns::related(db, &self.table, destination).await?;
             into_schema = columns::has_schema(db, destination).await?;
+            if let (None, Some(table)) = (into_oid, tables.get(&self.table)) {
+                heirs = Heirs::of(db, &[table.oid], &destination.schema).await?;
+            }
         }
         let standpoint = Standpoint::of(db).await?;
         Ok(Facts {
@@ -304,6 +311,7 @@ impl Kind for Archive {
             into_unlogged,
             into_itself,
             into_schema,
+            heirs,
             into_lacks,
             place,
             some_are_free,
@@ -370,6 +378,8 @@ impl Kind for Archive {
             })
         });
         let source = table.name.to_string();
+        let mut left_over = archived::left_over::<Manifest>(at.memories.iter());
+        left_over.retain(|m| m.source == source);
         let left = Manifest::left(&source, table.oid, &facts.standpoint, &at.memories);
         // It stays true until somebody has seen to it.
         let lost = Lost::among(&at.memories).into_iter();
@@ -385,7 +395,11 @@ impl Kind for Archive {
         let (parts, here) = (parts.collect(), &facts.standpoint);
         let put_back = Manifest::put_back(&left, (&source, table.oid), parts, here, &at.memories);
         let look_back = put_back.any;
-        let settles = look_back || !pending.is_empty() || !former.is_empty() || beside.is_some();
+        let settles = look_back
+            || !pending.is_empty()
+            || !left_over.is_empty()
+            || !former.is_empty()
+            || beside.is_some();
         if settles {
             let why = match look_back {
                 _ if !former.is_empty() => {
@@ -397,6 +411,9 @@ impl Kind for Archive {
                 false if !pending.is_empty() => {
                     "an earlier run ended before it knew whether its last batch was deleted"
                 }
+                false if beside.is_none() => {
+                    "files of batches whose rows are in the table could not be removed"
+                }
                 false => {
                     "the place of the files has archives that the history does not know: rows of theirs may be in the table"
                 }
@@ -407,6 +424,7 @@ impl Kind for Archive {
                 source,
                 oid: table.oid,
                 pending,
+                left_over,
                 look_back,
                 put_back: put_back.parts,
                 beside,

@@ -10,6 +10,7 @@ use super::super::retention::{invalid, mark, partition, refused, rights, way};
 use super::columns::Found;
 use super::{Archive, Facts};
 use crate::engines::parquet::Column;
+use crate::engines::postgres::heirs::Heirs;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
@@ -235,7 +236,7 @@ pub(super) fn of(
         facts.into.is_empty(),
     ) {
         let into = RelationName::new(&*into.schema, &*into.table);
-        let create = create_table(&into, table, facts.into_schema);
+        let create = create_table(&into, table, facts.into_schema, &facts.heirs);
         let steps = steps
             .into_iter()
             .map(|step| step.after(CREATE, into.to_string()));
@@ -563,12 +564,15 @@ fn month(rule: &Rule, age: Option<AgeType>, columns: &[Column]) -> Option<(usize
 
 /// The same columns, without what belongs to a table in use: defaults,
 /// generated values, constraints.
-fn create_table(into: &RelationName, table: &Table, has_schema: bool) -> Step {
+fn create_table(into: &RelationName, table: &Table, has_schema: bool, heirs: &Heirs) -> Step {
     let mut step = Step::new(CREATE, into.to_string(), format!("table {into}"))
         .because("it does not exist yet")
         .touching(table.oid, Use::Command);
     if !has_schema {
-        let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", into.schema);
+        let mut sql = format!("CREATE SCHEMA IF NOT EXISTS {}", into.schema);
+        if let Some(owner) = &heirs.owner {
+            sql += &format!(" AUTHORIZATION {owner}");
+        }
         step = step.run(Statement::brief(sql));
     }
     // It fails where somebody has made it meanwhile: whose it is, and which columns it has, the
@@ -580,6 +584,9 @@ fn create_table(into: &RelationName, table: &Table, has_schema: bool) -> Step {
             "some may read only a part of {}, so nobody but its owner reads {into} until it has policies",
             table.name
         ));
+    }
+    for more in heirs.statements(&into.to_string()) {
+        sql += &format!("; {more}");
     }
     step.run(Statement::brief(sql))
 }

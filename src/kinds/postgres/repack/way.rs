@@ -142,7 +142,7 @@ impl Repack {
                 format!(
                     "VACUUM (FULL) can (nobody reads or writes the table meanwhile; this task does it with `allow_blocking`), and so can the extension pg_repack. The server's own way is not open: {why}"
                 ),
-                format!("VACUUM (FULL, ANALYZE) {name} -- blocks everybody"),
+                format!("VACUUM (FULL, ANALYZE) {name}"),
             ),
         };
         Some(Finding {

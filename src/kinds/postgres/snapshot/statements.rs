@@ -154,11 +154,11 @@ pub(super) async fn read(db: &Session, top: u32) -> Result<Statements, EngineErr
         Ok(rows) => rows,
         // object_not_in_prerequisite_state
         Err(error) if error.sqlstate() == Some("55000") => {
+            // No statement: what else is loaded may be hidden from the role, and setting it would be
+            // the end of that.
             return Ok(missing(
-                "is installed, and not loaded by the server",
-                Some(
-                    "ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements' -- beside what is there; then restart",
-                ),
+                "is installed, and not loaded by the server: add it to `shared_preload_libraries`, beside what is there, and restart the server",
+                None,
             ));
         }
         // character_not_in_repertoire: the statements of all databases are kept together.

@@ -16,6 +16,8 @@ mod set_back;
 mod silent;
 mod stopping;
 mod undone;
+mod heirs;
+mod twins;
 mod unknown;
 mod whole;
 mod without_history;

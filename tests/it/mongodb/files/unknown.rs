@@ -84,3 +84,57 @@ async fn what_the_history_does_not_know_is_told_44() {
 async fn what_the_history_does_not_know_is_told_60() {
     what_the_history_does_not_know_is_told(60).await;
 }
+
+/// Of a batch whose end nobody has seen, a manifest that lay beside its files proves nothing: whoever
+/// can write there may have changed it. The only files of documents stay, and nobody's session ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_changed_beside_files_removes_none() {
+    let base = TestBase::new(60).await;
+    old_documents(&base.db, "events", 0, 20).await;
+    let folder = tempfile::tempdir().unwrap();
+    let place = address(folder.path());
+    let workspace = task(for_base(&base), "events", &json!({ "files": place }));
+    let empty = workspace.keep_history();
+    assert_eq!(run(&workspace, "archive", 0)["rows"], 20);
+    workspace.set_history_back(empty.path());
+    let files = || {
+        let own = format!("collection={}.events", base.db.name());
+        let names = std::fs::read_dir(folder.path().join(own)).unwrap();
+        let mut names: Vec<_> = names.map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    let manifest = before
+        .iter()
+        .find(|path| path.to_string_lossy().ends_with(".manifest.json"))
+        .unwrap();
+    let mut session = base.db.client().start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    base.db
+        .collection::<mongodb::bson::Document>("theirs")
+        .insert_one(mongodb::bson::doc! { "_id": 1 })
+        .session(&mut session)
+        .await
+        .unwrap();
+    let mongodb::bson::Bson::Binary(theirs) = session.id().get("id").unwrap().clone() else {
+        panic!("an id of a session is binary");
+    };
+    let digits: String = theirs.bytes.iter().map(|b| format!("{b:02x}")).collect();
+    // A history of its own again, which says what lies there.
+    workspace.run(["run", "archive", "--now"]);
+    let mut forged: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(manifest).unwrap()).unwrap();
+    forged["settled"] = json!(false);
+    forged["session"] = json!(digits);
+    std::fs::write(manifest, forged.to_string()).unwrap();
+    let adopt = ["archive", "adopt", "--files", &place, "--target", "app"];
+    workspace.run(adopt).expect(0);
+    assert_eq!(run(&workspace, "archive", 0)["steps"], json!([]));
+    session.commit_transaction().await.unwrap();
+    assert_eq!(files(), before);
+    workspace
+        .run(["archive", "restore", "--into", "back"])
+        .expect(0);
+    assert_eq!(base.ids("back").await.len(), 20);
+}

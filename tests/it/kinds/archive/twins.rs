@@ -1,0 +1,240 @@
+//! What lies beside files may have been put there by whoever can write to the place, and may be the
+//! same rows twice.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::{archive, into_files};
+use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::workspace::Workspace;
+
+const RULE: &str = "CREATE TABLE t (id int, at timestamptz NOT NULL);
+    INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(1, 50) n";
+
+async fn archived(db: &TestDatabase) -> (Workspace, tempfile::TempDir) {
+    db.execute(RULE).await;
+    let rule = json!({ "table": "t", "column": "at", "older_than": "1y" });
+    let (workspace, folder) = into_files(db, &rule);
+    archive(&workspace);
+    (workspace, folder)
+}
+
+fn manifest(folder: &Path) -> PathBuf {
+    fs::read_dir(folder.join("table=public.t"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_string_lossy().ends_with(".manifest.json"))
+        .unwrap()
+}
+
+/// Puts a changed copy of a manifest beside it; gives its id.
+fn copied(of: &Path, change: impl FnOnce(&mut Value)) -> String {
+    let mut copy: Value = serde_json::from_slice(&fs::read(of).unwrap()).unwrap();
+    let id = uuid::Uuid::now_v7().to_string();
+    copy["id"] = json!(id);
+    change(&mut copy);
+    let path = of.with_file_name(format!("_{id}.manifest.json"));
+    fs::write(path, copy.to_string()).unwrap();
+    id
+}
+
+/// A second manifest of the same file, or of a copy of it, brings no row back twice.
+#[tokio::test]
+async fn rows_of_two_manifests_come_back_once() {
+    let db = fresh_database(17).await;
+    let (workspace, folder) = archived(&db).await;
+    let place = format!("file://{}", folder.path().display());
+    let first = manifest(folder.path());
+    let own: Value = serde_json::from_slice(&fs::read(&first).unwrap()).unwrap();
+    let id = own["id"].as_str().unwrap();
+    let file = own["files"][0]["path"].as_str().unwrap();
+    let copy = file.replace(".parquet", "x.parquet");
+    fs::copy(folder.path().join(file), folder.path().join(&copy)).unwrap();
+    for changed in [file, &copy] {
+        let twin = copied(&first, |twin| twin["files"][0]["path"] = json!(changed));
+        let restore = ["archive", "restore", "--files", &place, "--into", "back"];
+        let said = workspace.run(restore).expect(2).stderr;
+        assert!(
+            said.contains("hold the same 50 rows") && said.contains(id) && said.contains(&twin),
+            "{said}"
+        );
+        let there = "SELECT count(*) FROM pg_tables WHERE tablename = 'back'";
+        assert_eq!(db.number(there).await, 0);
+        fs::remove_file(first.with_file_name(format!("_{twin}.manifest.json"))).unwrap();
+    }
+    copied(&first, |_| {});
+    workspace
+        .run([
+            "archive", "restore", id, "--files", &place, "--into", "back",
+        ])
+        .expect(0);
+    assert_eq!(db.number("SELECT count(*) FROM back").await, 50);
+}
+
+/// Rows that went back into their table are archived once more: both archives hold them.
+#[tokio::test]
+async fn what_was_archived_once_more_comes_back_once() {
+    let db = fresh_database(17).await;
+    let (workspace, _folder) = archived(&db).await;
+    let restore = |into: &str| workspace.run(["archive", "restore", "--from", "t", "--into", into]);
+    restore("kept").expect(0);
+    restore("t").expect(0);
+    archive(&workspace);
+    assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
+    let said = restore("kept").expect(2).stderr;
+    assert!(said.contains("hold the same 50 rows"), "{said}");
+    assert_eq!(db.number("SELECT count(*) FROM kept").await, 50);
+}
+
+/// One that nobody can read keeps nobody from the others, and is told.
+#[tokio::test]
+async fn a_manifest_that_cannot_be_read_keeps_no_other_back() {
+    let db = fresh_database(17).await;
+    let (workspace, folder) = archived(&db).await;
+    let place = format!("file://{}", folder.path().display());
+    let first = manifest(folder.path());
+    let id = first.file_name().unwrap().to_str().unwrap()[1..37].to_owned();
+    let odd = first.with_file_name(format!("_{}.manifest.json", uuid::Uuid::now_v7()));
+    fs::write(&odd, "{").unwrap();
+    let elsewhere = copied(&first, |copy| {
+        copy["files"][0]["path"] = json!("other/table=public.t/x.parquet");
+    });
+    let renamed = first.with_file_name(format!("_{}.manifest.json", uuid::Uuid::now_v7()));
+    fs::rename(
+        first.with_file_name(format!("_{elsewhere}.manifest.json")),
+        renamed,
+    )
+    .unwrap();
+    let told = "2 of what lies there as manifests";
+    for (args, code) in [
+        (vec!["list"], 0),
+        (vec!["verify"], 1),
+        (vec!["restore", "--into", "back", "--dry-run"], 1),
+        (vec!["restore", "--into", "back"], 1),
+    ] {
+        let args = [&["archive"][..], &args, &["--files", &place]].concat();
+        let said = workspace.run(args).expect(code).stdout;
+        assert!(said.contains(told), "{said}");
+    }
+    assert_eq!(db.number("SELECT count(*) FROM back").await, 50);
+    workspace
+        .run([
+            "archive", "restore", &id, "--files", &place, "--into", "other",
+        ])
+        .expect(0);
+    assert_eq!(db.number("SELECT count(*) FROM other").await, 50);
+    workspace
+        .run(["archive", "verify", &id, "--files", &place])
+        .expect(0);
+    // Nothing but such ones: why is said.
+    fs::remove_file(&first).unwrap();
+    let said = workspace
+        .run(["archive", "list", "--files", &place])
+        .expect(2)
+        .stderr;
+    assert!(
+        said.contains("is no manifest that this version can read")
+            || said.contains("its name says another"),
+        "{said}"
+    );
+}
+
+/// What a manifest beside files says of a transaction counts for nothing once the history is lost:
+/// the only files of rows stay.
+#[tokio::test]
+async fn what_a_manifest_says_of_its_end_counts_for_nothing() {
+    let db = fresh_database(17).await;
+    let (workspace, folder) = archived(&db).await;
+    let place = format!("file://{}", folder.path().display());
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{end}", workspace.history().display()));
+    }
+    db.execute("CREATE TABLE u (id int)").await;
+    let aborted = db.connect().await;
+    aborted
+        .batch_execute("BEGIN; INSERT INTO u VALUES (1)")
+        .await
+        .unwrap();
+    let number = aborted
+        .query_one("SELECT pg_current_xact_id()::text", &[])
+        .await
+        .unwrap();
+    let number: String = number.get(0);
+    aborted.batch_execute("ROLLBACK").await.unwrap();
+    // A history of its own again, which says what lies there.
+    workspace.run(["run", "archive", "--now"]);
+    let first = manifest(folder.path());
+    let mut forged: Value = serde_json::from_slice(&fs::read(&first).unwrap()).unwrap();
+    forged["settled"] = json!(false);
+    forged["transaction"] = json!(number);
+    fs::write(&first, forged.to_string()).unwrap();
+    let before = super::parquet_files(folder.path());
+    workspace
+        .run(["archive", "adopt", "--files", &place, "--target", "app"])
+        .expect(0);
+    workspace.run(["run", "archive", "--now"]);
+    assert_eq!(super::parquet_files(folder.path()), before);
+    let listed = workspace
+        .run(["archive", "list", "--output", "json"])
+        .expect(0);
+    assert_eq!(listed.json()["archived"].as_array().unwrap().len(), 1);
+}
+
+/// A place that refuses to have files removed keeps nobody from archiving elsewhere: what is left there
+/// is told until it is gone, or somebody has seen to it.
+#[tokio::test]
+async fn what_cannot_be_removed_keeps_nothing_from_being_archived() {
+    let db = fresh_database(17).await;
+    db.execute(RULE).await;
+    db.execute("ALTER TABLE t ADD PRIMARY KEY (id)").await;
+    let rule = json!({ "table": "t", "column": "at", "older_than": "1y" });
+    let (workspace, folder) = into_files(&db, &rule);
+    // The batch is stored, and what hangs on the table refuses that it goes.
+    db.execute(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+        CREATE TRIGGER no BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION no()",
+    )
+    .await;
+    let own = folder.path().join("table=public.t");
+    fs::create_dir(&own).unwrap();
+    let odd = |on: bool| {
+        let flag = if on { "+a" } else { "-a" };
+        let done = std::process::Command::new("chattr")
+            .arg(flag)
+            .arg(&own)
+            .status();
+        done.is_ok_and(|status| status.success())
+    };
+    assert!(
+        odd(true),
+        "chattr +a, which keeps files of a folder from being removed"
+    );
+    workspace.run(["run", "archive", "--now"]).expect(1);
+    let left = super::parquet_files(folder.path()).len();
+    db.execute("DROP TRIGGER no ON t").await;
+    let other = tempfile::tempdir().unwrap();
+    let task = fs::read_to_string(workspace.path().join("tasks/archive.yaml")).unwrap();
+    let moved = task.replace(
+        &folder.path().display().to_string(),
+        &other.path().display().to_string(),
+    );
+    let workspace = workspace.task("archive", &moved);
+    let run = archive(&workspace);
+    assert_eq!(run["rows"], 50, "{run:#}");
+    assert_eq!(run["findings"][0]["code"], "archive.left_over", "{run:#}");
+    assert_eq!(super::parquet_files(folder.path()).len(), left);
+    // It is told each night, and what was archived is whole.
+    let run = archive(&workspace);
+    assert_eq!(run["findings"][0]["code"], "archive.left_over", "{run:#}");
+    workspace
+        .run(["archive", "restore", "--from", "t", "--into", "back"])
+        .expect(0);
+    assert_eq!(db.number("SELECT count(*) FROM back").await, 50);
+    assert!(odd(false));
+    let run = archive(&workspace);
+    assert_eq!(run["findings"], json!([]), "{run:#}");
+    assert_eq!(super::parquet_files(folder.path()).len(), 0);
+    super::nothing_is_left(&workspace);
+}
