@@ -30,7 +30,9 @@ use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::storage::{Storage, check_address};
 use crate::plan::postgres::{Lost, Settle};
 use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step, Unfit, archived};
-use crate::values::{CalendarSpan, Engine, Epoch, Percent, TableName, TimeSpan, TimeZone, wall_clock, wall_clock};
+use crate::values::{
+    CalendarSpan, Engine, Epoch, Percent, TableName, TimeSpan, TimeZone, wall_clock,
+};
 
 /// Options of `kind: archive`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

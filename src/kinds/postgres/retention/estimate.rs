@@ -19,7 +19,7 @@ use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Fault, Identifier, Session, first, grants};
 use crate::plan::postgres::Under;
 use crate::plan::{Found, Param};
-use crate::values::{with_causes, wall_clock};
+use crate::values::{wall_clock, with_causes};
 
 /// Reading a table of this size to its end, in vain, takes well under a second.
 const SMALL: i64 = 64 << 20;
