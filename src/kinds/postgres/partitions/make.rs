@@ -252,26 +252,19 @@ pub(super) fn afterwards(name: &RelationName, template: Option<&Node>, sql: &mut
         // The server chooses the name of the index when the partition is attached.
         ("i", Some(columns)) => {
             let columns: Vec<String> = columns.iter().map(|column| literal(column)).collect();
-            let columns = format!("ARRAY[{}]::text[]", columns.join(", "));
             let table = literal(&name.to_string());
-            // No column of an identity may be null, also where only the sibling's own say so.
             let body = format!(
-                "DECLARE chosen text; nullable text; BEGIN
+                "DECLARE chosen text; BEGIN
                     SELECT c.relname INTO chosen FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
                         WHERE x.indrelid = {table}::pg_catalog.regclass AND x.indisunique AND x.indimmediate AND x.indisvalid
                             AND x.indpred IS NULL AND x.indexprs IS NULL
-                            AND {columns} = (SELECT pg_catalog.array_agg(a.attname::text ORDER BY u.place)
+                            AND ARRAY[{}]::text[] = (SELECT pg_catalog.array_agg(a.attname::text ORDER BY u.place)
                                 FROM pg_catalog.unnest(x.indkey) WITH ORDINALITY u (att, place)
                                 JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = u.att WHERE u.place <= x.indnkeyatts)
                         ORDER BY c.relname LIMIT 1;
-                    IF chosen IS NOT NULL THEN
-                        FOR nullable IN SELECT a.attname::text FROM pg_catalog.pg_attribute a
-                                WHERE a.attrelid = {table}::pg_catalog.regclass AND a.attname::text = ANY ({columns}) AND NOT a.attnotnull LOOP
-                            EXECUTE pg_catalog.format('ALTER TABLE ONLY %s ALTER COLUMN %I SET NOT NULL', {table}, nullable);
-                        END LOOP;
-                        EXECUTE pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', {table}, chosen);
-                    END IF;
-                END"
+                    IF chosen IS NOT NULL THEN EXECUTE pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', {table}, chosen); END IF;
+                END",
+                columns.join(", ")
             );
             sql.push(format!("DO {}", literal(&body)));
         }

@@ -123,7 +123,6 @@ const BESIDES: &str = "WITH one AS (
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attribute above ON above.attrelid = o.inhparent AND above.attname = a.attname
         WHERE a.attrelid = o.oid AND a.attnum > 0 AND a.attnotnull AND NOT above.attnotnull
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = o.oid AND k.contype = 'p' AND a.attnum = ANY (k.conkey))
-            AND NOT EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = o.oid AND x.indisreplident AND a.attnum = ANY (x.indkey::int2[]))
         UNION ALL SELECT 'the default of ' || pg_catalog.quote_ident(a.attname),
             pg_catalog.format('ALTER TABLE {table} ALTER COLUMN %I SET DEFAULT %s', a.attname, pg_catalog.pg_get_expr(d.adbin, d.adrelid))
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
