@@ -202,6 +202,30 @@ for_each_version! {
     }
 }
 
+for_oldest_and_newest! {
+    /// What a build itself leaves free is no bloat: a second run right after the first does nothing,
+    /// and what has come free since is found all the same.
+    async fn what_a_build_leaves_is_no_bloat(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE EXTENSION pgstattuple; CREATE TABLE h (id int, r tstzrange);
+            INSERT INTO h SELECT i, tstzrange('2026-01-01'::timestamptz + i * interval '1 min', '2026-01-01'::timestamptz + i * interval '31 min') FROM generate_series(1, 20000) i;
+            CREATE INDEX h_gist ON h USING gist (r); CREATE INDEX h_hash ON h USING hash (id); CREATE INDEX h_tree ON h (id)").await;
+        db.execute("VACUUM ANALYZE h").await;
+        let first = workspace(&db.url, EVERYTHING);
+        run(&first, 0);
+        let exact = "kind: reindex\ntarget: app\noptions: { method: exact, min_size: 8kB, min_bloat: 1% }\n";
+        let workspace = first.task("reindex", exact);
+        let nothing = run(&workspace, 0);
+        assert_eq!(nothing["runs"][0]["steps"].as_array().unwrap().len(), 0, "{nothing:#}");
+        db.execute("DELETE FROM h WHERE id > 5000").await;
+        db.execute("VACUUM ANALYZE h").await;
+        let done = run(&workspace, 0);
+        assert!(objects(&done, "reindex", "succeeded").is_superset(&names(&["public.h_gist", "public.h_tree"])), "{done:#}");
+        let again = run(&workspace, 0);
+        assert_eq!(again["runs"][0]["steps"].as_array().unwrap().len(), 0, "{again:#}");
+    }
+}
+
 for_each_version! {
     /// A role that may not is told once, and what is needed; with MAINTAIN
     /// (17 and newer) it may.

@@ -381,6 +381,40 @@ for_each_version! {
 }
 
 for_each_version! {
+    /// What the identity of a sibling's rows needs is given, where the table itself leaves it open;
+    /// rows of the default partition that cannot have it keep no partition from being made.
+    async fn an_identity_of_rows_is_given_what_it_needs(major: u32) {
+        let db = fresh_database(major).await;
+        let (this, next) = (month(&db, 0).await, month(&db, 1).await);
+        for table in ["own", "inherited", "strays"] {
+            db.execute(&format!("CREATE TABLE {table} (\"Id\" int, chosen int, at timestamptz NOT NULL) PARTITION BY RANGE (at)")).await;
+            sibling(&db, table, &format!("{table}_first"), &this, &next).await;
+            let on = if table == "inherited" { format!("{table} (at, \"Id\")") } else { format!("{table}_first (\"Id\", chosen)") };
+            db.execute(&format!("CREATE UNIQUE INDEX ON {on}; ALTER TABLE {table}_first ALTER \"Id\" SET NOT NULL, ALTER chosen SET NOT NULL")).await;
+            let index = db.strings(&format!("SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = '{table}_first'::regclass")).await.remove(0);
+            db.execute(&format!("ALTER TABLE {table}_first REPLICA IDENTITY USING INDEX {index}")).await;
+        }
+        db.execute(&format!("CREATE TABLE strays_rest PARTITION OF strays DEFAULT; INSERT INTO strays VALUES (NULL, 1, '{next}')")).await;
+        let workspace = workspace(&db.url, "tables: [public.own, public.inherited, public.strays], interval: month, ahead: 1, move_default_rows: true");
+        let document = run(&workspace);
+        assert_eq!(steps(&document), vec!["create_partition succeeded"; 3], "{document:#}");
+        let new = "FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid WHERE c.relname !~ '_(first|rest)$' AND c.relkind = 'r'";
+        assert_eq!(
+            db.strings(&format!("SELECT i.inhparent::regclass || ' ' || c.relreplident::text || ' ' || (SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND attnotnull) {new} ORDER BY 1")).await,
+            // Of another column than those of its index, NOT NULL is not repeated.
+            ["inherited i Id,at", "own i Id,chosen,at", "strays d at"]
+        );
+        assert_eq!(db.number("SELECT count(*) FROM strays WHERE tableoid <> 'strays_rest'::regclass").await, 1);
+        let findings = document["runs"][0]["findings"].as_array().unwrap();
+        let told: Vec<&str> = findings.iter().filter(|f| f["code"] == "partitions.besides").map(|f| f["message"].as_str().unwrap()).collect();
+        assert_eq!(told.len(), 2, "{document:#}");
+        assert!(told.iter().any(|m| m.contains("NOT NULL of chosen")), "{told:?}");
+        assert!(told.iter().any(|m| m.contains("rows of the default partition") && m.contains("replica identity")), "{told:?}");
+        assert_eq!(steps(&run(&workspace)), Vec::<String>::new());
+    }
+}
+
+for_each_version! {
     /// A key whose type is a domain over a domain is what is below both.
     async fn a_key_of_a_domain_over_a_domain(major: u32) {
         let db = fresh_database(major).await;

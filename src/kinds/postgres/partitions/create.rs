@@ -127,7 +127,7 @@ pub(super) fn plan(
             plan.findings.push(without(&step.object, &unnamed));
         }
         plan.steps.push(step);
-        not_had(subject, template, &names, facts, plan);
+        not_had(subject, template, &names, rows, facts, plan);
     }
 }
 
@@ -536,6 +536,7 @@ fn not_had(
     subject: &Subject<'_>,
     template: Option<&Node>,
     names: &Names,
+    rows: i64,
     facts: &Facts,
     plan: &mut Plan,
 ) {
@@ -590,6 +591,17 @@ fn not_had(
                 subject.table.name
             ),
             sql.join("; "),
+        );
+    }
+    if rows > 0 && template.replica_nullable {
+        told(
+            "partitions.besides",
+            format!(
+                "{name} gets rows of the default partition; where one of them is null in a column of the replica identity that its siblings have, the new partition is made without NOT NULL there and without that identity, and rows that are published can be neither updated nor deleted"
+            ),
+            format!(
+                "look with \\d {name} whether it has a replica identity; if not, give these rows a value, then set NOT NULL and REPLICA IDENTITY as its siblings have them"
+            ),
         );
     }
     for publication in &template.publications {

@@ -116,6 +116,8 @@ pub(super) struct Node {
     pub(super) replica_identity: String,
     /// The columns of the index that identifies its rows.
     pub(super) replica_columns: Option<Vec<String>>,
+    /// Whether some of them may be null in the table above, though not here.
+    pub(super) replica_nullable: bool,
     /// The role may put tables there.
     pub(super) may_tablespace: bool,
     /// What its parent does not give it.

@@ -251,6 +251,16 @@ pub(super) fn afterwards(name: &RelationName, template: Option<&Node>, sql: &mut
         ("n", _) => sql.push(format!("ALTER TABLE {name} REPLICA IDENTITY NOTHING")),
         // The server chooses the name of the index when the partition is attached.
         ("i", Some(columns)) => {
+            // Its table may leave open what the identity of a partition's rows must have.
+            let not_null = columns
+                .iter()
+                .map(|column| format!("ALTER COLUMN {} SET NOT NULL", Identifier::new(column)))
+                .collect::<Vec<_>>()
+                .join(", ");
+            let not_null = match like.replica_nullable {
+                true => format!("ALTER TABLE {name} {not_null};"),
+                false => String::new(),
+            };
             let columns: Vec<String> = columns.iter().map(|column| literal(column)).collect();
             let table = literal(&name.to_string());
             let body = format!(
@@ -262,7 +272,11 @@ pub(super) fn afterwards(name: &RelationName, template: Option<&Node>, sql: &mut
                                 FROM pg_catalog.unnest(x.indkey) WITH ORDINALITY u (att, place)
                                 JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = u.att WHERE u.place <= x.indnkeyatts)
                         ORDER BY c.relname LIMIT 1;
-                    IF chosen IS NOT NULL THEN EXECUTE pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', {table}, chosen); END IF;
+                    IF chosen IS NULL THEN RETURN; END IF;
+                    {not_null}
+                    EXECUTE pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', {table}, chosen);
+                -- Rows need a partition more than an identity.
+                EXCEPTION WHEN not_null_violation THEN NULL;
                 END",
                 columns.join(", ")
             );

@@ -27,6 +27,9 @@ const NODES: &str = "WITH RECURSIVE tree AS (
             CROSS JOIN LATERAL pg_catalog.unnest(x.indkey) WITH ORDINALITY u (att, place)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.att
             WHERE x.indrelid = c.oid AND x.indisreplident AND u.place <= x.indnkeyatts) AS replica_columns,
+        EXISTS (SELECT FROM pg_catalog.pg_index x JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (x.indkey::int2[])
+            JOIN pg_catalog.pg_attribute above ON above.attrelid = tree.parent AND above.attname = a.attname AND NOT above.attnotnull
+            WHERE x.indrelid = c.oid AND x.indisreplident) AS replica_nullable,
         {size} AS bytes, c.relrowsecurity AS row_security, c.relforcerowsecurity AS forced,
         coalesce(pg_catalog.has_tablespace_privilege(s.oid, 'CREATE'), true) AS may_tablespace, {held} AS held
     FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid
@@ -123,6 +126,8 @@ const BESIDES: &str = "WITH one AS (
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attribute above ON above.attrelid = o.inhparent AND above.attname = a.attname
         WHERE a.attrelid = o.oid AND a.attnum > 0 AND a.attnotnull AND NOT above.attnotnull
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = o.oid AND k.contype = 'p' AND a.attnum = ANY (k.conkey))
+            -- A new partition is given what its identity of rows needs.
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = o.oid AND x.indisreplident AND a.attnum = ANY (x.indkey::int2[]))
         UNION ALL SELECT 'the default of ' || pg_catalog.quote_ident(a.attname),
             pg_catalog.format('ALTER TABLE {table} ALTER COLUMN %I SET DEFAULT %s', a.attname, pg_catalog.pg_get_expr(d.adbin, d.adrelid))
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -230,6 +235,7 @@ pub(super) async fn read(
             comment: row.named("comment")?,
             replica_identity: row.named("replica_identity")?,
             replica_columns: row.named("replica_columns")?,
+            replica_nullable: row.named("replica_nullable")?,
             bytes: row.named("bytes")?,
             may_tablespace: row.named("may_tablespace")?,
             attached: Attached {

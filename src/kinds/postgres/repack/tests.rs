@@ -349,6 +349,27 @@ fn what_stays_in_toast_is_told_from_the_limit_of_the_task() {
     assert!(said.starts_with("refused: "), "{said}");
 }
 
+/// Where nothing can be won, moving rows would only make the table larger, whatever was asked for.
+#[test]
+fn what_is_as_small_as_it_can_be_is_left_alone() {
+    let all = || Repack {
+        min_bloat: Percent::new(0.0),
+        min_size: Bytes(0),
+        ..Repack::default()
+    };
+    let measured = |heap, after| with(|t| (t.heap_bytes, t.measured_bytes) = (heap, Some(after)));
+    for (heap, after) in [
+        (344_064, 344_064.0),
+        (344_064, 360_000.0),
+        (57_344, 50_000.0),
+        (300_000_000, 299_000_000.0),
+    ] {
+        assert_eq!(told(&all(), measured(heap, after), &at()), "", "{heap}");
+    }
+    let said = told(&all(), measured(300_000_000, 290_000_000.0), &at());
+    assert!(said.starts_with("move_rows"), "{said}");
+}
+
 #[test]
 fn statistics_first() {
     let stale = || with(|t| t.changed = 500_000);

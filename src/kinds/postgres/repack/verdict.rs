@@ -10,6 +10,11 @@ use crate::values::Bytes;
 const STALE_SHARE: f64 = 0.05;
 const STALE_ROWS: f64 = 1_000.0;
 
+/// What is told as `0% bloat`: estimates are no better than that.
+const NOTHING_TO_WIN: f64 = 0.005;
+/// The least by which a table can become smaller.
+const PAGE_BYTES: i64 = 8_192;
+
 /// What would be won, and where.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Waste {
@@ -158,6 +163,10 @@ fn compare(table: &TableFacts, heap: f64, toast: f64, min_share: f64, basis: &st
     let share = share(table.bytes(), waste.after());
     // Of nothing there is nothing to win, whatever share that is.
     if share < min_share || table.bytes() == 0 {
+        return Verdict::Fine;
+    }
+    // Where it would be as large as it is, moving rows can only make it larger.
+    if share < NOTHING_TO_WIN || table.bytes().saturating_sub(waste.after()) < PAGE_BYTES {
         return Verdict::Fine;
     }
     let in_toast = if table.toast_bytes - toast > table.heap_bytes - heap {
