@@ -80,6 +80,8 @@ pub(super) fn judge(
         return whatever_the_bloat(index, baseline);
     }
     if let Some(ideal) = index.measured_ideal_bytes {
+        // Of no entries there is no density: a build leaves one page.
+        let ideal = if ideal.is_finite() { ideal } else { 8_192.0 };
         // What a build itself leaves free is no bloat.
         return match left_by_a_build(index, baseline, ideal) {
             Some(left) => compare(index, left, min_share, "by its size after the last rebuild"),
