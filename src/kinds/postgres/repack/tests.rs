@@ -362,6 +362,7 @@ fn what_is_as_small_as_it_can_be_is_left_alone() {
         (344_064, 344_064.0),
         (344_064, 360_000.0),
         (57_344, 50_000.0),
+        (221_184, 204_800.0),
         (300_000_000, 299_000_000.0),
     ] {
         assert_eq!(told(&all(), measured(heap, after), &at()), "", "{heap}");

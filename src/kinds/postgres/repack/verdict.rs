@@ -10,8 +10,10 @@ use crate::values::Bytes;
 const STALE_SHARE: f64 = 0.05;
 const STALE_ROWS: f64 = 1_000.0;
 
-/// What is told as `0% bloat`: estimates are no better than that.
-const NOTHING_TO_WIN: f64 = 0.005;
+/// Estimates are no better than that, and those of small tables than that many bytes.
+const NOTHING_TO_WIN: f64 = 0.02;
+const LITTLE: f64 = 0.1;
+const LITTLE_BYTES: i64 = 4 * PAGE_BYTES;
 /// The least by which a table can become smaller.
 const PAGE_BYTES: i64 = 8_192;
 
@@ -166,7 +168,8 @@ fn compare(table: &TableFacts, heap: f64, toast: f64, min_share: f64, basis: &st
         return Verdict::Fine;
     }
     // Where it would be as large as it is, moving rows can only make it larger.
-    if share < NOTHING_TO_WIN || table.bytes().saturating_sub(waste.after()) < PAGE_BYTES {
+    let won = table.bytes().saturating_sub(waste.after());
+    if share < NOTHING_TO_WIN || won < PAGE_BYTES || (share < LITTLE && won <= LITTLE_BYTES) {
         return Verdict::Fine;
     }
     let in_toast = if table.toast_bytes - toast > table.heap_bytes - heap {
