@@ -200,7 +200,7 @@ fn times_as_people_say_them_get_the_window_that_is_meant() {
             "Mon-Fri 10pm - 4am Europe/Berlin",
             "Mon-Fri 22:00-04:00 Europe/Berlin",
         ),
-        ("9:30 PM to 12 AM", "21:30-00:00"),
+        ("9:30 PM to 12 AM", "21:30-24:00"),
         ("12pm-1pm", "12:00-13:00"),
         ("1-5am", "01:00-05:00"),
         ("22-4", "22:00-04:00"),
