@@ -17,7 +17,7 @@ use crate::history::{
     By, OccurrenceFilter, OccurrenceStatus, Period, RunFilter, RunStatus, task_totals,
 };
 use crate::report::{Asked, Scope, chart, compose_page, gather, gather_trends};
-use crate::values::wall_clock;
+use crate::values::{wall_clock};
 
 /// Runs on one page.
 const PAGE: u32 = 50;
@@ -218,7 +218,7 @@ pub(super) async fn trends(
 
 /// As many days as a trend has points, today among them: each point is of one day.
 fn last_whole_days() -> Period {
-    let now = Utc::now();
+    let now = wall_clock();
     // Days in charts are days of UTC.
     let tomorrow = now.date_naive().succ_opt();
     let midnight = tomorrow.and_then(|day| day.and_hms_opt(0, 0, 0));
