@@ -23,6 +23,7 @@ const OWNER: &str = "SELECT r.rolname::text FROM pg_catalog.pg_class c JOIN pg_c
             FROM pg_catalog.pg_namespace n WHERE n.nspname::text = $2::text), true)
     ORDER BY c.oid LIMIT 1";
 
+/// Who reads some columns there, or some rows, is kept from the rest by row-level security.
 const CLOSED_TO: &str = "SELECT DISTINCT g.rolname::text
     FROM pg_catalog.pg_default_acl d JOIN pg_catalog.pg_roles r ON r.oid = d.defaclrole AND r.rolname = current_user
         CROSS JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) a
@@ -30,8 +31,8 @@ const CLOSED_TO: &str = "SELECT DISTINCT g.rolname::text
     WHERE d.defaclobjtype = 'r' AND a.grantee <> d.defaclrole
         AND (d.defaclnamespace = 0::oid OR d.defaclnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname::text = $2::text))
         AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1::oid[])
-            AND NOT CASE WHEN a.grantee = 0::oid THEN pg_catalog.has_table_privilege('public'::name, c.oid, 'SELECT')
-                ELSE pg_catalog.has_table_privilege(a.grantee, c.oid, 'SELECT') END)
+            AND NOT CASE WHEN a.grantee = 0::oid THEN pg_catalog.has_any_column_privilege('public'::name, c.oid, 'SELECT')
+                ELSE pg_catalog.has_any_column_privilege(a.grantee, c.oid, 'SELECT') END)
     ORDER BY 1 NULLS FIRST";
 
 impl Heirs {
