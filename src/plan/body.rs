@@ -46,5 +46,8 @@ pub trait Body: Clone + std::fmt::Debug + Default + Serialize + Send + Sync + 's
 /// What the name of an object's id begins with among what a step relies on.
 pub(super) const ID_OF: &str = "the id of ";
 
+/// The same of the number for what an object is defined as.
+pub(super) const DEFINITION_OF: &str = "the definition of ";
+
 /// The same of the number that tells a column from others that had its name.
 pub(super) const NUMBER_OF_COLUMN: &str = "the number of column ";

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::body::{ID_OF, NUMBER_OF_COLUMN};
+use super::body::{DEFINITION_OF, ID_OF, NUMBER_OF_COLUMN};
 use super::{Body, Plan, Skip};
 
 /// A step may change so many rows more than twice what was looked at: time goes on, and a few
@@ -217,7 +217,9 @@ impl SavedStep {
                 let of = |of: Option<&Value>| of.map_or("none".to_owned(), plainly);
                 for name in names {
                     let (then, now) = (then.get(name), now.get(name));
-                    if then != now {
+                    if then != now && name.starts_with(DEFINITION_OF) {
+                        lines.push(format!("{what}: {name} is {}", replaced(then, now)));
+                    } else if then != now {
                         lines.push(format!(
                             "{what}: {name} is {}, and was {}{}",
                             of(now),
@@ -298,6 +300,15 @@ impl Saved {
             plan.document.clone_from(&saved.hash);
         }
         Ok(saved)
+    }
+}
+
+/// What has become of a definition that conditions rest on: its number tells nobody anything.
+fn replaced(then: Option<&Value>, now: Option<&Value>) -> &'static str {
+    match (then, now) {
+        (Some(_), Some(_)) => "another one than when the plan was made",
+        (Some(_), None) => "not there any more",
+        (None, _) => "new: nothing of that name was there when the plan was made",
     }
 }
 

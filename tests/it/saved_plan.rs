@@ -290,3 +290,63 @@ async fn what_a_delete_sets_off_belongs_to_its_plan() {
         );
     }
 }
+
+/// What `keep` reads and calls decides which rows stay: replaced since the review, it is another plan.
+#[tokio::test]
+async fn what_conditions_read_and_call_belongs_to_their_plan() {
+    let db = fresh_database(17).await;
+    db.execute(
+        "CREATE TABLE public.s (id int PRIMARY KEY, at timestamptz NOT NULL);
+         INSERT INTO public.s SELECT n, '2020-01-01' FROM generate_series(1, 100) n;
+         CREATE TABLE public.kp (id int); INSERT INTO public.kp SELECT generate_series(1, 50);
+         CREATE VIEW public.below AS SELECT id FROM public.kp;
+         CREATE VIEW public.vk AS SELECT id FROM public.below;
+         CREATE FUNCTION public.is_held(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 <= 50'",
+    )
+    .await;
+    let task = |keep: &str| {
+        format!(
+            "kind: cleanup\ntarget: app\noptions: {{ rules: [{{ table: public.s, column: at, older_than: 30d, keep: [\"{keep}\"] }}] }}\n"
+        )
+    };
+    let workspace = Workspace::for_target(&db.url)
+        .task("calls", &task("public.is_held(id)"))
+        .task("views", &task("id IN (SELECT id FROM public.vk)"))
+        .task("reads", &task("id IN (SELECT id FROM public.kp)"));
+    for (name, what, change) in [
+        (
+            "calls",
+            "public.is_held(integer) is another one",
+            "CREATE OR REPLACE FUNCTION public.is_held(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT false'",
+        ),
+        (
+            "views",
+            "public.below is another one",
+            "CREATE OR REPLACE VIEW public.below AS SELECT id FROM public.kp WHERE false",
+        ),
+        (
+            "reads",
+            "public.kp is another one",
+            "DROP TABLE public.kp CASCADE; CREATE TABLE public.kp (id int)",
+        ),
+    ] {
+        let file = format!("{name}.json");
+        workspace.run(["plan", name, "--save", &file]).expect(0);
+        workspace.run(["plan", "--check", &file]).expect(0);
+        db.execute(change).await;
+        let said = workspace.run(["plan", "--check", &file]).expect(5).stdout;
+        assert!(
+            said.contains(&format!("the definition of {what}")),
+            "{said}"
+        );
+        let refused = workspace.run(["run", "--plan", &file]).expect(2);
+        assert!(refused.stderr.contains(what), "{refused:#?}");
+        assert_eq!(db.number("SELECT count(*) FROM public.s").await, 100);
+    }
+    // Reviewed anew, it is carried out.
+    workspace
+        .run(["plan", "calls", "--save", "anew.json"])
+        .expect(0);
+    workspace.run(["run", "--plan", "anew.json"]).expect(0);
+    assert_eq!(db.number("SELECT count(*) FROM public.s").await, 0);
+}

@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod connect;
 pub mod copies;
+pub mod definitions;
 pub mod disk;
 mod fault;
 pub mod load;

@@ -6,7 +6,7 @@ use super::{Check, Condition, Query, Retire, Shrink, Statement, There, Under, Wa
 use crate::engines::postgres::RelationName;
 use crate::engines::postgres::trust::{Named, Touch, Use};
 use crate::plan::Step;
-use crate::plan::body::{ID_OF, NUMBER_OF_COLUMN};
+use crate::plan::body::{DEFINITION_OF, ID_OF, NUMBER_OF_COLUMN};
 
 impl Step {
     /// Says that the step touches a relation, and how.
@@ -40,6 +40,13 @@ impl Step {
     pub fn relying_on_column(mut self, number: i16, name: impl Display, of: impl Display) -> Self {
         let id = format!("{NUMBER_OF_COLUMN}{name} of {of}");
         self.body.rests_on.insert(id, i64::from(number));
+        self
+    }
+
+    /// Relies on what an object is defined as: a saved plan is refused where it was replaced.
+    pub fn relying_on_definition(mut self, definition: i64, of: impl Display) -> Self {
+        let id = format!("{DEFINITION_OF}{of}");
+        self.body.rests_on.insert(id, definition);
         self
     }
 

@@ -17,7 +17,7 @@ use crate::history::{
     By, OccurrenceFilter, OccurrenceStatus, Period, RunFilter, RunStatus, task_totals,
 };
 use crate::report::{Asked, Scope, chart, compose_page, gather, gather_trends};
-use crate::values::{wall_clock};
+use crate::values::wall_clock;
 
 /// Runs on one page.
 const PAGE: u32 = 50;

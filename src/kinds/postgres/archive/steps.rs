@@ -164,6 +164,7 @@ pub(super) fn of(
                 victims: facts.look.rows.get(&member.oid).copied(),
                 goal: options.batch_goal,
                 under: facts.look.under.clone(),
+                named: Some(&facts.look.named),
                 most: facts.look.most,
                 found: None,
             };

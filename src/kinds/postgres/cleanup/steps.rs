@@ -162,6 +162,7 @@ fn removal<'a>(
             .look
             .map(|look| look.under.clone())
             .unwrap_or_default(),
+        named: subject.look.map(|look| &look.named),
         most: subject.look.and_then(|look| look.most),
         found: sought(subject.rule, member).then(|| {
             let found = subject.look.and_then(|look| look.found.get(&member.oid));

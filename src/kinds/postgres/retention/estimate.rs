@@ -1,7 +1,7 @@
 //! How many rows a rule means, by the planner's estimate, and whether there
 //! are any at all, where that can be told cheaply.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use super::ties::Ties;
 use super::unit;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
-use crate::engines::postgres::{Fault, Identifier, Session, first, grants};
+use crate::engines::postgres::{Fault, Identifier, Session, definitions, first, grants};
 use crate::plan::postgres::Under;
 use crate::plan::{Found, Param};
 use crate::values::{wall_clock, with_causes};
@@ -44,6 +44,8 @@ pub(in crate::kinds::postgres) struct Look {
     pub(in crate::kinds::postgres) too_many: Option<String>,
     /// How many the rule may take, all tables below it together.
     pub(in crate::kinds::postgres) most: Option<i64>,
+    /// What the condition reads and calls, by name, with a number for the definition of each.
+    pub(in crate::kinds::postgres) named: BTreeMap<String, i64>,
     /// Which rows would go, by table, where counting them found them.
     pub(in crate::kinds::postgres) found: HashMap<u32, Found>,
 }
@@ -87,7 +89,14 @@ pub(in crate::kinds::postgres) async fn look(
     now: DateTime<Utc>,
     standing: &Standing,
 ) -> Result<Vec<Look>, EngineError> {
-    let mut looks = Vec::with_capacity(asked.len());
+    let mut looks: Vec<Look> = Vec::with_capacity(asked.len());
+    // They say the same, but for the schema of their table.
+    let texts: Vec<&str> = asked
+        .iter()
+        .take(1)
+        .flat_map(|one| one.rule.texts())
+        .collect();
+    let named = definitions::named(db, &texts).await?;
     let mut waiting = vec![asked];
     while let Some(some) = waiting.pop() {
         if some.is_empty() {
@@ -112,6 +121,9 @@ pub(in crate::kinds::postgres) async fn look(
                 waiting.extend([others, one]);
             }
         }
+    }
+    for look in &mut looks {
+        look.named.clone_from(&named);
     }
     Ok(looks)
 }

@@ -1,5 +1,7 @@
 //! How the rows of one table leave that a rule means: the step that walks through them.
 
+use std::collections::BTreeMap;
+
 use chrono::TimeDelta;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -63,6 +65,8 @@ pub(in crate::kinds::postgres) struct Removal<'a> {
     pub(in crate::kinds::postgres) goal: TimeSpan,
     /// How the condition is read.
     pub(in crate::kinds::postgres) under: Under,
+    /// What it reads and calls, with a number for the definition of each.
+    pub(in crate::kinds::postgres) named: Option<&'a BTreeMap<String, i64>>,
     /// How many rows of the table the rule may take.
     pub(in crate::kinds::postgres) most: Option<i64>,
     /// Rows that were found while they were counted; none where they are not
@@ -226,6 +230,9 @@ impl Removal<'_> {
         let named = table.columns.iter().filter(|(name, _)| rule.names(name));
         for (name, column) in named {
             step = step.relying_on_column(column.number, name, &table.name);
+        }
+        for (name, definition) in self.named.into_iter().flatten() {
+            step = step.relying_on_definition(*definition, name);
         }
         if let Some(orphaned) = &rule.orphaned {
             let columns = orphaned.parent_columns.iter().zip(&orphaned.numbers);

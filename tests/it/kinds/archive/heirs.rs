@@ -101,7 +101,8 @@ async fn who_could_not_read_the_rows_cannot_read_the_new_table() {
             (format!("{own}_not"), 0),
             ("public".to_owned(), 0),
         ] {
-            let reads = format!("SELECT has_table_privilege('{who}', '{table}', 'SELECT')::int::int8");
+            let reads =
+                format!("SELECT has_table_privilege('{who}', '{table}', 'SELECT')::int::int8");
             assert_eq!(db.number(&reads).await, may, "{who} {table}");
         }
     }
