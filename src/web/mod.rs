@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use self::pages::Access;
 use self::pages::access::Viewer;
-use self::pages::guard::{Origin, refuse};
+use self::pages::guard::{LOCAL_ONLY, Origin, is_local, refuse};
 use crate::config::Config;
 use crate::history::{Store, with_known_databases};
 
@@ -92,6 +92,12 @@ fn answer(asked: Result<(), String>) -> Response {
 async fn metrics_page(State(site): State<Site>, request: Request) -> Response {
     let config = site.config.borrow().clone();
     if let Some(access) = &site.access {
+        if access.answers_localhost_only(config.web.public)
+            && !is_local(request.headers(), request.uri())
+        {
+            let text = format!("{LOCAL_ONLY}\n");
+            return (StatusCode::MISDIRECTED_REQUEST, text).into_response();
+        }
         let from = Origin::of(&request);
         match access.viewer(request.headers(), from.ip) {
             Err(refused) => return refuse(refused, &from).await,

@@ -66,15 +66,31 @@ impl Served {
     }
 
     fn ask(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+        let host = format!("127.0.0.1:{}", self.port);
+        self.ask_for(&host, method, path, headers, body)
+    }
+
+    /// As somebody whose name was pointed at this machine.
+    fn ask_as(&self, host: &str, path: &str) -> Answer {
+        self.ask_for(host, "GET", path, &[], "")
+    }
+
+    fn ask_for(
+        &self,
+        host: &str,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: &str,
+    ) -> Answer {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else {
             return Answer::default();
         };
         let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
              Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\
              {headers}\r\n{body}",
-            self.port,
             body.len()
         );
         stream.write_all(request.as_bytes()).unwrap();

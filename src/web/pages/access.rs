@@ -117,7 +117,7 @@ impl Access {
 
     /// Whether it only answers whoever asks for this machine by a name of this machine: where
     /// there is no token, and nobody else is meant to read.
-    pub(super) fn answers_localhost_only(&self, public: bool) -> bool {
+    pub(in crate::web) fn answers_localhost_only(&self, public: bool) -> bool {
         !public && self.token.is_none() && !self.beyond
     }
 

@@ -121,6 +121,11 @@ impl Visit {
     }
 }
 
+/// What is said to who asks by another name. Else a page anywhere could have its name point at this
+/// machine, and read what only this machine may.
+pub(in crate::web) const LOCAL_ONLY: &str =
+    "this server answers to localhost only; MAINT_TOKEN lets it listen elsewhere";
+
 pub(super) async fn guard(
     State(pages): State<Pages>,
     mut request: Request,
@@ -128,10 +133,7 @@ pub(super) async fn guard(
 ) -> Response {
     let public = pages.config().web.public;
     if pages.access.answers_localhost_only(public) && !is_local(request.headers(), request.uri()) {
-        // Else a page anywhere could have its name point at this machine, and
-        // read what only this machine may.
-        let text = "this server answers to localhost only; MAINT_TOKEN lets it listen elsewhere";
-        return Sorry::new(StatusCode::MISDIRECTED_REQUEST, text).into_response();
+        return Sorry::new(StatusCode::MISDIRECTED_REQUEST, LOCAL_ONLY).into_response();
     }
     let peer = Origin::of(&request);
     let viewer = match pages.access.viewer(request.headers(), peer.ip) {
@@ -209,7 +211,7 @@ fn protect(headers: &mut HeaderMap, nonce: &str) {
 }
 
 /// Whether the request was meant for this machine by a name of this machine.
-fn is_local(headers: &HeaderMap, uri: &Uri) -> bool {
+pub(in crate::web) fn is_local(headers: &HeaderMap, uri: &Uri) -> bool {
     let host = headers
         .get(header::HOST)
         .and_then(|value| value.to_str().ok())

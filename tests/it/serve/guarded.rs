@@ -207,3 +207,13 @@ async fn what_the_public_sees_holds_nothing_of_rows() {
     }
     assert!(shown >= 3, "{shown} pages tell who has the token");
 }
+
+/// Without a token, on this machine, nobody's name elsewhere is answered, nor its numbers given.
+#[test]
+fn metrics_are_not_given_to_names_of_other_machines() {
+    let served = start(&workspace(""));
+    assert_eq!(served.ask("GET", "/metrics", &[], "").code, 200);
+    let evil = served.ask_as("evil.example", "/metrics");
+    assert_eq!(evil.code, 421, "{evil:?}");
+    assert!(!evil.body.contains("maint_"), "{evil:?}");
+}
