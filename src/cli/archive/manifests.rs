@@ -1,6 +1,6 @@
 //! The manifests that are chosen, of the history or beside the files.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use uuid::Uuid;
@@ -239,24 +239,6 @@ pub(super) async fn everything(
             unread: Vec::new(),
         }),
     }
-}
-
-/// Two of these that name one file of rows, or files of the same content: whoever can write to the place
-/// may have made the one from the other, and rows that went back into their table are archived once
-/// more. Documents come back once, by their `_id`.
-pub(super) fn twins(found: &[Known]) -> Option<(&Archived, &Archived, &ArchivedFile)> {
-    let mut seen: HashMap<&str, &Archived> = HashMap::new();
-    let rows = |(_, archived): &&Known| matches!(archived, Archived::Rows(_));
-    for (_, archived) in found.iter().filter(rows) {
-        for file in archived.files().iter().filter(|file| file.rows > 0) {
-            if let Some(other) = seen.insert(file.sha256.as_str(), archived)
-                && other.id() != archived.id()
-            {
-                return Some((other, archived, file));
-            }
-        }
-    }
-    None
 }
 
 /// The ids of partitions that have left as a whole.

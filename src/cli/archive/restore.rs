@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::manifests::{Archived, NOT_CONFIGURED, everything, narrowed, twins, wholes};
+use super::manifests::{Archived, NOT_CONFIGURED, everything, narrowed, wholes};
 use super::returning::{ByDatabase, How, Into};
 use super::{Chosen, documents, rows, unknown};
 use crate::cli::Failure;
@@ -68,16 +68,6 @@ pub(super) async fn restore(
             open.unit(),
             open.id(),
             open.table()
-        )));
-    }
-    if let Some((one, other, file)) = twins(&found).filter(|_| !how.again) {
-        return Err(Failure::Usage(format!(
-            "{} and {} hold the same {} {}, in {}: they would come back twice\n  hint: choose by id; or bring both with `--again`",
-            one.id(),
-            other.id(),
-            file.rows,
-            first.unit(),
-            file.path
         )));
     }
     let config = context.config().await?;

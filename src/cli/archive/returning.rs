@@ -107,7 +107,7 @@ impl<'a> Notes<'a> {
     }
 
     /// What is noted in the history of these, wherever.
-    async fn known<M: Returning>(
+    pub(super) async fn known<M: Returning>(
         &self,
         manifests: &[M],
     ) -> Result<HashMap<Uuid, Vec<M::Mark>>, HistoryError> {

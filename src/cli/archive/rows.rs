@@ -1,5 +1,9 @@
 //! Rows that come back from files.
 
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
 use super::former;
 use super::returning::{Before, ByDatabase, How, Into, Notes, Returning, ids};
 use super::unknown::Unknown;
@@ -12,7 +16,8 @@ use crate::engines::postgres::{RelationName, Session, copies};
 use crate::engines::storage::{Storage, StorageError};
 use crate::execute::{self, Back};
 use crate::pipeline::{self, PipelineError};
-use crate::plan::{Manifest, Restored, archived};
+use crate::plan::archived::{self, ArchivedFile};
+use crate::plan::{Manifest, Restored};
 use crate::report::text::{human_count, shown};
 use crate::values::{TableName, with_causes};
 
@@ -34,6 +39,28 @@ impl Returning for Manifest {
     async fn put_beside(&self) -> Result<(), StorageError> {
         execute::put_beside(self).await
     }
+}
+
+/// Two archives with a file of the same content, one of which is to come: whoever can write to the place
+/// may have made the one from the other, and rows that went back into their table are archived once more.
+fn twins<'m>(
+    there: impl Iterator<Item = &'m Manifest>,
+    coming: &'m [Manifest],
+) -> Option<(Uuid, Uuid, &'m ArchivedFile)> {
+    let with_rows = |m: &'m Manifest| m.files.iter().filter(|file| file.rows > 0);
+    let mut seen: HashMap<&str, Uuid> = HashMap::new();
+    for manifest in there {
+        seen.extend(with_rows(manifest).map(|file| (file.sha256.as_str(), manifest.id)));
+    }
+    for manifest in coming {
+        for file in with_rows(manifest) {
+            let other = seen.insert(file.sha256.as_str(), manifest.id);
+            if let Some(other) = other.filter(|other| *other != manifest.id) {
+                return Some((other, manifest.id, file));
+            }
+        }
+    }
+    None
 }
 
 /// What is wrong with the files of a manifest, if anything.
@@ -99,7 +126,27 @@ pub(super) async fn restore(
     let table = RelationName::new(&*into.schema, &*into.table);
     let is_back =
         async |manifest: &Manifest| execute::is_back(&session, manifest, &table, &wholes).await;
+    let all = found.clone();
     let (manifests, before) = notes.not_back(found, how.again, is_back).await?;
+    if !how.again {
+        let marks = notes.known(&all).await?;
+        let name = table.to_string();
+        let came = |m: &&Manifest| {
+            let later = marks.get(&m.id).into_iter().flatten();
+            let mut marks = m.restored.iter().chain(later);
+            marks.any(|mark| mark.into == name)
+        };
+        let left_out = |m: &&Manifest| before.iter().any(|(id, _)| *id == m.id);
+        let there = all.iter().filter(left_out).filter(came);
+        if let Some((one, other, file)) = twins(there, &manifests) {
+            return Err(Failure::Usage(format!(
+                "{one} and {other} hold the same {} rows, in {}: they would be twice in {}\n  hint: choose by id; `--again`, with ids, brings both",
+                file.rows,
+                shown(&file.path),
+                shown(&name)
+            )));
+        }
+    }
     if how.dry_run {
         return would(
             context,
