@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::engines::parquet::Checksum;
 use crate::engines::storage::Size;
+use crate::plan::{Finding, Severity};
 
 const LONGEST_PATH: usize = 1_024;
 /// The largest file that is read, in bytes: it is held in memory.
@@ -96,6 +97,25 @@ pub fn stranger_as(id: Uuid) -> String {
 /// be removed.
 pub fn left_over_as(id: Uuid) -> String {
     format!("left over {id}")
+}
+
+/// What is told of them; `unit` is what their rows are called, and `of` what they are in.
+pub fn cannot_be_removed(
+    manifest: &dyn Manifested,
+    (unit, of): (&str, &str),
+    storage: &str,
+    why: &str,
+) -> Finding {
+    let (id, rows) = (manifest.id(), manifest.rows());
+    Finding {
+        code: "archive.left_over".to_owned(),
+        severity: Severity::Warning,
+        object: of.to_owned(),
+        message: format!(
+            "files of {rows} {unit} that are in {of} still, of a batch that was taken back, lie in {storage} and cannot be removed: {why}. Each run tries again"
+        ),
+        suggestion: Some(format!("maint archive settle {id} --seen-to")),
+    }
 }
 
 /// Under which key a manifest is remembered.

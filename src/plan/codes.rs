@@ -78,6 +78,12 @@ const FINDINGS: &[Code] = &[
         "Bring the files back, or give the role of maint access to their place, before the next run.",
     ),
     code(
+        "archive.left_over",
+        "Files of a batch that was taken back, whose rows or documents are where they were, cannot be removed from where they lie.",
+        "The batch failed, or its server lost it, and the place of the files refuses or does not answer. Nothing is missing and nothing waits for them; each run tries again.",
+        "Allow maint to delete there (for a bucket `s3:DeleteObject`), or remove them by hand; where the place is gone, the suggestion has it told no more.",
+    ),
+    code(
         "archive.unknown_files",
         "The place of the archive has batches of this table or collection that the history does not know: it was lost, or set back to before them, or they are another installation's; or nobody could look.",
         "Runs do not see whether their rows come back to the table, and a restore by the history does not bring them.",

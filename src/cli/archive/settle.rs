@@ -9,7 +9,7 @@ use crate::engines::storage::Storage;
 use crate::execute;
 use crate::history::RunStatus;
 use crate::plan::Memory;
-use crate::plan::archived::{Manifested, left_over, left_over_as};
+use crate::plan::archived::{Manifested, left_over_as};
 use crate::plan::postgres::{Lost, Manifest};
 use crate::report::text::{human_count, shown};
 use crate::values::{wall_clock, with_causes};
@@ -101,20 +101,22 @@ async fn forget_left_over(
             continue;
         }
         let memories = store.memories(&name, KIND).await?;
-        for manifest in left_over::<Manifest>(memories.iter()) {
-            if !manifest.id.to_string().starts_with(id) {
-                continue;
-            }
+        let left = memories.iter().filter(|(key, value)| {
+            let of = key.strip_prefix("left over ");
+            of.is_some_and(|of| of.starts_with(id)) && !value.is_null()
+        });
+        for (key, manifest) in left {
             let forgotten = [Memory {
-                key: left_over_as(manifest.id),
+                key: key.clone(),
                 value: serde_json::Value::Null,
             }];
             store
                 .remember(&name, KIND, wall_clock(), &forgotten)
                 .await?;
+            let storage = manifest.get("storage").and_then(|url| url.as_str());
             said = Some(format!(
-                "seen to: what {} left in {} is not told any more",
-                manifest.id, manifest.storage
+                "seen to: what {} is not told any more",
+                key.replace("left over ", "is left of ") + " in " + storage.unwrap_or_default()
             ));
         }
     }

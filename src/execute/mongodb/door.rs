@@ -377,7 +377,8 @@ impl execute::Door for Door {
                 };
                 begun.told(done, job, record, findings).await
             }
-            Work::Settle(pending) => export::settle(pending, job, record).await,
+            Work::Settle(pending) => export::settle(pending, job, record, findings).await,
+            Work::Clear(left) => export::clear(left, job, record, findings).await,
             Work::Strays(strays) => strangers::carry_out(strays, job, record, findings).await,
             Work::TakeBack(work) => copies::carry_out(work, job, record, findings).await,
             Work::Aggregate(work) => {

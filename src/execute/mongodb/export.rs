@@ -27,9 +27,9 @@ use crate::engines::EngineError;
 use crate::engines::mongodb::{MARKS, mark};
 use crate::engines::storage::{Storage, StorageError};
 use crate::history::{RunStatus, StepRecord, StepStatus};
-use crate::plan::Memory;
 use crate::plan::archived::{self, ArchivedFile, Manifested};
 use crate::plan::mongodb::{Export, Manifest, uuid_of};
+use crate::plan::{Finding, Memory};
 use crate::values::{Engine, wall_clock, with_causes};
 
 /// What a batch may hold. It is in memory several times over: as read, as
@@ -481,6 +481,7 @@ pub(super) async fn settle(
     pending: &[Manifest],
     job: Job<'_>,
     record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
     record.attempts = 1;
     for manifest in pending {
@@ -502,7 +503,50 @@ pub(super) async fn settle(
         let id = manifest.id.to_string();
         match job.session.was_committed(&manifest.marks, &id).await? {
             true => gone(&storage, manifest, job).await?,
-            false => discard(&storage, job, manifest).await?,
+            false => give_back(&storage, job, manifest, findings).await?,
+        }
+    }
+    record.status = StepStatus::Succeeded;
+    Ok(())
+}
+
+/// Removes the files of a batch whose documents are in their collection, and what is known of it. Files
+/// that cannot be removed keep nobody from archiving: they are kept in mind instead, and told.
+async fn give_back(
+    storage: &Storage,
+    job: Job<'_>,
+    manifest: &Manifest,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
+    if let Err(why) = removed(storage, manifest).await {
+        let value = serde_json::to_value(manifest).unwrap_or_default();
+        put(job, &archived::left_over_as(manifest.id), value).await?;
+        findings.push(left_over(manifest, &why));
+    }
+    put(job, &manifest.key(), serde_json::Value::Null).await
+}
+
+fn left_over(manifest: &Manifest, why: &StorageError) -> Finding {
+    let (of, why) = (manifest.source(), with_causes(why));
+    archived::cannot_be_removed(manifest, ("documents", &of), &manifest.storage, &why)
+}
+
+/// Carries out [`Work::Clear`](crate::plan::mongodb::Work::Clear).
+pub(super) async fn clear(
+    left: &[Manifest],
+    job: Job<'_>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
+    record.attempts = 1;
+    for manifest in left {
+        let storage = Storage::open(&manifest.storage).map_err(stored)?;
+        match removed(&storage, manifest).await {
+            Err(why) => findings.push(left_over(manifest, &why)),
+            Ok(()) => {
+                let key = archived::left_over_as(manifest.id);
+                put(job, &key, serde_json::Value::Null).await?;
+            }
         }
     }
     record.status = StepStatus::Succeeded;
@@ -563,11 +607,15 @@ async fn gone(storage: &Storage, manifest: &Manifest, job: Job<'_>) -> Result<()
 
 /// Removes the files of a manifest, and then what is known of it.
 async fn discard(storage: &Storage, job: Job<'_>, manifest: &Manifest) -> Result<(), EngineError> {
-    for file in &manifest.files {
-        storage.remove(&file.path).await.map_err(stored)?;
-    }
-    storage.remove(&manifest.path()).await.map_err(stored)?;
+    removed(storage, manifest).await.map_err(stored)?;
     put(job, &manifest.key(), serde_json::Value::Null).await
+}
+
+async fn removed(storage: &Storage, manifest: &Manifest) -> Result<(), StorageError> {
+    for file in &manifest.files {
+        storage.remove(&file.path).await?;
+    }
+    storage.remove(&manifest.path()).await
 }
 
 async fn remember(job: Job<'_>, manifest: &Manifest) -> Result<(), EngineError> {

@@ -12,7 +12,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::{Session, first};
 use crate::engines::storage::{Storage, StorageError};
-use crate::plan::archived::left_over_as;
+use crate::plan::archived::{cannot_be_removed, left_over_as};
 use crate::plan::{Finding, Manifest, Memory, Severity};
 use crate::values::{wall_clock, with_causes};
 
@@ -163,19 +163,8 @@ pub(super) async fn clear_away(
 }
 
 fn left_over(manifest: &Manifest, why: &StorageError) -> Finding {
-    Finding {
-        code: "archive.left_over".to_owned(),
-        severity: Severity::Warning,
-        object: manifest.table.clone(),
-        message: format!(
-            "files of {} rows that are in {} still, of a batch that was taken back, lie in {} and cannot be removed: {}. Each run tries again",
-            manifest.rows,
-            manifest.table,
-            manifest.storage,
-            with_causes(why)
-        ),
-        suggestion: Some(format!("maint archive settle {} --seen-to", manifest.id)),
-    }
+    let of = ("rows", &*manifest.table);
+    cannot_be_removed(manifest, of, &manifest.storage, &with_causes(why))
 }
 
 /// What the history remembers of this kind on this target, now.

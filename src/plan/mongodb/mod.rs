@@ -45,6 +45,8 @@ pub enum Work {
     Walk(Box<Walk>),
     /// Finds out what became of archived batches whose end nobody saw.
     Settle(Vec<Manifest>),
+    /// Removes files of batches whose documents are in their collection still.
+    Clear(Vec<Manifest>),
     /// Reads what lies beside files and the history does not know.
     Strays(Vec<Stray>),
     /// Takes copies back that stand beside originals which were not deleted.
@@ -207,7 +209,7 @@ impl super::Body for Body {
                 });
                 into.or_else(|| walk.files.as_ref().map(|files| files.storage.clone()))
             }
-            Work::Settle(_) | Work::Strays(_) | Work::TakeBack(_) => {
+            Work::Settle(_) | Work::Clear(_) | Work::Strays(_) | Work::TakeBack(_) => {
                 Some("the place of the archives".to_owned())
             }
             Work::Commands(_) | Work::Aggregate(_) | Work::Look(_) | Work::Compact(_) => None,
@@ -250,6 +252,14 @@ impl super::Body for Body {
                     format!("{shell}.findOne({{_id: \"{}\"}})", m.id)
                 });
                 marks.collect::<Vec<_>>().join("; ")
+            }
+            Work::Clear(left) => {
+                let texts = left.iter().map(|m| {
+                    let files = m.files.iter().map(|file| &*file.path);
+                    let files: Vec<&str> = files.collect();
+                    format!("remove {} from {}", files.join(", "), m.storage)
+                });
+                texts.collect::<Vec<_>>().join("; ")
             }
             Work::Strays(strays) => {
                 let texts = strays.iter().map(|stray| {

@@ -18,12 +18,6 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "ALTER EXTENSION amcheck UPDATE.",
     ),
     code(
-        "archive.left_over",
-        "Files of a batch that was taken back, whose rows are in their table still, cannot be removed from where they lie.",
-        "The batch failed, or its server lost it, and the place of the files refuses or does not answer. Nothing is missing and nothing waits for them; each run tries again.",
-        "Allow maint to delete there (for a bucket `s3:DeleteObject`), or remove them by hand; where the place is gone, the suggestion has it told no more.",
-    ),
-    code(
         "archive.lost_there",
         "The database that rows were archived into does not have the last ones any more: its server, the database or the table there was replaced, set back, or the server started anew and perhaps set back.",
         "Rows may be lost: they had left the table that they came from.",

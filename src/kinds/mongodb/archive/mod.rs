@@ -363,11 +363,24 @@ impl Kind for Archive {
                 suggestion: None,
             });
         }
+        clear_away(&mut plan, &facts.own, at);
         settle_first(&mut plan, &facts.own, at);
         beside::read_first(&mut plan, &facts.own, &facts.places, at);
         take_back_first(&mut plan, &facts.own, &facts.left);
         plan
     }
+}
+
+/// Files that could not be removed are tried again; nothing waits for that.
+fn clear_away(plan: &mut Plan<Body>, own: &str, at: &Moment) {
+    let left = archived::left_over::<Manifest>(at.memories.iter());
+    if left.is_empty() {
+        return;
+    }
+    let step = Step::new("clear", own, own)
+        .because("files of batches whose documents are in their collection could not be removed")
+        .doing(Work::Clear(left));
+    plan.steps.insert(0, step);
 }
 
 /// What an earlier run has left open comes before anything else.

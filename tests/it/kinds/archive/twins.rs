@@ -182,49 +182,44 @@ async fn what_a_manifest_says_of_its_end_counts_for_nothing() {
     assert_eq!(listed.json()["archived"].as_array().unwrap().len(), 1);
 }
 
-/// A place that refuses to have files removed keeps nobody from archiving elsewhere: what is left there
-/// is told until it is gone, or somebody has seen to it.
+/// Files of rows that are in their table, and that cannot be removed, keep nothing from being archived:
+/// they are told until they are gone.
 #[tokio::test]
 async fn what_cannot_be_removed_keeps_nothing_from_being_archived() {
     let db = fresh_database(17).await;
-    db.execute(RULE).await;
-    db.execute("ALTER TABLE t ADD PRIMARY KEY (id)").await;
-    let rule = json!({ "table": "t", "column": "at", "older_than": "1y" });
-    let (workspace, folder) = into_files(&db, &rule);
-    // The batch is stored, and what hangs on the table refuses that it goes.
+    let (workspace, folder) = archived(&db).await;
     db.execute(
-        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
-        CREATE TRIGGER no BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION no()",
+        "ALTER TABLE t ADD PRIMARY KEY (id);
+         INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(1, 50) n; CREATE TABLE u (id int)",
     )
     .await;
-    let own = folder.path().join("table=public.t");
-    fs::create_dir(&own).unwrap();
-    let odd = |on: bool| {
-        let flag = if on { "+a" } else { "-a" };
-        let done = std::process::Command::new("chattr")
-            .arg(flag)
-            .arg(&own)
-            .status();
-        done.is_ok_and(|status| status.success())
-    };
-    assert!(
-        odd(true),
-        "chattr +a, which keeps files of a folder from being removed"
-    );
-    workspace.run(["run", "archive", "--now"]).expect(1);
-    let left = super::parquet_files(folder.path()).len();
-    db.execute("DROP TRIGGER no ON t").await;
-    let other = tempfile::tempdir().unwrap();
-    let task = fs::read_to_string(workspace.path().join("tasks/archive.yaml")).unwrap();
-    let moved = task.replace(
-        &folder.path().display().to_string(),
-        &other.path().display().to_string(),
-    );
-    let workspace = workspace.task("archive", &moved);
+    // As if the batch had been given back, and nobody had seen it.
+    let aborted = db.connect().await;
+    aborted
+        .batch_execute("BEGIN; INSERT INTO u VALUES (1)")
+        .await
+        .unwrap();
+    let number = aborted
+        .query_one("SELECT pg_current_xact_id()::text", &[])
+        .await
+        .unwrap();
+    aborted.batch_execute("ROLLBACK").await.unwrap();
+    let first = manifest(folder.path());
+    let mut open: Value = serde_json::from_slice(&fs::read(&first).unwrap()).unwrap();
+    open["settled"] = json!(false);
+    open["transaction"] = json!(number.get::<_, String>(0));
+    let id = open["id"].as_str().unwrap().to_owned();
+    let file = folder
+        .path()
+        .join(open["files"][0]["path"].as_str().unwrap());
+    workspace
+        .knows("archive", format!("archive {id}"), open)
+        .await;
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
     let run = archive(&workspace);
     assert_eq!(run["rows"], 50, "{run:#}");
     assert_eq!(run["findings"][0]["code"], "archive.left_over", "{run:#}");
-    assert_eq!(super::parquet_files(folder.path()).len(), left);
     // It is told each night, and what was archived is whole.
     let run = archive(&workspace);
     assert_eq!(run["findings"][0]["code"], "archive.left_over", "{run:#}");
@@ -232,9 +227,20 @@ async fn what_cannot_be_removed_keeps_nothing_from_being_archived() {
         .run(["archive", "restore", "--from", "t", "--into", "back"])
         .expect(0);
     assert_eq!(db.number("SELECT count(*) FROM back").await, 50);
-    assert!(odd(false));
+    let kept = workspace.keep_history();
+    let seen = ["archive", "settle", &id, "--seen-to"];
+    assert!(
+        workspace
+            .run(seen)
+            .expect(0)
+            .stdout
+            .contains("is not told any more")
+    );
+    assert_eq!(archive(&workspace)["findings"], json!([]));
+    workspace.set_history_back(kept.path());
+    fs::remove_dir(&file).unwrap();
     let run = archive(&workspace);
     assert_eq!(run["findings"], json!([]), "{run:#}");
-    assert_eq!(super::parquet_files(folder.path()).len(), 0);
+    assert!(!first.exists());
     super::nothing_is_left(&workspace);
 }

@@ -138,3 +138,42 @@ async fn what_was_changed_beside_files_removes_none() {
         .expect(0);
     assert_eq!(base.ids("back").await.len(), 20);
 }
+
+/// Files of documents that are in their collection, and that cannot be removed, keep nothing from being
+/// archived: they are told until they are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_removed_keeps_nothing_from_being_archived() {
+    let base = TestBase::new(60).await;
+    old_documents(&base.db, "events", 0, 20).await;
+    let folder = tempfile::tempdir().unwrap();
+    let place = address(folder.path());
+    let workspace = task(for_base(&base), "events", &json!({ "files": place }));
+    assert_eq!(run(&workspace, "archive", 0)["rows"], 20);
+    let listed = workspace.run(["archive", "list", "--output", "json"]);
+    let mut open = listed.expect(0).json()["archived"][0]["manifest"].clone();
+    // As if the batch had been given back, and nobody had seen it.
+    open["settled"] = json!(false);
+    let id = open["id"].as_str().unwrap().to_owned();
+    let file = folder
+        .path()
+        .join(open["files"][0]["path"].as_str().unwrap());
+    old_documents(&base.db, "events", 0, 20).await;
+    workspace
+        .knows("archive", format!("archive {id}"), open)
+        .await;
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    for rows in [20, 0] {
+        let told = run(&workspace, "archive", 0);
+        assert_eq!(told["rows"], rows, "{told:#}");
+        assert_eq!(codes(&told), ["archive.left_over"], "{told:#}");
+    }
+    workspace
+        .run(["archive", "restore", "--into", "back"])
+        .expect(0);
+    assert_eq!(base.ids("back").await.len(), 20);
+    std::fs::remove_dir(&file).unwrap();
+    let told = run(&workspace, "archive", 0);
+    assert_eq!(codes(&told), [""; 0], "{told:#}");
+    assert_eq!(run(&workspace, "archive", 0)["steps"], json!([]));
+}
