@@ -106,10 +106,18 @@ async fn forget_left_over(
             of.is_some_and(|of| of.starts_with(id)) && !value.is_null()
         });
         for (key, manifest) in left {
-            let forgotten = [Memory {
-                key: key.clone(),
-                value: serde_json::Value::Null,
-            }];
+            // What lies there is nobody's concern any more, as an archive of another installation.
+            let of_nobody = key.replacen("left over ", "stranger ", 1);
+            let forgotten = [
+                Memory {
+                    key: key.clone(),
+                    value: serde_json::Value::Null,
+                },
+                Memory {
+                    key: of_nobody,
+                    value: serde_json::json!({ "target": name }),
+                },
+            ];
             store
                 .remember(&name, KIND, wall_clock(), &forgotten)
                 .await?;

@@ -357,7 +357,7 @@ async fn what_is_tried_again_is_told_without_the_answer() {
     "data": { "failCommands": ["delete"], "errorCode": 112, "errorLabels": ["TransientTransactionError"] } };
     admin.run_command(fail).await.unwrap();
     let output = workspace.run(["run", "archive", "--now"]).expect(0);
-    let told = "trying again error=\"WriteConflict (code 112)\"";
+    let told = "trying again error=WriteConflict (code 112)";
     assert!(output.stderr.contains(told), "{output:?}");
     assert!(!output.stderr.contains("RawDocumentBuf"), "{output:?}");
 }
