@@ -27,10 +27,7 @@ pub fn long_pauses<'a>(
 
 /// What is said where targets have no URL, so that their tasks are skipped. Those on which enabled
 /// tasks have `ran` are told one by one; where there is no other target, all of them together.
-pub fn without_url<'a>(
-    config: &'a Config,
-    ran: impl Fn(&str, &str) -> bool,
-) -> Vec<(&'a str, String)> {
+pub fn without_url(config: &Config, ran: impl Fn(&str, &str) -> bool) -> Vec<(&str, String)> {
     let silent = config.targets.values().filter(|one| !one.configured);
     let mut told: Vec<(&str, String)> = silent
         .filter(|target| {

@@ -102,7 +102,7 @@ impl<'a> Pieces<'a> {
                 .chain(&CHANGES)
                 .any(|word| same(piece, word))
         };
-        let Some(start) = self.0.iter().position(|piece| starts(&piece)) else {
+        let Some(start) = self.0.iter().position(starts) else {
             return false;
         };
         let (options, statement) = self.0.split_at(start);
