@@ -247,10 +247,12 @@ async fn no_error_of_an_aggregation_shows_what_documents_hold() {
             for text in [&output.stdout, &output.stderr, &shown.stdout] {
                 assert!(!text.contains("4111"), "{stage}: {text}");
             }
-            assert!(
-                shown.stdout.contains("over one of the documents"),
-                "{stage}: {shown:#?}"
-            );
+            // Of this one the server names types alone, and its own words stay.
+            let words = match stage.contains("$add") {
+                true => "$add only supports",
+                false => "over one of the documents",
+            };
+            assert!(shown.stdout.contains(words), "{stage}: {shown:#?}");
         }
         let task = "kind: cleanup\ntarget: app\noptions: { rules: [{ collection: a, field: at, older_than: 30d, where: { $expr: { $eq: [{ $dateToString: { date: $at, timezone: $card } }, x] } } }] }\n";
         let workspace = for_base(&base).task("t", task);
