@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::dial;
 use super::gate::{Ends, pass};
 use super::vanished::Begun;
-use super::{aggregate, archive, compact, copies, export, look, strangers, walk};
+use super::{aggregate, archive, compact, copies, look, settle, strangers, walk};
 use crate::config::{ReplicaGone, Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
@@ -377,8 +377,8 @@ impl execute::Door for Door {
                 };
                 begun.told(done, job, record, findings).await
             }
-            Work::Settle(pending) => export::settle(pending, job, record, findings).await,
-            Work::Clear(left) => export::clear(left, job, record, findings).await,
+            Work::Settle(pending) => settle::carry_out(pending, job, record, findings).await,
+            Work::Clear(left) => settle::clear(left, job, record, findings).await,
             Work::Strays(strays) => strangers::carry_out(strays, job, record, findings).await,
             Work::TakeBack(work) => copies::carry_out(work, job, record, findings).await,
             Work::Aggregate(work) => {

@@ -18,18 +18,16 @@ use mongodb::options::ReadConcern;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::Job;
 use super::batch::{Batch, BatchError, CLEARING};
 use super::files::{self, Sum};
 use super::gate::{Again, Ends};
+use super::known::{beside, discard, failed, gone, remember, stored};
 use super::source::{FAILOVER, Most, Source, majority, passing, value_at};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{MARKS, mark};
-use crate::engines::storage::{Storage, StorageError};
-use crate::history::{RunStatus, StepRecord, StepStatus};
+use crate::engines::storage::Storage;
 use crate::plan::archived::{self, ArchivedFile, Manifested};
 use crate::plan::mongodb::{Export, Manifest, uuid_of};
-use crate::plan::{Finding, Memory};
 use crate::values::{Engine, wall_clock, with_causes};
 
 /// What a batch may hold. It is in memory several times over: as read, as
@@ -465,94 +463,6 @@ async fn aside<T: Send + 'static>(
     done.map_err(|error| failed(with_causes(&error)))
 }
 
-fn failed(message: String) -> EngineError {
-    EngineError::Files { message }
-}
-
-pub(super) fn stored(error: StorageError) -> EngineError {
-    failed(format!(
-        "nothing was deleted that is not safely stored: {}",
-        with_causes(&error)
-    ))
-}
-
-/// Carries out [`Work::Settle`](crate::plan::mongodb::Work::Settle).
-pub(super) async fn settle(
-    pending: &[Manifest],
-    job: Job<'_>,
-    record: &mut StepRecord,
-    findings: &mut Vec<Finding>,
-) -> Result<(), EngineError> {
-    record.attempts = 1;
-    for manifest in pending {
-        if job.execution.stop.is_stopping() {
-            super::end(record, StepStatus::Cancelled, "the run was stopped");
-            return Ok(());
-        }
-        let store = job.execution.history.store();
-        let run = store.run(&manifest.run.to_string()).await;
-        let alive = run.is_ok_and(|run| run.status == RunStatus::Running);
-        if alive && manifest.run != job.execution.run {
-            continue;
-        }
-        let storage = Storage::open(&manifest.storage).map_err(stored)?;
-        // Its transaction may be open still, and keep others waiting.
-        if let Some(session) = &manifest.session {
-            job.session.end_session(session).await;
-        }
-        let id = manifest.id.to_string();
-        match job.session.was_committed(&manifest.marks, &id).await? {
-            true => gone(&storage, manifest, job).await?,
-            false => give_back(&storage, job, manifest, findings).await?,
-        }
-    }
-    record.status = StepStatus::Succeeded;
-    Ok(())
-}
-
-/// Removes the files of a batch whose documents are in their collection, and what is known of it. Files
-/// that cannot be removed keep nobody from archiving: they are kept in mind instead, and told.
-async fn give_back(
-    storage: &Storage,
-    job: Job<'_>,
-    manifest: &Manifest,
-    findings: &mut Vec<Finding>,
-) -> Result<(), EngineError> {
-    if let Err(why) = removed(storage, manifest).await {
-        let value = serde_json::to_value(manifest).unwrap_or_default();
-        put(job, &archived::left_over_as(manifest.id), value).await?;
-        findings.push(left_over(manifest, &why));
-    }
-    put(job, &manifest.key(), serde_json::Value::Null).await
-}
-
-fn left_over(manifest: &Manifest, why: &StorageError) -> Finding {
-    let (of, why) = (manifest.source(), with_causes(why));
-    archived::cannot_be_removed(manifest, ("documents", &of), &manifest.storage, &why)
-}
-
-/// Carries out [`Work::Clear`](crate::plan::mongodb::Work::Clear).
-pub(super) async fn clear(
-    left: &[Manifest],
-    job: Job<'_>,
-    record: &mut StepRecord,
-    findings: &mut Vec<Finding>,
-) -> Result<(), EngineError> {
-    record.attempts = 1;
-    for manifest in left {
-        let storage = Storage::open(&manifest.storage).map_err(stored)?;
-        match removed(&storage, manifest).await {
-            Err(why) => findings.push(left_over(manifest, &why)),
-            Ok(()) => {
-                let key = archived::left_over_as(manifest.id);
-                put(job, &key, serde_json::Value::Null).await?;
-            }
-        }
-    }
-    record.status = StepStatus::Succeeded;
-    Ok(())
-}
-
 /// Removes marks that nobody asks for any more: their manifests say it.
 async fn tidy(source: &Source<'_>) {
     let job = source.job;
@@ -572,71 +482,4 @@ async fn tidy(source: &Source<'_>) {
     if let Err(error) = job.session.forget(job.session.database(), &settled).await {
         tracing::debug!(%error, "marks remain for now");
     }
-}
-
-/// Puts the manifest beside the files.
-async fn beside(storage: &Storage, manifest: &Manifest) -> Result<(), StorageError> {
-    let text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
-    storage.put(&manifest.path(), text.into()).await
-}
-
-/// Puts a manifest beside its files, in place of what is there.
-///
-/// # Errors
-/// When it cannot be written.
-pub(super) async fn put_beside(manifest: &Manifest) -> Result<(), StorageError> {
-    beside(&Storage::open(&manifest.storage)?, manifest).await
-}
-
-/// Writes down that documents have left their collection: beside the files
-/// first, so that what the history says of them is never ahead. Only then is
-/// the mark of no more use.
-async fn gone(storage: &Storage, manifest: &Manifest, job: Job<'_>) -> Result<(), EngineError> {
-    let manifest = Manifest {
-        settled: true,
-        ..manifest.clone()
-    };
-    beside(storage, &manifest).await.map_err(stored)?;
-    remember(job, &manifest).await?;
-    let id = manifest.id.to_string();
-    if let Err(error) = job.session.forget(&manifest.marks, &[id]).await {
-        tracing::debug!(%error, "a mark remains for now");
-    }
-    Ok(())
-}
-
-/// Removes the files of a manifest, and then what is known of it.
-async fn discard(storage: &Storage, job: Job<'_>, manifest: &Manifest) -> Result<(), EngineError> {
-    removed(storage, manifest).await.map_err(stored)?;
-    put(job, &manifest.key(), serde_json::Value::Null).await
-}
-
-async fn removed(storage: &Storage, manifest: &Manifest) -> Result<(), StorageError> {
-    for file in &manifest.files {
-        storage.remove(&file.path).await?;
-    }
-    storage.remove(&manifest.path()).await
-}
-
-async fn remember(job: Job<'_>, manifest: &Manifest) -> Result<(), EngineError> {
-    let value = serde_json::to_value(manifest).unwrap_or_default();
-    put(job, &manifest.key(), value).await
-}
-
-async fn put(job: Job<'_>, key: &str, value: serde_json::Value) -> Result<(), EngineError> {
-    let execution = job.execution;
-    let memory = [Memory {
-        key: key.to_owned(),
-        value,
-    }];
-    let (target, kind) = (&execution.target, &execution.kind);
-    let noted = execution
-        .history
-        .proof(target, kind, wall_clock(), &memory)
-        .await;
-    noted.map_err(|error| {
-        failed(format!(
-            "nothing was deleted, because the manifest could not be recorded: {error}"
-        ))
-    })
 }

@@ -393,7 +393,7 @@ pub(crate) async fn problem(manifest: &Manifest) -> Option<String> {
 /// # Errors
 /// When it cannot be written.
 pub(crate) async fn put_beside(manifest: &Manifest) -> Result<(), StorageError> {
-    super::export::put_beside(manifest).await
+    super::known::put_beside(manifest).await
 }
 
 fn files(message: String) -> EngineError {

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::Job;
-use super::export::stored;
+use super::known::stored;
 use crate::engines::EngineError;
 use crate::engines::mongodb::namespace;
 use crate::engines::storage::Storage;
