@@ -40,6 +40,17 @@ fn copied(of: &Path, change: impl FnOnce(&mut Value)) -> String {
     id
 }
 
+/// The number of a transaction that the server knows to have been rolled back.
+async fn aborted(db: &TestDatabase) -> String {
+    let session = db.connect().await;
+    let begin = "BEGIN; CREATE TABLE aborted (id int)";
+    session.batch_execute(begin).await.unwrap();
+    let number = "SELECT pg_current_xact_id()::text";
+    let number = session.query_one(number, &[]).await.unwrap().get(0);
+    session.batch_execute("ROLLBACK").await.unwrap();
+    number
+}
+
 /// A second manifest of the same file, or of a copy of it, brings no row back twice.
 #[tokio::test]
 async fn rows_of_two_manifests_come_back_once() {
@@ -151,18 +162,7 @@ async fn what_a_manifest_says_of_its_end_counts_for_nothing() {
     for end in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(format!("{}{end}", workspace.history().display()));
     }
-    db.execute("CREATE TABLE u (id int)").await;
-    let aborted = db.connect().await;
-    aborted
-        .batch_execute("BEGIN; INSERT INTO u VALUES (1)")
-        .await
-        .unwrap();
-    let number = aborted
-        .query_one("SELECT pg_current_xact_id()::text", &[])
-        .await
-        .unwrap();
-    let number: String = number.get(0);
-    aborted.batch_execute("ROLLBACK").await.unwrap();
+    let number = aborted(&db).await;
     // A history of its own again, which says what lies there.
     workspace.run(["run", "archive", "--now"]);
     let first = manifest(folder.path());
@@ -190,24 +190,15 @@ async fn what_cannot_be_removed_keeps_nothing_from_being_archived() {
     let (workspace, folder) = archived(&db).await;
     db.execute(
         "ALTER TABLE t ADD PRIMARY KEY (id);
-         INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(1, 50) n; CREATE TABLE u (id int)",
+         INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(1, 50) n",
     )
     .await;
     // As if the batch had been given back, and nobody had seen it.
-    let aborted = db.connect().await;
-    aborted
-        .batch_execute("BEGIN; INSERT INTO u VALUES (1)")
-        .await
-        .unwrap();
-    let number = aborted
-        .query_one("SELECT pg_current_xact_id()::text", &[])
-        .await
-        .unwrap();
-    aborted.batch_execute("ROLLBACK").await.unwrap();
+    let number = aborted(&db).await;
     let first = manifest(folder.path());
     let mut open: Value = serde_json::from_slice(&fs::read(&first).unwrap()).unwrap();
     open["settled"] = json!(false);
-    open["transaction"] = json!(number.get::<_, String>(0));
+    open["transaction"] = json!(number);
     let id = open["id"].as_str().unwrap().to_owned();
     let file = folder
         .path()
