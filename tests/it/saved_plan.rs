@@ -301,6 +301,10 @@ async fn what_conditions_read_and_call_belongs_to_their_plan() {
          CREATE TABLE public.kp (id int); INSERT INTO public.kp SELECT generate_series(1, 50);
          CREATE VIEW public.below AS SELECT id FROM public.kp;
          CREATE VIEW public.vk AS SELECT id FROM public.below;
+         CREATE TYPE public.state AS ENUM ('held', 'free');
+         ALTER TABLE public.s ADD st public.state NOT NULL DEFAULT 'free'; UPDATE public.s SET st = 'held' WHERE id <= 50;
+         CREATE TABLE public.parent (id int); INSERT INTO public.parent SELECT generate_series(1, 50);
+         CREATE VIEW public.parents AS SELECT id FROM public.parent;
          CREATE FUNCTION public.is_held(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 <= 50'",
     )
     .await;
@@ -312,7 +316,9 @@ async fn what_conditions_read_and_call_belongs_to_their_plan() {
     let workspace = Workspace::for_target(&db.url)
         .task("calls", &task("public.is_held(id)"))
         .task("views", &task("id IN (SELECT id FROM public.vk)"))
-        .task("reads", &task("id IN (SELECT id FROM public.kp)"));
+        .task("reads", &task("id IN (SELECT id FROM public.kp)"))
+        .task("labels", &task("st = 'held'"))
+        .task("orphans", "kind: cleanup\ntarget: app\noptions: { rules: [{ table: public.s, orphaned: { columns: [id], parent: public.parents, parent_columns: [id] }, max_share: 100% }] }\n");
     for (name, what, change) in [
         (
             "calls",
@@ -323,6 +329,16 @@ async fn what_conditions_read_and_call_belongs_to_their_plan() {
             "views",
             "public.below is another one",
             "CREATE OR REPLACE VIEW public.below AS SELECT id FROM public.kp WHERE false",
+        ),
+        (
+            "labels",
+            "public.state is another one",
+            "ALTER TYPE public.state RENAME VALUE 'held' TO 'x'; ALTER TYPE public.state RENAME VALUE 'free' TO 'held'",
+        ),
+        (
+            "orphans",
+            "public.parents is another one",
+            "CREATE OR REPLACE VIEW public.parents AS SELECT id FROM public.parent WHERE id < 10",
         ),
         (
             "reads",

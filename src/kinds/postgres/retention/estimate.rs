@@ -90,13 +90,16 @@ pub(in crate::kinds::postgres) async fn look(
     standing: &Standing,
 ) -> Result<Vec<Look>, EngineError> {
     let mut looks: Vec<Look> = Vec::with_capacity(asked.len());
-    // They say the same, but for the schema of their table.
-    let texts: Vec<&str> = asked
-        .iter()
-        .take(1)
-        .flat_map(|one| one.rule.texts())
-        .collect();
-    let named = definitions::named(db, &texts).await?;
+    // They say the same, but for the schema of their table, and of a parent beside it.
+    let named = match asked {
+        [one] if one.rule.schemas.is_empty() => {
+            let parent = one.rule.orphaned.as_ref().map(|o| o.parent.to_string());
+            let texts: Vec<&str> = one.rule.texts().chain(parent.as_deref()).collect();
+            definitions::named(db, &texts, one.table.oid).await?
+        }
+        [one, ..] => definitions::named(db, &one.rule.texts().collect::<Vec<_>>(), 0).await?,
+        [] => BTreeMap::new(),
+    };
     let mut waiting = vec![asked];
     while let Some(some) = waiting.pop() {
         if some.is_empty() {
