@@ -531,6 +531,13 @@ fn the_chart_renders_to_this_export() {
         other["ServiceMonitor"],
         by_kind(&tools, &monitor)["ServiceMonitor"]
     );
+    // A key that the Secret has not would have the operator refuse the endpoint.
+    let open =
+        rendered(r#"{"serviceMonitor": {"enabled": true, "token": false}, "secret": "maint"}"#)
+            .unwrap();
+    let endpoint = &open["ServiceMonitor"]["spec"]["endpoints"][0];
+    assert_eq!(endpoint["path"], "/metrics");
+    assert!(endpoint.get("authorization").is_none(), "{endpoint:#}");
     assert_eq!(
         other["NetworkPolicy"]["spec"]["egress"][0]["ports"][2]["port"],
         27017
