@@ -195,6 +195,11 @@ fn both_days<'a>(cron: &'a str) -> Result<String, String> {
     ))
 }
 
+/// Whether a field of a schedule says more than one number.
+fn several(field: &str) -> bool {
+    field.contains(['*', '/', ',', '-'])
+}
+
 /// A word for how often something comes.
 fn cadence(cron: &str) -> &'static str {
     let cron = shown(cron);
@@ -207,8 +212,9 @@ fn cadence(cron: &str) -> &'static str {
             "@yearly" | "@annually" => "yearly",
             _ => "daily",
         },
+        [minute, hour, ..] if several(minute) && (*hour == "*" || several(hour)) => "frequent",
         [_, "*", ..] => "hourly",
-        [_, hour, ..] if hour.contains('/') => "hourly",
+        [_, hour, ..] if several(hour) => "intraday",
         [_, _, "*", "*", "*"] => "daily",
         [_, _, "*", "*", _] => "weekly",
         [_, _, _, "*", _] => "monthly",

@@ -3,6 +3,7 @@
 use super::collect::{Collected, Line, told};
 use super::command::{UNKNOWN, Variables, is_read, translated};
 use crate::init::Draft;
+use crate::report::text::counted;
 use crate::values::TimeZone;
 
 /// Translates the lines of a crontab; `name` is what the file is called, `zone` that of this
@@ -84,7 +85,8 @@ pub fn draft(text: &str, name: &str, zone: Option<&str>, variable: &str) -> Draf
         ),
     };
     let about = format!(
-        "Written by `maint init --from crontab` from {name}: {lines} lines with a command. Take those out of the crontab that are here, once you have seen these at work."
+        "Written by `maint init --from crontab` from {name}: {} with a command. Take what is here out of the crontab, once you have seen it at work.",
+        counted(lines, "line")
     );
     collected.draft(about, zone, variable, None)
 }

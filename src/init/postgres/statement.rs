@@ -329,6 +329,9 @@ fn delete(tokens: &Tokens<'_>) -> Option<Work> {
         "In small batches, each committed by itself. Not enabled: it deletes rows, and whether they may go is yours to say. Look at what `maint run --dry-run` says of it, then remove `enabled: false`.",
     );
     work.enabled = false;
+    work.differs.push_str(&format!(
+        " Where {column} is of type timestamp (without time zone), the rule needs `time_zone` with the zone that its values are told in, which is mostly what `SHOW TimeZone` says there: without it they are taken for UTC, and rows may go hours earlier than there."
+    ));
     if let Some(days) = age.midnight {
         work.differs.push_str(&format!(
             " There it counted back from midnight, here it counts from the moment of the run: with {older_than} nothing goes earlier than there, and some up to a day later. For a column of type date, {days}d is the same as there."

@@ -117,6 +117,31 @@ fn a_crontab_becomes_tasks() {
     assert!(nothing.files().is_empty());
 }
 
+/// Of which type a column is a crontab does not say: what that may cost is said in the task, which is
+/// off. And a schedule is called what it is.
+#[test]
+fn what_a_crontab_does_not_say_is_said() {
+    let folder = Folder::new();
+    let crontab = "PGDATABASE=shop\n*/5 * * * * psql -c \"DELETE FROM public.carts WHERE touched < now() - interval '1 day'\"\n";
+    folder
+        .run_with(&["init", "--from", "crontab", "-"], crontab)
+        .expect(0);
+    let files = folder.files();
+    let task = &files["tasks/cleanup-carts.yaml"];
+    let words = task.replace("\n# ", " ");
+    assert!(
+        words.contains("is of type timestamp (without time zone), the rule needs `time_zone`"),
+        "{task}"
+    );
+    assert!(without_comments(task).contains("enabled: false"), "{task}");
+    let schedules = files["schedules.yaml"].replace("\n# ", " ");
+    assert!(
+        schedules.contains("1 line with a command") && schedules.contains("frequent:"),
+        "{schedules}"
+    );
+    assert!(!schedules.contains("hourly"), "{schedules}");
+}
+
 /// Nothing that deletes is switched on, whatever it came with: a copy that is made first is not
 /// made by who only deletes.
 #[tokio::test]
