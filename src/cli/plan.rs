@@ -411,10 +411,15 @@ fn text(
                 crate::report::text::shown(&step.object)
             ));
             if let Some(rows) = rows {
-                out.push_str(&format!(
-                    "    exactly {} now\n",
-                    counted(usize::try_from(*rows).unwrap_or(0), "row")
-                ));
+                let rows = counted(usize::try_from(*rows).unwrap_or(0), "row");
+                let stay = step.may_stay.join(", ");
+                out.push_str(&match stay.is_empty() {
+                    true => format!("    exactly {rows} now\n"),
+                    false => format!(
+                        "    at most {rows} now; some may stay because of {}\n",
+                        crate::report::text::shown(&stay)
+                    ),
+                });
             }
             for line in &step.details {
                 out.push_str(&format!("    {}\n", crate::report::text::shown(line)));

@@ -189,6 +189,15 @@ pub trait Door: Send + Sync + Sized + 'static {
         findings: &mut Vec<Finding>,
     ) -> Result<(), EngineError>;
 
+    /// How many more connections than there are this target may have; `None` where nobody says how
+    /// many.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    async fn spare(&self, _session: &Self::Session) -> Result<Option<u32>, EngineError> {
+        Ok(None)
+    }
+
     /// The last thing after steps were carried out: whatever has to pass before
     /// the next look, of this run or another, sees what they did.
     async fn end(&self, session: &Self::Session);

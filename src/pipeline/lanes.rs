@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::{Limits, Target};
+use crate::config::{Limits, Target, Throttle};
 use crate::execute::Stop;
 
 /// Connections of a run besides those of its steps: what looks and holds the claim, what watches,
@@ -84,6 +84,21 @@ pub(super) fn jobs(target: &Target, limits: &Limits) -> u32 {
         .max_connections
         .map_or(u32::MAX, |most| most.saturating_sub(BESIDES) / OF_A_STEP);
     limits.jobs.clamp(1, most.max(1))
+}
+
+/// Connections of a run that has so many steps at work at once: what looks and holds the claim, what
+/// watches, what asks how busy the server is where that is asked, and those of the steps.
+pub(super) fn needed(jobs: u32, throttle: &Throttle) -> u32 {
+    let asks = u32::from(*throttle != Throttle::default());
+    jobs.saturating_add(2 + asks)
+}
+
+/// So many steps at once are left of those that are allowed where the server has room for no more
+/// than so many connections besides that which holds the claim. One is always tried.
+pub(super) fn fewer(jobs: u32, throttle: &Throttle, spare: Option<u32>) -> u32 {
+    let besides = needed(0, throttle) - 1;
+    let most = spare.map_or(u32::MAX, |spare| spare.saturating_sub(besides));
+    jobs.clamp(1, most.max(1))
 }
 
 async fn permit(of: Arc<Semaphore>, count: u32, stop: &Stop) -> Option<OwnedSemaphorePermit> {

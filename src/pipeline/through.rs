@@ -281,11 +281,26 @@ impl<D: Door> Way for Through<D> {
                 Arc::new(pace.sharing(part))
             });
             let look_again = !plan.pending.is_empty();
+            let jobs = lanes::jobs(request.target, &request.task.limits);
+            let fewer = match plan.steps.len() > 1 && jobs > 1 {
+                true => {
+                    let spare = door.spare(&site.primary).await?;
+                    lanes::fewer(jobs, &request.task.throttle, spare)
+                }
+                false => jobs,
+            };
+            if fewer < jobs {
+                tracing::info!(
+                    jobs,
+                    fewer,
+                    "the server has connections for fewer steps at once"
+                );
+            }
             let execution = Execution {
                 target: record.target.clone(),
                 kind: record.kind.clone(),
                 limits: Limits {
-                    jobs: lanes::jobs(request.target, &request.task.limits),
+                    jobs: fewer,
                     ..request.task.limits.clone()
                 },
                 throttle: Throttler::new(request.task.throttle.clone()),

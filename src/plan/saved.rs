@@ -125,7 +125,16 @@ impl SavedPlan {
             with_all: false,
             steps: steps.collect(),
             document: String::new(),
-            left: plan.refused.iter().chain(&plan.skipped).cloned().collect(),
+            left: plan
+                .refused
+                .iter()
+                .chain(&plan.skipped)
+                .cloned()
+                .chain(plan.findings.iter().map(|one| Skip {
+                    object: one.object.clone(),
+                    reason: one.message.clone(),
+                }))
+                .collect(),
         }
     }
 
@@ -138,8 +147,8 @@ impl SavedPlan {
             let what = format!("{} {}", step.action, step.object);
             match now.steps.iter().find(|other| other.is_same_work(step)) {
                 None => {
-                    let left = now.left.iter().find(|left| left.object == step.object);
-                    let why = left.map(|left| format!(": {}", left.reason));
+                    let why = self.why_not(step, now);
+                    let why = why.map(|why| format!(": {why}"));
                     lines.push(format!(
                         "{what}: would not be done any more{} (it was to be done because of: {})",
                         why.unwrap_or_default(),
@@ -150,6 +159,26 @@ impl SavedPlan {
             }
         }
         lines
+    }
+
+    /// Why a step is not there `now`: as the plan says of its object, by what else is done with that,
+    /// or by what is said of another object and names it.
+    fn why_not(&self, step: &SavedStep, now: &SavedPlan) -> Option<String> {
+        let said = now.left.iter().find(|left| left.object == step.object);
+        if let Some(said) = said {
+            return Some(said.reason.clone());
+        }
+        let others = now.steps.iter();
+        let mut others = others.filter(|other| other.object == step.object);
+        let instead = others.find(|other| !self.steps.iter().any(|one| one.is_same_work(other)));
+        if let Some(instead) = instead {
+            let mut words = vec![instead.reason.as_str()];
+            words.extend(instead.details.iter().map(String::as_str));
+            return Some(format!("instead {}: {}", instead.action, words.join("; ")));
+        }
+        let mut others = now.left.iter();
+        let named = others.find(|left| names(&left.reason, &step.object));
+        named.map(|left| format!("{}: {}", left.object, left.reason))
     }
 
     /// Every difference to what the same task would do `now`, new steps included.
@@ -198,6 +227,15 @@ impl SavedPlan {
             .iter()
             .position(|step| step.action == action && step.object == object)
     }
+}
+
+/// Whether a text names an object, and not one whose name only begins so.
+fn names(text: &str, object: &str) -> bool {
+    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || "_$.".contains(c));
+    !object.is_empty()
+        && text
+            .match_indices(object)
+            .any(|(at, found)| text.get(at + found.len()..).is_some_and(ends))
 }
 
 impl SavedStep {
@@ -279,8 +317,9 @@ impl Saved {
     /// # Errors
     /// When it is none, one of another version, or was changed after it was made.
     pub fn read(text: &str) -> Result<Saved, String> {
-        let document: Value =
-            serde_json::from_str(text).map_err(|error| format!("is no saved plan: {error}"))?;
+        let document: Value = serde_json::from_str(text).map_err(|_| {
+            "is no saved plan: it is not JSON; `maint plan --save FILE` writes one".to_owned()
+        })?;
         let version = document.get("version").and_then(Value::as_u64);
         if version != Some(u64::from(SAVED_VERSION)) {
             return Err(format!(
@@ -469,6 +508,49 @@ mod tests {
             [
                 "reindex a: 121 would go, and 10 were to go when the plan was made: more than twice as many"
             ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_done_any_more_is_told_with_its_reason() {
+        let then = of(vec![step("app.t_1", "x", json!(1))], &[]);
+        let left = |object: &str, reason: &str| Skip {
+            object: object.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let told = |left: Vec<Skip>, steps: Vec<Step<Doing>>| {
+            let now = SavedPlan {
+                left,
+                ..of(steps, &[])
+            };
+            then.drift(&now).join("\n")
+        };
+        let begins = "reindex app.t_1: would not be done any more";
+        let ends = " (it was to be done because of: 60% bloat)";
+        assert_eq!(told(vec![], vec![]), format!("{begins}{ends}"));
+        assert_eq!(
+            told(vec![left("app.t_1", "it is held")], vec![]),
+            format!("{begins}: it is held{ends}")
+        );
+        assert_eq!(
+            told(
+                vec![left("app.t", "app.t_1 is in the way of app.t_10")],
+                vec![]
+            ),
+            format!("{begins}: app.t: app.t_1 is in the way of app.t_10{ends}")
+        );
+        assert_eq!(
+            told(vec![left("app.t", "app.t_10 is in the way")], vec![]),
+            format!("{begins}{ends}")
+        );
+        let mut other = step("app.t_1", "x", json!(1));
+        other.action = "cleanup".to_owned();
+        other.details = vec!["it is not dropped: view v depends on it".to_owned()];
+        assert_eq!(
+            told(vec![], vec![other]),
+            format!(
+                "{begins}: instead cleanup: 60% bloat; it is not dropped: view v depends on it{ends}"
+            )
         );
     }
 

@@ -85,6 +85,9 @@ pub struct Step<B = postgres::Body> {
     pub keeps: bool,
     /// Further lines for who reads the plan: how it will walk, what it sets off.
     pub details: Vec<String>,
+    /// What may keep some of the rows that are counted where they are, though the step tries all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_stay: Vec<String>,
     /// Kept in the history when the step has succeeded, and found nothing.
     pub remember: Option<Memory>,
     /// What is done, in the engine's own words.
@@ -117,6 +120,7 @@ impl<B: Body> Step<B> {
             waited: Waited::default(),
             keeps: false,
             details: Vec::new(),
+            may_stay: Vec::new(),
             remember: None,
             body: B::default(),
         }
@@ -216,6 +220,7 @@ impl<B: Body> Step<B> {
             waited: self.waited,
             keeps: self.keeps,
             details: self.details,
+            may_stay: self.may_stay,
             remember: self.remember,
             body,
         }

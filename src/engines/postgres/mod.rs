@@ -17,6 +17,7 @@ mod origin;
 pub mod pooler;
 pub mod repacking;
 mod row;
+pub mod seats;
 mod session;
 pub mod settings;
 pub mod timeline;

@@ -16,10 +16,11 @@ use super::bounds::Bounds;
 use super::load;
 use super::monitor::Monitor;
 use super::reach::{Door, Seen, dial, is_elsewhere, place, replicas};
-use super::{ask, ask_under, check, gate, room, settle, shrink, statements, walk, whole};
+use super::{ask, ask_under, check, gate, raised, room, settle, shrink, statements, walk, whole};
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::copies;
+use crate::engines::postgres::seats::Seats;
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Session, claim, each, pooler};
 use crate::execute::step::end;
@@ -239,6 +240,11 @@ impl execute::Door for Door {
         busy
     }
 
+    async fn spare(&self, session: &Session) -> Result<Option<u32>, EngineError> {
+        let seats = Seats::of(session).await?;
+        Ok(seats.map(|seats| seats.spare()))
+    }
+
     fn coming(&self, steps: &[Step]) {
         self.ahead.coming(steps);
     }
@@ -353,6 +359,7 @@ async fn work(
             end(record, StepStatus::Skipped, with_causes(&error));
             Ok(())
         }
+        Err(error) => Err(raised::named(error, job.step, job.session).await),
         done => done,
     }
 }

@@ -29,6 +29,7 @@ mod param;
 mod parts;
 mod pieces;
 mod probing;
+mod raised;
 pub(super) mod restore;
 mod returning;
 mod reach;

@@ -51,6 +51,8 @@ pub struct Site {
     pub no_schema: bool,
     /// The columns to be made, with their types.
     pub columns: Vec<(String, String)>,
+    /// How it is partitioned, where it is: `RANGE (at)`.
+    key: Option<String>,
     /// Columns that the table computes itself.
     pub computed: Vec<String>,
     /// Triggers that see each row before it is stored, and rules.
@@ -61,7 +63,7 @@ pub struct Site {
     rules: Vec<(String, &'static str)>,
 }
 
-const TABLE: &str = "SELECT c.oid, c.relkind::text FROM pg_catalog.pg_class c
+const TABLE: &str = "SELECT c.oid, c.relkind::text, CASE WHEN c.relkind = 'p' THEN pg_catalog.pg_get_partkeydef(c.oid) END FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname::text = $1 AND c.relname::text = $2";
 
@@ -97,6 +99,11 @@ pub async fn look(
         ..Site::default()
     };
     let (schema, table) = (into.schema.raw(), into.relation.raw());
+    if schema.starts_with("pg_") || schema == "information_schema" {
+        return Err(files(format!(
+            "nothing was restored: the schema {schema} is the server's own, and {into} would be lost or refused there; name a table in another schema"
+        )));
+    }
     let found = session.query(doing, TABLE, &[&schema, &table]).await?;
     let Some(row) = found.first() else {
         let answer = session.query(doing, SCHEMA, &[&schema]).await?;
@@ -113,6 +120,7 @@ pub async fn look(
     }
     let oid: u32 = row.get(0)?;
     site.oid = Some(oid);
+    site.key = row.get(2)?;
     let mut there: Vec<(String, String)> = Vec::new();
     for row in session.query(doing, COLUMNS, &[&oid]).await? {
         let name: String = row.get(0)?;
@@ -247,6 +255,7 @@ pub async fn restore(
         Err(error) => Err(error),
     };
     if let Ok((_, marks)) = &mut restored {
+        // What is deferred has its last say here.
         let settled = session.execute("settling", SETTLE).await.map(drop);
         let noted = match settled {
             Ok(()) => note(std::mem::take(marks)).await,
@@ -261,9 +270,56 @@ pub async fn restore(
         Err(_) => ("rolling back", "ROLLBACK"),
     };
     let ended = session.execute(doing, sql).await;
-    let (rows, _) = restored?;
-    ended?;
+    let role = Identifier::new(&*session.server.role);
+    let (rows, _) = restored.map_err(|error| not_taken(error, how.into, &role))?;
+    ended.map_err(|error| not_taken(error, how.into, &role))?;
     Ok(rows)
+}
+
+/// Says what the server's refusal means for the rows, and what helps.
+fn not_taken(error: EngineError, into: &RelationName, role: &Identifier) -> EngineError {
+    let EngineError::Statement {
+        doing,
+        sqlstate,
+        message,
+        origin,
+    } = error
+    else {
+        return error;
+    };
+    let elsewhere = "or restore into a table of its own (`--into`)";
+    let rule = origin.rule.as_deref().unwrap_or("a constraint");
+    let said = match sqlstate.as_str() {
+        // Somebody's code speaks for itself.
+        _ if origin.is_raised() => message,
+        "23502" => format!(
+            "{rule}: some of the archived rows have no value there, or no such column; give it one by DEFAULT where they lack it, take NOT NULL away (ALTER TABLE {into} ALTER COLUMN … DROP NOT NULL), {elsewhere}"
+        ),
+        "23503" => format!(
+            "the foreign key {rule}: rows that some of the archived ones point at are not there; bring those back first, {elsewhere}"
+        ),
+        "23505" | "23P01" => format!(
+            "{rule}: some of the archived rows meet rows that {into} has, or each other: they may be there already; look for them, {elsewhere}"
+        ),
+        "23514" => format!(
+            "the check {rule}: some of the archived rows do not meet it; make it one that they meet, {elsewhere}"
+        ),
+        "42501" => format!(
+            "{message}. Where {into} is there, {role} needs SELECT and INSERT on it (GRANT SELECT, INSERT ON {into} TO {role}); else CREATE on the schema {0} (GRANT USAGE, CREATE ON SCHEMA {0} TO {role}), or on the database where that is missing, too",
+            into.schema
+        ),
+        _ => message,
+    };
+    let message = format!(
+        "nothing was restored: {}",
+        said.trim_start_matches("nothing was restored: ")
+    );
+    EngineError::Statement {
+        doing,
+        sqlstate,
+        message,
+        origin,
+    }
 }
 
 async fn within(
@@ -332,7 +388,8 @@ async fn within(
     let mut total = 0;
     for manifest in manifests {
         let done = one(&mut returning, into, manifest, &site.computed).await;
-        total += done.map_err(|error| without_partition(error, into, manifests))?;
+        let key = site.key.as_deref();
+        total += done.map_err(|error| without_partition(error, into, key, manifests))?;
     }
     // What is deferred has its say before it is looked what is there; and a
     // table on which something is still to happen cannot be altered.
@@ -445,6 +502,7 @@ async fn one(
 fn without_partition(
     error: EngineError,
     into: &RelationName,
+    key: Option<&str>,
     manifests: &[Manifest],
 ) -> EngineError {
     let none = match &error {
@@ -463,6 +521,16 @@ fn without_partition(
                 let table = &manifest.table;
                 return Some(format!("CREATE TABLE {table} PARTITION OF {into} {bounds}"));
             }
+            // What the files span is a time; the table may be partitioned by something else.
+            let by_time = |key: &str| {
+                let named = key.split(['(', ')', ',', ' ']);
+                let named: Vec<&str> = named.map(|word| word.trim_matches('"')).collect();
+                let mut columns = manifest.columns.iter();
+                columns.any(|c| named.contains(&&*c.name) && knows_its_zone(&c.pg_type).is_some())
+            };
+            if let Some(key) = key.filter(|key| !by_time(key)) {
+                return Some(format!("partitions for the values of these rows ({key})"));
+            }
             let spans = || manifest.files.iter().filter_map(|f| f.span.as_ref());
             let oldest = spans().map(|(oldest, _)| oldest).min()?;
             let newest = spans().map(|(_, newest)| newest).max()?;
@@ -475,7 +543,7 @@ fn without_partition(
     };
     let wanted: Vec<String> = wanted.into_iter().take(MOST_NAMED).collect();
     files(format!(
-        "nothing was restored: {into} has no partition for some of the rows. What they came from was, of which make what is missing: {}{more}. Or restore into a table of its own",
+        "nothing was restored: {into} has no partition for some of the rows. Make what is missing of these: {}{more}. Or restore into a table of its own (`--into`)",
         wanted.join("; ")
     ))
 }

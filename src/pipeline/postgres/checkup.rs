@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::super::lanes;
 use super::{dial, open};
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
+use crate::engines::postgres::seats::Seats;
 use crate::engines::postgres::{Identifier, Session, claim, copies, disk, trust};
 use crate::execute::postgres;
 use crate::pipeline::PipelineError;
@@ -96,7 +98,25 @@ pub(in crate::pipeline) async fn examine(
     if target.scope.has_database() {
         examine_database(&session, &target.trust_owners, lines).await?;
     }
+    let seats = Seats::of(&session).await?;
     for task in tasks {
+        // Fewer steps at once will do; without one there is nothing.
+        let of = |jobs: u32| {
+            let seats = seats.as_ref()?;
+            seats.too_few(lanes::needed(jobs, &task.throttle))
+        };
+        let few = match (of(1), of(task.limits.jobs)) {
+            (Some(few), _) => Some((Level::Problem, few, "")),
+            (None, Some(few)) => Some((
+                Level::Note,
+                few,
+                "; until then it has fewer steps at work at once",
+            )),
+            (None, None) => None,
+        };
+        if let Some((level, few, then)) = few {
+            lines.push((level, format!("{}: {few}{then}", task.name)));
+        }
         let Some(holder) = claim::holder(&session, &task.name).await? else {
             continue;
         };

@@ -8,9 +8,11 @@ use serde_json::Value;
 
 use super::PipelineError;
 use super::error::configured;
-use crate::config::Target;
+use super::lanes;
+use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::seats::Seats;
 use crate::engines::postgres::{Session, copies, meaning, pooler};
 use crate::execute::postgres;
 use crate::plan::postgres::Under;
@@ -54,6 +56,11 @@ pub(super) async fn introduce(
     }
     if server.in_recovery {
         text.push_str(", a standby: only what reads can run here");
+    }
+    let seats = Seats::of(&session).await?;
+    if let Some(few) = seats.and_then(|seats| seats.too_few(lanes::needed(1, &Throttle::default())))
+    {
+        text.push_str(&format!("; {few}"));
     }
     Ok(text)
 }

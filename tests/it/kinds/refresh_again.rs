@@ -53,6 +53,46 @@ for_each_version! {
     }
 }
 
+for_oldest_and_newest! {
+    /// What words mean to a search, which attributes a row has, under which settings a function runs, who
+    /// is a member of whom a policy is for: each is of the view that shows it, and of no other.
+    async fn what_no_relation_holds_is_seen_too(major: u32) {
+        let db = fresh_database(major).await;
+        let (owner, team) = (format!("owner_{}", db.name), format!("team_{}", db.name));
+        db.execute(&format!("CREATE TABLE t (id int, words text); INSERT INTO t VALUES (1, 'the cats');
+            CREATE TEXT SEARCH DICTIONARY stems (TEMPLATE = snowball, language = english);
+            CREATE TEXT SEARCH CONFIGURATION tsc (COPY = english); ALTER TEXT SEARCH CONFIGURATION tsc ALTER MAPPING FOR asciiword WITH stems;
+            CREATE MATERIALIZED VIEW searched AS SELECT to_tsvector('public.tsc', words)::text AS v FROM t;
+            CREATE TYPE pair AS (a int); CREATE TABLE pairs (p pair); INSERT INTO pairs VALUES (ROW(1));
+            CREATE MATERIALIZED VIEW paired AS SELECT p::text AS v FROM pairs;
+            CREATE MATERIALIZED VIEW whole AS SELECT to_jsonb(t)::text AS v FROM t;
+            CREATE FUNCTION said(x date) RETURNS text IMMUTABLE LANGUAGE plpgsql SET datestyle = 'ISO' AS 'BEGIN RETURN x::text; END';
+            CREATE MATERIALIZED VIEW dated AS SELECT said(date '2026-02-01') AS v FROM t;
+            CREATE ROLE {owner}; CREATE ROLE {team}; GRANT CREATE, USAGE ON SCHEMA public TO {owner};
+            CREATE TABLE secured (id int); INSERT INTO secured VALUES (7); ALTER TABLE secured ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY ours ON secured TO {team} USING (true); GRANT SELECT ON secured TO {owner};
+            CREATE MATERIALIZED VIEW hidden AS SELECT id::text AS v FROM secured; ALTER MATERIALIZED VIEW hidden OWNER TO {owner}")).await;
+        let workspace = Workspace::for_target(&db.url).task("refresh", "kind: refresh\ntarget: app\noptions: { allow_blocking: true }\n");
+        assert_eq!(refreshed(&workspace), 5);
+        let joins = format!("GRANT {team} TO {owner}");
+        for (change, view, shows) in [
+            ("ALTER TEXT SEARCH DICTIONARY stems (StopWords = english)", "searched", "'cat':2"),
+            ("ALTER TEXT SEARCH CONFIGURATION tsc ALTER MAPPING FOR asciiword WITH simple", "searched", "'cats':2 'the':1"),
+            ("ALTER TYPE pair ADD ATTRIBUTE b int", "paired", "(1,)"),
+            ("ALTER TABLE t RENAME COLUMN words TO said", "whole", "{\"id\": 1, \"said\": \"the cats\"}"),
+            ("ALTER FUNCTION said(date) SET datestyle = 'German'", "dated", "01.02.2026"),
+            (joins.as_str(), "hidden", "7"),
+        ] {
+            assert_eq!(refreshed(&workspace), 0, "before {change}");
+            db.execute(change).await;
+            assert_eq!(refreshed(&workspace), 1, "{change}");
+            let seen = db.strings(&format!("SELECT coalesce(max(v), 'none') FROM {view}")).await;
+            assert_eq!(seen, [shows], "{change}");
+        }
+        assert_eq!(refreshed(&workspace), 0);
+    }
+}
+
 for_each_version! {
     /// An immutable function that calls a stable one is not sure to answer the same tomorrow.
     async fn who_calls_what_changes_may_change(major: u32) {

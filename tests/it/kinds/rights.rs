@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::settings::role;
+use crate::support::patience::Patience;
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
@@ -62,6 +63,67 @@ for_each_version! {
             assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
             db.execute(&format!("DROP OWNED BY {keeper}, {other} CASCADE; DROP ROLE {keeper}, {other}")).await;
         }
+    }
+}
+
+for_oldest_and_newest! {
+    /// Partitions: to be no member, to be one without inheriting, without a right in the schema, without
+    /// one to give what is made to the owner, and an owner that may have nothing there.
+    async fn rights_on_partitions_are_told(major: u32) {
+        let member = match major {
+            16.. => "GRANT {owner} TO {role} WITH INHERIT FALSE",
+            _ => "ALTER ROLE {role} NOINHERIT; GRANT {owner} TO {role}",
+        };
+        let inherits = match major {
+            16.. => "GRANT {owner} TO {role} WITH INHERIT TRUE",
+            _ => "ALTER ROLE {role} INHERIT",
+        };
+        let mut cases = vec![
+            ("GRANT USAGE ON SCHEMA app TO {role}", "GRANT {owner} TO {role}"),
+            ("REVOKE CREATE ON SCHEMA app FROM {owner}", "GRANT {owner} TO {role}; GRANT CREATE ON SCHEMA app TO {owner}"),
+            (member, inherits),
+            ("GRANT {owner} TO {role}; REVOKE CREATE ON SCHEMA app FROM {owner}; GRANT CREATE ON SCHEMA app TO {role}", "GRANT CREATE ON SCHEMA app TO {owner}"),
+        ];
+        if major >= 16 {
+            cases.push(("GRANT {owner} TO {role} WITH SET FALSE, INHERIT TRUE", "GRANT {owner} TO {role} WITH SET TRUE"));
+        }
+        for (some, expected) in cases {
+            let db = fresh_database(major).await;
+            let ((keeper, url), (owner, _)) = (role(&db, "").await, role(&db, "").await);
+            let filled = |text: &str| text.replace("{role}", &keeper).replace("{owner}", &owner);
+            // The owner may have made the table before the schema was closed to it.
+            db.execute(&format!("CREATE SCHEMA app; GRANT USAGE, CREATE ON SCHEMA app TO {owner};
+                SET ROLE {owner}; CREATE TABLE app.ev (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+                CREATE TABLE app.ev_old PARTITION OF app.ev FOR VALUES FROM ('2020-01-01') TO ('2020-02-01'); RESET ROLE; {}", filled(some))).await;
+            let task = "kind: partitions\ntarget: app\noptions: { tables: [app.ev], interval: month, ahead: 0 }\n";
+            let workspace = Workspace::for_target(&url).task("p", task);
+            let (all, last) = granted(&db, &workspace, "p").await;
+            assert_eq!(all, [filled(expected)], "{some}: {last:#}");
+            assert_eq!(last["status"], "succeeded", "{some}: {last:#}");
+            let owners = "SELECT DISTINCT pg_get_userbyid(c.relowner)::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid";
+            assert_eq!(db.strings(owners).await, [owner.as_str()], "{some}");
+            assert_eq!(db.number("SELECT count(*) FROM pg_inherits").await, 2, "{some}");
+            assert_eq!(run(&workspace, "p")["steps"], json!([]), "{some}");
+            db.execute(&format!("DROP OWNED BY {keeper}, {owner} CASCADE; DROP ROLE {keeper}, {owner}")).await;
+        }
+    }
+}
+
+for_oldest_and_newest! {
+    /// What is missing at a table, and at the place where its rows go, is told at once.
+    async fn all_rights_of_an_archive_are_told_at_once(major: u32) {
+        let db = fresh_database(major).await;
+        let (keeper, url) = role(&db, "").await;
+        db.execute("CREATE TABLE t (id int, at timestamptz NOT NULL); INSERT INTO t SELECT g, now() - interval '2 years' FROM generate_series(1, 10) g").await;
+        let options = json!({ "table": "t", "column": "at", "older_than": "1y", "destination": { "table": "ar.t" } });
+        let workspace = Workspace::for_target(&url).task("a", &format!("kind: archive\ntarget: app\noptions: {options}\n"));
+        let run = run(&workspace, "a");
+        let told: Vec<String> = run["findings"].as_array().unwrap().iter()
+            .filter(|f| f["code"] == "privilege.missing").map(|f| f["suggestion"].as_str().unwrap().to_owned()).collect();
+        assert!(told.iter().any(|grant| grant.contains("GRANT SELECT, DELETE ON public.t")), "{run:#}");
+        assert!(told.iter().any(|grant| grant.contains("GRANT CREATE ON DATABASE")), "{run:#}");
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 10);
+        db.execute(&format!("DROP OWNED BY {keeper} CASCADE; DROP ROLE {keeper}")).await;
     }
 }
 
@@ -140,5 +202,82 @@ for_each_version! {
         let doctor = workspace.run(["doctor"]).stdout;
         assert!(!doctor.contains("sees no statistics"), "{doctor}");
         db.execute(&format!("DROP OWNED BY {keeper} CASCADE; DROP ROLE {keeper}")).await;
+    }
+}
+
+for_oldest_and_newest! {
+    /// A role that may have few connections: told before it runs, and heeded while it does.
+    async fn a_limit_of_connections_is_told_and_heeded(major: u32) {
+        let db = fresh_database(major).await;
+        let (keeper, url) = role(&db, "CONNECTION LIMIT 3").await;
+        let tables: Vec<String> = (1..=4).map(|n| format!("CREATE TABLE t{n} (id int); INSERT INTO t{n} SELECT generate_series(1, 100); ALTER TABLE t{n} OWNER TO {keeper}")).collect();
+        db.execute(&format!("GRANT CREATE, USAGE ON SCHEMA public TO {keeper}; {}", tables.join("; "))).await;
+        let task = "kind: analyze\ntarget: app\nlimits: { jobs: 3 }\n";
+        let workspace = Workspace::for_target(&url).task("a", task);
+        let alone = async || {
+            let patience = Patience::until("the sessions of the role to end");
+            let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{keeper}'");
+            while db.number(&sql).await > 0 {
+                patience.pause().await;
+            }
+        };
+        let doctor = workspace.run(["doctor"]).stdout.replace("\n          ", " ");
+        let few = format!("a: role {keeper} may have 3 connections at once (CONNECTION LIMIT), and a run needs 5: ALTER ROLE {keeper} CONNECTION LIMIT 5");
+        assert!(doctor.contains(&few), "{doctor}");
+        alone().await;
+        let run = run(&workspace, "a");
+        assert_eq!(run["status"], "succeeded", "{run:#}");
+        assert_eq!(run["steps"].as_array().unwrap().len(), 4, "{run:#}");
+
+        alone().await;
+        db.execute(&format!("ALTER ROLE {keeper} CONNECTION LIMIT 2")).await;
+        let few = format!("role {keeper} may have 2 connections at once (CONNECTION LIMIT), and a run needs 3: ALTER ROLE {keeper} CONNECTION LIMIT 3");
+        let doctor = workspace.run(["doctor"]).expect(1).stdout.replace("\n          ", " ");
+        assert!(doctor.contains(&few), "{doctor}");
+        alone().await;
+        let check = workspace.run(["check", "--connect"]).expect(0).stdout;
+        assert!(check.contains(&few), "{check}");
+
+        // That of the database, which counts who is there besides: the first that lets it in is told.
+        db.execute(&format!("ALTER ROLE {keeper} CONNECTION LIMIT -1")).await;
+        let mut check = String::new();
+        for limit in 1..20 {
+            alone().await;
+            db.execute(&format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", db.name)).await;
+            let let_in = workspace.run(["check", "--connect"]);
+            if let_in.code == 0 {
+                check = let_in.stdout;
+                break;
+            }
+        }
+        assert!(check.contains(&format!("ALTER DATABASE {} CONNECTION LIMIT", db.name)), "{check}");
+        db.execute(&format!("ALTER DATABASE {} CONNECTION LIMIT -1", db.name)).await;
+        let check = workspace.run(["check", "--connect"]).expect(0).stdout;
+        assert!(!check.contains("CONNECTION LIMIT"), "{check}");
+        db.execute(&format!("DROP OWNED BY {keeper} CASCADE; DROP ROLE {keeper}")).await;
+    }
+}
+
+for_oldest_and_newest! {
+    /// Who looks at the table does not see what refuses its commands.
+    async fn the_event_trigger_that_refuses_is_named(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE ev (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+            CREATE FUNCTION dba_says() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not tonight''; END';
+            CREATE FUNCTION quiet() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+            CREATE EVENT TRIGGER a_quiet_one ON ddl_command_start EXECUTE FUNCTION quiet();
+            CREATE EVENT TRIGGER no_tables ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION dba_says()").await;
+        let task = "kind: partitions\ntarget: app\noptions: { tables: [ev], interval: month, ahead: 0 }\n";
+        let workspace = Workspace::for_target(&db.url).task("p", task);
+        let refused = run(&workspace, "p");
+        let error = refused["steps"][0]["error"].as_str().unwrap();
+        assert!(error.contains("not tonight"), "{refused:#}");
+        assert!(error.contains("the event trigger no_tables (ddl_command_start, function public.dba_says(), of "), "{refused:#}");
+        assert!(error.contains("ALTER EVENT TRIGGER no_tables DISABLE"), "{refused:#}");
+        assert_eq!(db.number("SELECT count(*) FROM pg_inherits").await, 0);
+        db.execute("ALTER EVENT TRIGGER no_tables DISABLE").await;
+        assert_eq!(run(&workspace, "p")["status"], "succeeded");
+        assert_eq!(db.number("SELECT count(*) FROM pg_inherits").await, 1);
+        assert_eq!(run(&workspace, "p")["steps"], json!([]));
     }
 }

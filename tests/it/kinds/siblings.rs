@@ -414,6 +414,31 @@ for_each_version! {
     }
 }
 
+for_oldest_and_newest! {
+    /// Rows that are to move out of the default partition, and do not meet what the new one is given as
+    /// its siblings have it: told with the constraint, and nothing is moved; once they do, they move.
+    async fn rows_that_break_what_siblings_have_are_told(major: u32) {
+        let db = fresh_database(major).await;
+        let (this, next) = (month(&db, 0).await, month(&db, 1).await);
+        db.execute("CREATE TABLE ev (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at)").await;
+        sibling(&db, "ev", "ev_first", &this, &next).await;
+        db.execute(&format!("ALTER TABLE ev_first ADD UNIQUE (id); CREATE TABLE ev_rest PARTITION OF ev DEFAULT;
+            INSERT INTO ev VALUES (7, '{next}'), (7, '{next}'), (8, '{next}')")).await;
+        let workspace = workspace(&db.url, "tables: [public.ev], interval: month, ahead: 1, move_default_rows: true");
+        let document = run_with(&workspace, 1);
+        let error = document["runs"][0]["steps"][0]["error"].as_str().unwrap();
+        assert!(error.contains("rows that are to move out of the default partition do not meet ") && error.contains("id_key"), "{document:#}");
+        assert!(error.contains("nothing was made or moved") && error.contains("HAVING count(*) > 1"), "{document:#}");
+        assert_eq!(db.number("SELECT count(*) FROM ev_rest").await, 3);
+        assert_eq!(db.number("SELECT count(*) FROM pg_inherits WHERE inhparent = 'ev'::regclass").await, 2);
+        db.execute("DELETE FROM ev_rest WHERE ctid = (SELECT min(ctid) FROM ev_rest WHERE id = 7)").await;
+        assert_eq!(steps(&run(&workspace)), ["create_partition succeeded"]);
+        assert_eq!(db.number("SELECT count(*) FROM ev_rest").await, 0);
+        assert_eq!(db.number("SELECT count(*) FROM ev").await, 2);
+        assert_eq!(steps(&run(&workspace)), Vec::<String>::new());
+    }
+}
+
 for_each_version! {
     /// A key whose type is a domain over a domain is what is below both.
     async fn a_key_of_a_domain_over_a_domain(major: u32) {

@@ -442,7 +442,10 @@ impl Kind for Archive {
             }
         };
         let mut steps = steps::of(self, &rule, table, age, &facts, &begun, at, &mut plan);
-        if let (Some(finding), false) = (&facts.into_lacks, steps.is_empty()) {
+        // Whoever is told what is missing at the table is told the rest as well.
+        let lacks = |one: &Finding| one.code == "privilege.missing";
+        let due = !steps.is_empty() || plan.findings.iter().any(lacks);
+        if let (Some(finding), true) = (&facts.into_lacks, due) {
             plan.undone(finding.clone());
             steps.clear();
         }

@@ -87,6 +87,19 @@ pub(super) fn of(
             partition::foreign(member, table, rule, age, at.now, plan);
             continue;
         }
+        // What another target calls so may be this very table: it would be dropped once it is empty.
+        let into = options.destination.table.as_ref();
+        let by_name = into.is_some_and(|into| {
+            into.schema == member.name.schema.raw() && into.table == member.name.relation.raw()
+        });
+        if by_name && member.oid != table.oid && options.destination.database.is_some() {
+            let why = format!(
+                "its partition {} is called what the destination is: if that target is this database, it is the destination itself; name another table",
+                member.name
+            );
+            invalid(plan, rule, &why);
+            return Vec::new();
+        }
         if member.detached
             && let Some(why) = stays(options, rule, table, member, age, facts, at)
         {

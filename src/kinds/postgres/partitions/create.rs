@@ -116,6 +116,22 @@ pub(super) fn plan(
         ));
         return;
     }
+    let lacks = unheritable(subject, facts);
+    if !lacks.is_empty() {
+        plan.undone(finding(
+            "privilege.missing",
+            Severity::Critical,
+            subject,
+            format!(
+                "{} new partitions of {} are needed and were not made: they are to be their siblings' owner's, and {} may not give them to it",
+                wanted.len(),
+                subject.table.name,
+                Identifier::new(&facts.role)
+            ),
+            Some(lacks.join("; ")),
+        ));
+        return;
+    }
     for wanted in wanted {
         let rows = default::rows_in(subject, wanted.stretch);
         if rows > 0 && !default::may_move(task, subject, wanted.stretch, rows, plan) {
@@ -129,6 +145,31 @@ pub(super) fn plan(
         plan.steps.push(step);
         not_had(subject, template, &names, rows, facts, plan);
     }
+}
+
+/// The statements that let the role give what a new partition is made of to whom it is to belong.
+pub(super) fn unheritable(subject: &Subject<'_>, facts: &Facts) -> Vec<String> {
+    let newest = subject
+        .partitions
+        .iter()
+        .rev()
+        .find(|(_, _, n)| n.kind != "f");
+    let like = newest.map(|(_, _, node)| *node);
+    let mut of: Vec<&Node> = like
+        .or_else(|| facts.nodes.get(&subject.table.oid))
+        .into_iter()
+        .collect();
+    let mut lacks: Vec<String> = Vec::new();
+    while let Some(node) = of.pop() {
+        // Without a sibling only the table itself is repeated, and nothing below it.
+        if like.is_some() {
+            of.extend(node.children.iter().filter_map(|oid| facts.nodes.get(oid)));
+        }
+        let new = node.unheritable.iter().filter(|one| !lacks.contains(one));
+        let new: Vec<String> = new.cloned().collect();
+        lacks.extend(new);
+    }
+    lacks
 }
 
 /// What an `integer` ends at, as a bound.

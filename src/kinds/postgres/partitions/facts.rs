@@ -27,8 +27,9 @@ pub(super) struct Table {
     /// Name of the key's type below all domains.
     pub(super) key_type: String,
     pub(super) default: Option<u32>,
-    /// Whether the role may create and attach partitions.
-    pub(super) may: bool,
+    /// The statements that let the role create and attach partitions, where it may not; an empty
+    /// one where none should.
+    pub(super) lacks: Vec<String>,
     /// Tables with foreign keys that point at it, or at a table above.
     pub(super) referenced_by: Vec<String>,
     /// Columns that are not computed, quoted.
@@ -120,6 +121,8 @@ pub(super) struct Node {
     pub(super) replica_nullable: bool,
     /// The role may put tables there.
     pub(super) may_tablespace: bool,
+    /// The statements that let the role give a new partition to its owner, where it may not.
+    pub(super) unheritable: Vec<String>,
     /// What its parent does not give it.
     pub(super) attached: Attached,
     pub(super) bytes: i64,

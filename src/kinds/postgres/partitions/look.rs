@@ -27,7 +27,7 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind:
                 UNION ALL SELECT t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.below)
             SELECT t.typname::text FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE b.below = 0), ''),
         nullif(p.partdefid, 0),
-        pg_catalog.pg_has_role(c.relowner, 'USAGE') AND pg_catalog.has_schema_privilege(n.oid, 'CREATE'),
+        {lacks},
         ARRAY(SELECT DISTINCT f.conrelid::pg_catalog.regclass::text FROM pg_catalog.pg_constraint f
             WHERE f.confrelid IN (SELECT c.oid UNION SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid))
                 AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1),
@@ -43,6 +43,34 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind:
         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = want.relation
         LEFT JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+
+/// The statements that let the role create and attach partitions; an empty one where no statement
+/// should: a member of a superuser is one.
+const LACKS: &str = "ARRAY(SELECT l.lack FROM (
+            SELECT CASE WHEN pg_catalog.pg_has_role(o.oid, 'USAGE') THEN NULL
+                WHEN EXISTS (SELECT FROM pg_catalog.pg_roles m WHERE (m.rolsuper OR m.rolcreaterole OR m.rolreplication OR m.rolbypassrls)
+                    AND pg_catalog.pg_has_role(o.oid, m.oid, 'MEMBER')) THEN ''
+                WHEN pg_catalog.pg_has_role(o.oid, 'MEMBER') THEN {inherit}
+                ELSE pg_catalog.format('GRANT %I TO %I', o.rolname, current_user) END AS lack
+            FROM pg_catalog.pg_roles o WHERE o.oid = c.relowner
+            -- What its owner may do there is a member's as well.
+            UNION ALL SELECT pg_catalog.format('GRANT %s ON SCHEMA %I TO %I', r.needed, n.nspname, pg_catalog.pg_get_userbyid(c.relowner))
+            FROM (VALUES ('USAGE'), ('CREATE')) AS r (needed)
+            WHERE NOT pg_catalog.has_schema_privilege(n.oid, r.needed) AND NOT pg_catalog.has_schema_privilege(c.relowner, n.oid, r.needed)) l
+        WHERE l.lack IS NOT NULL)";
+
+/// What a member lacks that does not inherit, from 16 on said of the membership.
+fn lacks(major: i32) -> String {
+    LACKS.replace(
+        "{inherit}",
+        match major {
+            16.. => {
+                "pg_catalog.format('GRANT %I TO %I WITH INHERIT TRUE', o.rolname, current_user)"
+            }
+            _ => "pg_catalog.format('ALTER ROLE %I INHERIT', current_user)",
+        },
+    )
+}
 
 const TAKEN: &str = "SELECT n.nspname::text, c.relname::text
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -113,6 +141,7 @@ pub(super) async fn read(
     let relations: Vec<&str> = names.iter().map(|name| name.table.as_str()).collect();
     let doing = "reading the partitioned tables";
     let sql = TABLES.replace("{watched}", DROPS_WATCHED);
+    let sql = sql.replace("{lacks}", &lacks(facts.major));
     for row in db.query(doing, &sql, &[&schemas, &relations]).await? {
         let (schema, table): (String, String) = (row.get(1)?, row.get(2)?);
         let name = TableName {
@@ -127,7 +156,7 @@ pub(super) async fn read(
             column: row.get::<Option<String>>(5)?.map(Identifier::new),
             key_type: row.get(6)?,
             default: row.get(7)?,
-            may: row.get(8)?,
+            lacks: row.get(8)?,
             referenced_by: row.get(9)?,
             columns: row.get(10)?,
             ordered_by: row.get(11)?,

@@ -222,6 +222,9 @@ impl Kind for Partitions {
                 continue;
             }
             match self.subject(name, &facts, at) {
+                Ok(subject) if !subject.table.lacks.is_empty() => {
+                    plan.undone(unentitled(&subject, &facts));
+                }
                 Ok(subject) => {
                     plan.considered += subject.partitions.len();
                     prune::finish(self, &subject, at, &mut plan);
@@ -255,6 +258,37 @@ impl Kind for Partitions {
         prune::follow(&facts, at, &mut plan);
         trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
+    }
+}
+
+/// What the role lacks at a table, and then at what is like its newest partition.
+fn unentitled(subject: &Subject<'_>, facts: &Facts) -> Finding {
+    let table = subject.table;
+    let role = Identifier::new(&facts.role);
+    let root = facts.nodes.get(&table.oid);
+    let owner = root.map_or_else(String::new, |root| Identifier::new(&root.owner).to_string());
+    let by_nobody = table.lacks.iter().any(String::is_empty);
+    let why = match by_nobody {
+        true => format!(
+            "belongs to {owner}, of which {role} is no member and should not become one, as whoever is can do far more than that: give the table to a role without such rights of which {role} is a member (ALTER TABLE {} OWNER TO …)",
+            table.name
+        ),
+        false => format!(
+            "belongs to {owner}, and {role} neither owns it nor may create tables in its schema"
+        ),
+    };
+    let mut grants = table.lacks.clone();
+    for grant in create::unheritable(subject, facts) {
+        if !grants.contains(&grant) {
+            grants.push(grant);
+        }
+    }
+    Finding {
+        code: "privilege.missing".to_owned(),
+        severity: Severity::Critical,
+        object: table.name.to_string(),
+        message: format!("no partitions can be made or retired: {} {why}", table.name),
+        suggestion: (!by_nobody).then(|| grants.join("; ")),
     }
 }
 
@@ -329,13 +363,6 @@ impl Partitions {
             ));
         }
         let key = Key::of(&table.key_type, self.epoch)?;
-        if !table.may {
-            return Err(format!(
-                "{} neither owns {} nor may create tables in its schema",
-                Identifier::new(&facts.role),
-                table.name
-            ));
-        }
         let mut partitions = Vec::new();
         let root = facts.nodes.get(&table.oid);
         for oid in root.iter().flat_map(|root| &root.children) {

@@ -10,10 +10,10 @@ use crate::kinds::postgres::held::{AGAIN, LOOKS, holders};
 
 // Bounds have no columns: written down without their table, they wait for nobody who holds it.
 const NODES: &str = "WITH RECURSIVE tree AS (
-        SELECT r.oid, NULL::pg_catalog.oid AS parent, false AS pending
+        SELECT r.oid, NULL::pg_catalog.oid AS parent, false AS pending, r.oid AS root
             FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS r (oid)
         UNION ALL
-        SELECT i.inhrelid, i.inhparent, i.inhdetachpending
+        SELECT i.inhrelid, i.inhparent, i.inhdetachpending, tree.root
             FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid)
     SELECT DISTINCT ON (tree.oid) tree.oid, tree.parent, tree.pending, n.nspname::text AS schema, c.relname::text AS name,
         c.relkind::text AS kind, pg_catalog.pg_get_expr(c.relpartbound, 0) AS bounds,
@@ -31,7 +31,19 @@ const NODES: &str = "WITH RECURSIVE tree AS (
             JOIN pg_catalog.pg_attribute above ON above.attrelid = tree.parent AND above.attname = a.attname AND NOT above.attnotnull
             WHERE x.indrelid = c.oid AND x.indisreplident) AS replica_nullable,
         {size} AS bytes, c.relrowsecurity AS row_security, c.relforcerowsecurity AS forced,
-        coalesce(pg_catalog.has_tablespace_privilege(s.oid, 'CREATE'), true) AS may_tablespace, {held} AS held
+        coalesce(pg_catalog.has_tablespace_privilege(s.oid, 'CREATE'), true) AS may_tablespace,
+        -- What is made lies in the schema of the table, and is to be this one's owner's.
+        ARRAY(SELECT l.lack FROM (
+            SELECT CASE WHEN NOT pg_catalog.pg_has_role(o.oid, '{set}') THEN pg_catalog.format('GRANT %I TO %I%s', o.rolname, current_user,
+                    CASE WHEN pg_catalog.pg_has_role(o.oid, 'MEMBER') THEN ' WITH SET TRUE' ELSE '' END) END AS lack
+            FROM pg_catalog.pg_roles o WHERE o.oid = c.relowner
+            UNION ALL SELECT pg_catalog.format('GRANT CREATE ON SCHEMA %I TO %I', ns.nspname, o.rolname)
+            FROM pg_catalog.pg_roles o, pg_catalog.pg_class root, pg_catalog.pg_namespace ns
+            WHERE o.oid = c.relowner AND root.oid = tree.root AND ns.oid = root.relnamespace AND o.rolname <> current_user
+                AND NOT (SELECT u.rolsuper FROM pg_catalog.pg_roles u WHERE u.rolname = current_user)
+                AND NOT pg_catalog.has_schema_privilege(o.oid, ns.oid, 'CREATE')) l
+            WHERE l.lack IS NOT NULL) AS unheritable,
+        {held} AS held
     FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
@@ -183,6 +195,15 @@ const PUBLICATIONS: &str =
 async fn rows_of_nodes(db: &Session, roots: &[u32]) -> Result<Vec<Row>, EngineError> {
     let sql = NODES
         .replace("{held}", &held("c.oid"))
+        // Since 16 a member may have been kept from giving things to the role.
+        .replace(
+            "{set}",
+            if db.server.major() >= 16 {
+                "SET"
+            } else {
+                "MEMBER"
+            },
+        )
         .replace("{size}", &size_of("c"));
     let mut look = 1;
     loop {
@@ -238,6 +259,7 @@ pub(super) async fn read(
             replica_nullable: row.named("replica_nullable")?,
             bytes: row.named("bytes")?,
             may_tablespace: row.named("may_tablespace")?,
+            unheritable: row.named("unheritable")?,
             attached: Attached {
                 row_security: row.named("row_security")?,
                 forced: row.named("forced")?,

@@ -67,8 +67,10 @@ const MOODS: &str = "SELECT DISTINCT f.of, f.what FROM (
 
 /// A view below may be replaced, and so may a function and the parts of an aggregate; the label
 /// of an enum may be renamed, and is what a view has made a text of. Policies may be changed, and
-/// to whom a table belongs decides whether they hold. The expression of a virtual column may be another,
-/// and no row has changed.
+/// to whom a table belongs, and who is a member of whom they are for, decides whether they hold. The
+/// expression of a virtual column may be another, and no row has changed. A row that is made a text, or
+/// JSON, has the attributes that its type has then, by their names. What a text search makes of words is
+/// said by its configuration, which may be named by a constant or a setting: so by all there are.
 const DEFINITIONS: &str = ", type (of, oid) AS (
         SELECT t.of, m[1]::pg_catalog.oid FROM text t
             CROSS JOIN LATERAL pg_catalog.regexp_matches(t.tree, 'type(?:id)? ([0-9]+)', 'g') m WHERE m[1]::pg_catalog.int8 >= 16384
@@ -77,29 +79,45 @@ const DEFINITIONS: &str = ", type (of, oid) AS (
                 UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = y.typrelid AND y.typrelid <> 0 AND a.attnum > 0) inside
             WHERE inside.oid >= 16384
     ), called AS (
-        SELECT r.of, pg_catalog.string_agg(pg_catalog.concat(p.oid, p.prosrc, p.probin, p.prosqlbody, a.text), ' ' ORDER BY p.oid) AS text
+        SELECT r.of, pg_catalog.string_agg(pg_catalog.concat(p.oid, p.prosrc, p.probin, p.prosqlbody,
+                p.proisstrict, p.prosecdef, p.proconfig::text, a.text), ' ' ORDER BY p.oid) AS text
             FROM reach r JOIN pg_catalog.pg_proc p ON p.oid = r.fn AND p.oid >= 16384
             LEFT JOIN LATERAL (SELECT pg_catalog.to_jsonb(a)::text AS text FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid) a ON true
             GROUP BY r.of
     ), labels AS (
         SELECT t.of, pg_catalog.string_agg(pg_catalog.concat(e.oid, e.enumlabel), ' ' ORDER BY e.enumtypid, e.enumsortorder) AS text
             FROM type t JOIN pg_catalog.pg_enum e ON e.enumtypid = t.oid GROUP BY t.of
+    ), members AS (
+        SELECT t.of, pg_catalog.string_agg(pg_catalog.concat(y.oid, y.typname, a.attnum, ' ', a.attname, a.atttypid, ' ', a.atttypmod, a.attisdropped), ' '
+                ORDER BY y.oid, a.attnum) AS text
+            FROM type t JOIN pg_catalog.pg_type y ON y.oid = t.oid
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = y.typrelid AND y.typrelid <> 0 AND a.attnum > 0 GROUP BY t.of
+    ), searches AS (
+        SELECT DISTINCT r.of, pg_catalog.concat(
+                (SELECT pg_catalog.string_agg(pg_catalog.to_jsonb(x)::text, ' ' ORDER BY x.mapcfg, x.maptokentype, x.mapseqno) FROM pg_catalog.pg_ts_config_map x),
+                (SELECT pg_catalog.string_agg(pg_catalog.concat(x.oid, x.cfgname, x.cfgnamespace), ' ' ORDER BY x.oid) FROM pg_catalog.pg_ts_config x),
+                (SELECT pg_catalog.string_agg(pg_catalog.concat(x.oid, x.dictname, x.dictnamespace, x.dicttemplate, x.dictinitoption), ' ' ORDER BY x.oid)
+                    FROM pg_catalog.pg_ts_dict x)) AS text
+            FROM reach r JOIN pg_catalog.pg_proc p ON p.oid = r.fn AND p.proname ~ '(tsvector|tsquery|ts_headline|ts_lexize|ts_debug|ts_config)'
     ), said AS (
-        SELECT r.ev_class AS of, pg_catalog.concat(c.relowner, r.ev_action::text) AS text
+        SELECT r.ev_class AS of, pg_catalog.concat(c.relowner, CASE c.relkind WHEN 'v' THEN c.reloptions::text END, r.ev_action::text) AS text
             FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class AND c.relkind IN ('m', 'v')
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE r.ev_type = '1' AND {not_system}
         UNION ALL SELECT c.oid, pg_catalog.concat(c.relowner, c.relforcerowsecurity,
                 (SELECT pg_catalog.string_agg(pg_catalog.to_jsonb(p)::text, ' ' ORDER BY p.oid) FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid),
-                (SELECT pg_catalog.string_agg(b.oid::text, ' ' ORDER BY b.oid) FROM pg_catalog.pg_roles b WHERE b.rolbypassrls))
+                (SELECT pg_catalog.string_agg(b.oid::text, ' ' ORDER BY b.oid) FROM pg_catalog.pg_roles b WHERE b.rolbypassrls),
+                (SELECT pg_catalog.string_agg(DISTINCT m.member::text, ' ') FROM pg_catalog.pg_policy p
+                    JOIN pg_catalog.pg_auth_members m ON m.roleid = ANY (p.polroles) WHERE p.polrelid = c.oid))
             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             WHERE c.relrowsecurity AND c.relkind IN ('r', 'p') AND {not_system}
         UNION ALL SELECT v.adrelid, pg_catalog.concat(v.adnum, ' ', v.adbin::text) FROM pg_catalog.pg_attrdef v
             JOIN pg_catalog.pg_attribute a ON a.attrelid = v.adrelid AND a.attnum = v.adnum AND a.attgenerated = 'v'
             JOIN pg_catalog.pg_class c ON c.oid = v.adrelid
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {not_system})
-    SELECT s.of, pg_catalog.hashtextextended(pg_catalog.concat(s.text, '/', c.text, '/', l.text), 0)
+    SELECT s.of, pg_catalog.hashtextextended(pg_catalog.concat(s.text, '/', c.text, '/', l.text, '/', m.text, '/', w.text), 0)
     FROM (SELECT a.of, pg_catalog.string_agg(a.text, '/' ORDER BY a.text) AS text FROM said a GROUP BY a.of) s
-        LEFT JOIN called c ON c.of = s.of LEFT JOIN labels l ON l.of = s.of";
+        LEFT JOIN called c ON c.of = s.of LEFT JOIN labels l ON l.of = s.of
+        LEFT JOIN members m ON m.of = s.of LEFT JOIN searches w ON w.of = s.of";
 
 /// SQL: why a view, or a table with row security, may show something else tomorrow.
 pub(super) fn moods() -> String {

@@ -214,7 +214,7 @@ fn what_cannot_be_moved_is_refused_by_name() {
     );
     assert_eq!(
         told(&plain, with(|t| t.may_write = false), &at()),
-        refused("the role has no SELECT and UPDATE on it")
+        refused("the role lacks UPDATE on it (GRANT UPDATE ON app.t TO maint)")
     );
     assert_eq!(
         told(&plain, with(|t| t.unidentified = true), &at()),

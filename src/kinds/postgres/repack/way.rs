@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use super::facts::{ColumnFacts, ServerFacts, TableFacts};
 use super::verdict::{Waste, bytes, share};
 use super::{Facts, Repack, Way};
+use crate::engines::postgres::Identifier;
 use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::still_there;
 use crate::kinds::postgres::{horizon, reindex};
@@ -78,7 +79,7 @@ impl Repack {
                         self.min_bloat
                     ))
                 } else {
-                    match self.can_move(table, &facts.server) {
+                    match self.can_move(table, facts) {
                         Ok(column) => return Road::Move(column, no_repack),
                         Err(why) => Some(why),
                     }
@@ -162,9 +163,18 @@ impl Repack {
     }
 
     /// The column to write, or why no row can be moved.
-    fn can_move(&self, table: &TableFacts, server: &ServerFacts) -> Result<String, String> {
+    fn can_move(&self, table: &TableFacts, facts: &Facts) -> Result<String, String> {
+        let server = &facts.server;
         if !table.may_write {
-            return Err("rows cannot be moved: the role has no SELECT and UPDATE on it".to_owned());
+            let rights = match table.unread {
+                true => "SELECT, UPDATE",
+                false => "UPDATE",
+            };
+            return Err(format!(
+                "rows cannot be moved: the role lacks {rights} on it (GRANT {rights} ON {} TO {})",
+                table.name,
+                Identifier::new(&facts.role)
+            ));
         }
         if table.policies {
             return Err(

@@ -176,6 +176,7 @@ impl Removal<'_> {
         .expecting_rows(self.victims.map(|n| n as i64))
         .touching(member.oid, Use::Delete)
         .walking(walk);
+        step.may_stay = self.ties.may_keep(self.table, member);
         step.details.push(format!("walks {chosen}"));
         Ok(self.relying(step))
     }

@@ -208,6 +208,33 @@ impl Ties {
         all
     }
 
+    /// What may keep rows of a member from going, with an error or without: only trying tells.
+    pub(super) fn may_keep(&self, table: &Table, member: &Member) -> Vec<String> {
+        let references = self.references.get(&member.oid).into_iter().flatten();
+        let mut all: Vec<String> = references
+            .map(|r| match r.takes {
+                false => format!("rows of {} that point at them ({})", r.child, r.constraint),
+                true => format!(
+                    "rows of {} that go or change with them, and may be kept ({})",
+                    r.child, r.constraint
+                ),
+            })
+            .collect();
+        all.extend(self.obstructed(table, member));
+        let through = self.through(table, member).then_some(table.oid);
+        let ties = [Some(member.oid), through].into_iter().flatten();
+        for tie in ties.filter_map(|oid| self.hanging.get(&oid)) {
+            all.extend(tie.triggers.iter().map(|name| format!("trigger {name}")));
+        }
+        let mut told = Vec::new();
+        for one in all {
+            if !told.contains(&one) {
+                told.push(one);
+            }
+        }
+        told
+    }
+
     /// Tells the triggers and rules that deletes of a member's rows meet from others: another text
     /// where one of them was changed.
     pub(super) fn print(&self, table: &Table, member: &Member) -> String {

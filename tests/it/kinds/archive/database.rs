@@ -48,6 +48,37 @@ for_each_version! {
     }
 }
 
+/// Another target may be this very database, and the destination a partition of the source: it is
+/// neither filled with its own table's rows nor dropped as one that has expired.
+#[tokio::test]
+async fn a_partition_of_the_source_is_no_destination() {
+    let db = fresh_database(17).await;
+    db.execute(
+        "CREATE TABLE ev (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+        CREATE TABLE ev_old PARTITION OF ev FOR VALUES FROM ('2018-01-01') TO ('2019-01-01');
+        CREATE TABLE ev_next PARTITION OF ev FOR VALUES FROM ('2019-01-01') TO ('2020-01-01');
+        INSERT INTO ev SELECT g, '2019-05-01' FROM generate_series(1, 10) g",
+    )
+    .await;
+    let workspace = task(
+        &db,
+        &db,
+        json!({ "table": "ev", "column": "at", "older_than": "1y",
+        "destination": { "database": "warehouse", "table": "ev_old" } }),
+    );
+    let run = workspace
+        .run(["run", "archive", "--now", "--output", "json"])
+        .json();
+    let error = run["runs"][0].to_string();
+    assert!(
+        error.contains("public.ev_old is called what the destination is"),
+        "{run:#}"
+    );
+    assert_eq!(run["runs"][0]["status"], "failed", "{run:#}");
+    assert_eq!(db.number("SELECT count(*) FROM pg_inherits").await, 2);
+    assert_eq!(db.number("SELECT count(*) FROM ev_next").await, 10);
+}
+
 /// A table there that does not take rows as they are, and a target that is
 /// not there: nothing is deleted, nothing stays.
 #[tokio::test]

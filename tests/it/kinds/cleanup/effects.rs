@@ -80,6 +80,40 @@ for_oldest_and_newest! {
 }
 
 for_oldest_and_newest! {
+    /// A count is no promise where something may keep rows: then it says so, and what.
+    async fn a_dry_run_says_at_most_where_rows_may_stay(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE plain (id int, at timestamptz NOT NULL); INSERT INTO plain SELECT g, now() - interval '1 year' FROM generate_series(1, 10) g;
+            CREATE TABLE pointed (id int PRIMARY KEY, at timestamptz NOT NULL); INSERT INTO pointed SELECT * FROM plain;
+            CREATE TABLE points (id int REFERENCES pointed); CREATE INDEX ON points (id); INSERT INTO points VALUES (7);
+            CREATE TABLE fired (id int, at timestamptz NOT NULL); INSERT INTO fired SELECT * FROM plain;
+            CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF OLD.id < 3 THEN RAISE EXCEPTION ''no''; END IF; RETURN NULL; END';
+            CREATE CONSTRAINT TRIGGER late AFTER DELETE ON fired DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION held()").await;
+        let rule = |table: &str| json!({ "table": table, "column": "at", "older_than": "90d" });
+        let workspace = workspace(&db, &json!([rule("plain"), rule("pointed"), rule("fired")]));
+        let dry = workspace.run(["run", "cleanup", "--dry-run"]).expect(0).stdout;
+        for told in [
+            "exactly 10 rows now",
+            "at most 10 rows now; some may stay because of rows of public.points that point at them (points_id_fkey)",
+            "at most 10 rows now; some may stay because of trigger late",
+        ] {
+            assert!(dry.contains(told), "{told}: {dry}");
+        }
+        assert_eq!(dry.matches("exactly").count(), 1, "{dry}");
+        let dry = workspace.run(["run", "cleanup", "--dry-run", "--output", "json"]).expect(0).json();
+        let steps = dry["plans"][0]["plan"]["steps"].as_array().unwrap().clone();
+        let of = |table: &str| steps.iter().find(|step| step["object"] == table).unwrap()["may_stay"].clone();
+        assert_eq!(of("public.plain"), json!([]), "{dry:#}");
+        assert_eq!(of("public.fired"), json!(["trigger late"]), "{dry:#}");
+        // Which is what becomes of it.
+        workspace.run(["run", "cleanup", "--now"]);
+        let left = async |table: &str| db.number(&format!("SELECT count(*) FROM {table}")).await;
+        assert_eq!((left("plain").await, left("pointed").await), (0, 1));
+        assert!(left("fired").await >= 2);
+    }
+}
+
+for_oldest_and_newest! {
     /// A foreign key without an index: a finding with the statement that
     /// helps, refused where the child is large, allowed where asked for.
     async fn a_missing_index_is_told_and_refused(major: u32) {

@@ -436,3 +436,65 @@ for_oldest_and_newest! {
         assert_eq!(count().await, 20);
     }
 }
+
+/// What the table refuses is said with the rule, that nothing was restored, and what helps; a table
+/// that takes them gets them afterwards.
+#[tokio::test]
+async fn what_a_table_refuses_is_told_with_what_helps() {
+    let db = fresh_database(17).await;
+    let (workspace, _folder) = archived(&db).await;
+    db.execute("CREATE TABLE parents (id int PRIMARY KEY);
+        CREATE TABLE lacking (id int, at timestamptz, more int NOT NULL);
+        CREATE TABLE pointing (id int REFERENCES parents, at timestamptz);
+        CREATE TABLE late (id int REFERENCES parents DEFERRABLE INITIALLY DEFERRED, at timestamptz);
+        CREATE TABLE choosy (id int CONSTRAINT small CHECK (id < 5), at timestamptz);
+        CREATE TABLE full_of_them (id int PRIMARY KEY, at timestamptz); INSERT INTO full_of_them SELECT g FROM generate_series(3, 4) g;
+        CREATE TABLE by_id (id int, at timestamptz) PARTITION BY RANGE (id); CREATE TABLE by_id_1 PARTITION OF by_id FOR VALUES FROM (1) TO (5)").await;
+    for (into, told) in [
+        ("lacking", vec!["NOT NULL of more", "DROP NOT NULL"]),
+        (
+            "pointing",
+            vec!["the foreign key pointing_id_fkey", "bring those back first"],
+        ),
+        ("late", vec!["the foreign key late_id_fkey"]),
+        ("choosy", vec!["the check small"]),
+        (
+            "full_of_them",
+            vec!["full_of_them_pkey", "may be there already"],
+        ),
+        (
+            "by_id",
+            vec![
+                "has no partition for some",
+                "partitions for the values of these rows (RANGE (id))",
+            ],
+        ),
+        (
+            "pg_catalog.x",
+            vec!["the schema pg_catalog is the server's own"],
+        ),
+        ("pg_temp.x", vec!["the schema pg_temp is the server's own"]),
+    ] {
+        let said = workspace
+            .run(["archive", "restore", "--from", "t", "--into", into])
+            .expect(1)
+            .stderr;
+        assert!(said.contains("nothing was restored: "), "{into}: {said}");
+        assert_eq!(
+            said.matches("nothing was restored").count(),
+            1,
+            "{into}: {said}"
+        );
+        for words in told {
+            assert!(said.contains(words), "{into}: {said}");
+        }
+    }
+    let held = "SELECT (SELECT count(*) FROM lacking) + (SELECT count(*) FROM pointing) + (SELECT count(*) FROM late)
+        + (SELECT count(*) FROM choosy) + (SELECT count(*) FROM full_of_them) + (SELECT count(*) FROM by_id)";
+    assert_eq!(db.number(held).await, 2);
+    db.execute("ALTER TABLE choosy DROP CONSTRAINT small").await;
+    workspace
+        .run(["archive", "restore", "--from", "t", "--into", "choosy"])
+        .expect(0);
+    assert_eq!(db.number("SELECT count(*) FROM choosy").await, 10);
+}

@@ -1,0 +1,79 @@
+//! How many connections a role, or a database, may have.
+
+use super::Session;
+use crate::engines::EngineError;
+
+/// `CONNECTION LIMIT` of the role that logged in, or of the database, whichever leaves less. Nobody
+/// counts those of superusers. Whose a session is, the server shows everybody.
+const LIMIT: &str = "SELECT l.what, l.most::int8, l.used, l.raise FROM (
+        SELECT pg_catalog.format('role %I', r.rolname) AS what, r.rolconnlimit AS most,
+            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid AND a.backend_type = 'client backend') AS used,
+            pg_catalog.format('ALTER ROLE %I', r.rolname) AS raise
+        FROM pg_catalog.pg_roles r WHERE r.rolname = session_user AND r.rolconnlimit >= 0
+        UNION ALL SELECT pg_catalog.format('database %I', d.datname), d.datconnlimit,
+            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid AND a.backend_type = 'client backend'),
+            pg_catalog.format('ALTER DATABASE %I', d.datname)
+        FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND d.datconnlimit >= 0) l
+    WHERE NOT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = session_user)
+    ORDER BY l.most - l.used, l.what DESC LIMIT 1";
+
+/// A limit of connections, and how many there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seats {
+    /// Whose it is: `role app`, `database app`.
+    pub what: String,
+    /// How many there may be.
+    pub most: u32,
+    /// How many there are, this session among them.
+    pub used: u32,
+    /// What begins the statement that raises it.
+    raise: String,
+}
+
+impl Seats {
+    /// The limit that leaves least; none where there is no limit.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn of(db: &Session) -> Result<Option<Seats>, EngineError> {
+        let doing = "asking how many connections there may be";
+        let rows = db.query(doing, LIMIT, &[]).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let count = |n: usize| row.get::<i64>(n).map(|n| u32::try_from(n).unwrap_or(0));
+        Ok(Some(Seats {
+            what: row.get(0)?,
+            most: count(1)?,
+            used: count(2)?,
+            raise: row.get(3)?,
+        }))
+    }
+
+    /// How many more there may be than there are.
+    pub fn spare(&self) -> u32 {
+        self.most.saturating_sub(self.used)
+    }
+
+    /// Says that a run needs so many, and what helps; none where there are as many besides this one.
+    pub fn too_few(&self, needed: u32) -> Option<String> {
+        if self.spare() + 1 >= needed {
+            return None;
+        }
+        let others = match self.used.saturating_sub(1) {
+            0 => String::new(),
+            1 => ", one of which is taken".to_owned(),
+            n => format!(", {n} of which are taken"),
+        };
+        Some(format!(
+            "{} may have {} at once (CONNECTION LIMIT){others}, and a run needs {needed}: {} CONNECTION LIMIT {}",
+            self.what,
+            match self.most {
+                1 => "one connection".to_owned(),
+                n => format!("{n} connections"),
+            },
+            self.raise,
+            self.used.saturating_sub(1) + needed
+        ))
+    }
+}

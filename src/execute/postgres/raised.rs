@@ -1,0 +1,94 @@
+//! What the server's words do not say of a step that has failed: whose they are, where an event
+//! trigger speaks of a command, which nobody sees who looks at the table; and what rows that move have
+//! to do with a constraint.
+
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
+use crate::plan::Step;
+
+/// Enabled event triggers, as contexts of errors call their functions, and whose they are.
+const EVENT_TRIGGERS: &str = "SELECT pg_catalog.quote_ident(e.evtname), e.evtfoid::pg_catalog.regprocedure::text, e.evtevent::text,
+        pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(e.evtowner))
+    FROM pg_catalog.pg_event_trigger e WHERE e.evtenabled <> 'D' ORDER BY 1";
+
+/// The error, with what the server's words do not say of it.
+pub(super) async fn named(error: EngineError, step: &Step, session: &Session) -> EngineError {
+    named_by(of_moved_rows(error, step), session).await
+}
+
+/// A new partition has what its siblings have. Rows of the default partition, where nobody has asked
+/// it of them, need not be so.
+fn of_moved_rows(error: EngineError, step: &Step) -> EngineError {
+    match error {
+        EngineError::Statement {
+            doing,
+            sqlstate,
+            message,
+            origin,
+        } if step.action == "create_partition"
+            && matches!(sqlstate.as_str(), "23502" | "23505" | "23514" | "23P01")
+            && !origin.is_raised() =>
+        {
+            let rule = origin.rule.as_deref().unwrap_or("a constraint");
+            let help = match sqlstate.as_str() {
+                "23505" => {
+                    "find those that are there twice (SELECT its columns, count(*) … GROUP BY … HAVING count(*) > 1)"
+                }
+                "23P01" => "find those that exclude each other",
+                _ => "find those that do not meet it",
+            };
+            EngineError::Statement {
+                message: format!(
+                    "rows that are to move out of the default partition do not meet {rule}, which the new partition is given because its newest sibling has it ({message}): nothing was made or moved; {help} in the default partition and mend them, or take it from the sibling"
+                ),
+                doing,
+                sqlstate,
+                origin,
+            }
+        }
+        other => other,
+    }
+}
+
+/// With the event trigger in it that it comes from, where it comes from one.
+async fn named_by(error: EngineError, session: &Session) -> EngineError {
+    let EngineError::Statement { origin, .. } = &error else {
+        return error;
+    };
+    let Some(context) = origin.context.clone() else {
+        return error;
+    };
+    let doing = "looking for the event trigger";
+    let Ok(rows) = session.query(doing, EVENT_TRIGGERS, &[]).await else {
+        return error;
+    };
+    let mut found = None;
+    for row in &rows {
+        let text = |n: usize| row.get::<String>(n);
+        if let (Ok(name), Ok(function), Ok(event), Ok(owner)) = (text(0), text(1), text(2), text(3))
+            && context.contains(&function)
+        {
+            found = Some(format!(
+                "the event trigger {name} ({event}, function {function}, of {owner}) refuses this: {owner} or a superuser can let it pass, or ALTER EVENT TRIGGER {name} DISABLE while maint works"
+            ));
+            break;
+        }
+    }
+    let Some(found) = found else {
+        return error;
+    };
+    match error {
+        EngineError::Statement {
+            doing,
+            sqlstate,
+            message,
+            origin,
+        } => EngineError::Statement {
+            message: format!("{message}: {found}"),
+            doing,
+            sqlstate,
+            origin,
+        },
+        other => other,
+    }
+}
