@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 
-use super::Failure;
 use super::context::Context;
+use super::{Failure, documents};
 use crate::config::Config;
 use crate::history::{FindingState, HistoryError, Period, TrackedFinding};
 use crate::plan::Severity;
@@ -35,8 +35,9 @@ impl Advise {
         }
         let of_targets = open(&config, self.target.as_deref()).await?;
         if context.json() {
-            let all: Vec<&TrackedFinding> = of_targets.values().flatten().collect();
-            outln!("{}", serde_json::json!({ "advice": all }));
+            documents::print(&documents::Advice {
+                advice: of_targets.values().flatten().collect(),
+            });
             return Ok(0);
         }
         let count: usize = of_targets.values().map(Vec::len).sum();

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::history::TrackedFinding;
 use crate::init::{DraftTask, quoted};
 use crate::report::text::{counted, shown};
-use crate::values::Engine;
+use crate::values::{Engine, describe};
 
 /// Writes a task for each target with open advice, and returns their names. None of them runs
 /// unless it is named.
@@ -64,7 +64,11 @@ pub(super) async fn write(
         let written = std::fs::File::create_new(&file)
             .and_then(|mut file| file.write_all(draft.text().as_bytes()));
         written.map_err(|why| {
-            Failure::Usage(format!("{} cannot be written: {why}", file.display()))
+            Failure::Usage(format!(
+                "{} cannot be written: {}",
+                file.display(),
+                describe(&why)
+            ))
         })?;
         errln!(
             "written: {}: {}",

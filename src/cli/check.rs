@@ -147,24 +147,24 @@ impl Check {
             };
             outln!(
                 "{} {verdict}: {}, {}, {}",
-                config.path.display(),
+                shown(&config.path.display().to_string()),
                 counted(config.tasks.len(), "task"),
                 counted(config.targets.len(), "target"),
                 counted(config.schedules.len(), "schedule")
             );
             for one in found.iter().filter(|one| one.code == 0) {
-                outln!("  {}: {}", one.place, shown(&one.text));
+                outln!("  {}: {}", shown(&one.place), shown(&one.text));
             }
             for warning in &config.warnings {
-                outln!("note: {warning}");
+                outln!("note: {}", shown(warning));
             }
             for one in &notes {
-                outln!("note: {}: {}", one.place, shown(&one.text));
+                outln!("note: {}: {}", shown(&one.place), shown(&one.text));
             }
             for one in &bad {
-                errln!("error: {}: {}", one.place, shown(&one.text));
+                errln!("error: {}: {}", shown(&one.place), shown(&one.text));
                 if let Some(hint) = &one.hint {
-                    errln!("  hint: {hint}");
+                    errln!("  hint: {}", shown(hint));
                 }
             }
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Output;
-use crate::values::Problem;
+use crate::values::{Problem, shown};
 
 /// What was found, at its place where it has one.
 pub(super) struct Found {
@@ -56,12 +56,12 @@ const RULES: [(&str, &str); 4] = [
 
 impl From<&Problem> for Found {
     fn from(problem: &Problem) -> Found {
-        let mut message = problem.message.clone();
+        let mut message = shown(&problem.message).into_owned();
         if !problem.known.is_empty() {
-            message.push_str(&format!("\nknown: {}", problem.known.join(", ")));
+            message.push_str(&format!("\nknown: {}", shown(&problem.known.join(", "))));
         }
         if let Some(hint) = &problem.hint {
-            message.push_str(&format!("\nhint: {hint}"));
+            message.push_str(&format!("\nhint: {}", shown(hint)));
         }
         Found {
             level: Level::Error,
@@ -87,8 +87,9 @@ pub(super) fn written(format: Output, found: &[Found]) -> String {
 /// [Workflow commands](https://docs.github.com/actions/reference/workflow-commands-for-github-actions).
 fn github(found: &[Found]) -> String {
     let text = |text: &str| {
-        let text = text.replace('%', "%25").replace('\r', "%0D");
-        text.replace('\n', "%0A")
+        // What is said in lines stays so; nothing in a line steers the terminal that shows it.
+        let lines: Vec<_> = text.split('\n').map(shown).collect();
+        lines.join("\n").replace('%', "%25").replace('\n', "%0A")
     };
     let property = |value: &str| text(value).replace(':', "%3A").replace(',', "%2C");
     let line = |one: &Found| {
@@ -96,7 +97,7 @@ fn github(found: &[Found]) -> String {
             Level::Note => "notice",
             other => other.word(),
         };
-        let mut place = format!("file={}", property(&one.file));
+        let mut place = format!("file={}", property(&shown(&one.file)));
         if one.line > 0 {
             place.push_str(&format!(",line={}", one.line));
         }

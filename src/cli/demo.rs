@@ -29,7 +29,7 @@ use crate::values::wall_clock;
 )]
 pub(super) struct Demo {
     /// How much data; 1 is about 2.3 GB
-    #[arg(long, default_value_t = demo::DEFAULT_SCALE)]
+    #[arg(long, default_value_t = demo::DEFAULT_SCALE, value_parser = super::usage::scale)]
     scale: f64,
     /// Leave the server running and print how to connect
     #[arg(long)]

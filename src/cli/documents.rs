@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::history::{Occurrence, Pause, RunRecord, RunSummary, StepRecord};
-use crate::plan::{Basis, Estimate, Finding, Forecast, Need, Plan, Skip};
+use crate::history::{Occurrence, Pause, RunRecord, RunSummary, StepRecord, TrackedFinding};
+use crate::plan::{Basis, Estimate, Finding, Forecast, Need, Plan, Severity, Skip};
 use crate::values::{Problem, Problems};
 
 /// Prints a document.
@@ -154,6 +154,8 @@ struct StepForPeople {
     predicted_from: Option<Basis>,
     /// What else there is to say, line by line.
     details: Vec<String>,
+    /// What may keep some of the rows that it means where they are.
+    may_stay: Vec<String>,
     /// What has to succeed before it.
     needs: Vec<Need>,
 }
@@ -170,6 +172,7 @@ impl PlanForPeople {
             predicted_ms: step.predicted_ms,
             predicted_from: step.predicted_from,
             details: step.details.clone(),
+            may_stay: step.may_stay.clone(),
             needs: step.needs.clone(),
         });
         PlanForPeople {
@@ -259,6 +262,8 @@ pub(super) struct Next<'a> {
     pub(super) missed: &'a [Occurrence],
     /// What is paused.
     pub(super) paused: &'a [Pause],
+    /// Tasks that are switched on and in no schedule.
+    pub(super) unscheduled: Vec<&'a str>,
 }
 
 /// A schedule that will fire.
@@ -347,4 +352,88 @@ pub(super) struct Error<'a> {
     pub(super) hint: Option<String>,
     /// What is wrong in which files.
     pub(super) problems: Option<&'a Problems>,
+}
+
+/// Whether all is well, as `maint status` says.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Status<'a> {
+    /// Whether it is.
+    pub(super) well: bool,
+    /// Since when it is not, where that is known.
+    pub(super) since: Option<DateTime<Utc>>,
+    /// What is not as it should be, the worst first.
+    pub(super) reasons: &'a [NotWell],
+}
+
+/// Something that is not as it should be.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct NotWell {
+    /// How much it matters.
+    pub(super) severity: Severity,
+    /// Since when, where that is known.
+    pub(super) since: Option<DateTime<Utc>>,
+    /// What is so.
+    pub(super) text: String,
+    /// What helps, or says more.
+    pub(super) hint: Option<String>,
+    /// All targets that it is so on; left out where it is about none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) targets: Vec<String>,
+}
+
+/// All open advice.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Advice<'a> {
+    /// Findings with a statement that would help.
+    pub(super) advice: Vec<&'a TrackedFinding>,
+}
+
+/// What was archived, as `maint archive list` shows it.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Archives<'a> {
+    /// What the history, or the folder that was named, knows.
+    pub(super) archived: Vec<Archive<'a>>,
+    /// What lies where archives go and the history does not know; left out, as the next two, where
+    /// there is nothing of the three.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unknown: Option<Vec<UnknownArchive<'a>>>,
+    /// What cannot be read there as a manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unread: Option<&'a [String]>,
+    /// Places that cannot be looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unseen: Option<Vec<Unseen<'a>>>,
+}
+
+/// An archive: what one batch, or one partition, was written as.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Archive<'a> {
+    /// The target it is of; none where a folder was named.
+    pub(super) target: Option<&'a str>,
+    /// Whether that target is configured still.
+    pub(super) configured: bool,
+    /// Whether it is of a database that had this name before.
+    pub(super) former: bool,
+    /// The manifest, as it lies beside the files.
+    pub(super) manifest: Value,
+}
+
+/// An archive that the history does not know.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct UnknownArchive<'a> {
+    /// The target it is likely of.
+    pub(super) target: Option<&'a str>,
+    /// Where it lies.
+    pub(super) storage: String,
+    /// The manifest, as it lies beside the files.
+    pub(super) manifest: Value,
+}
+
+/// A place that cannot be looked at.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Unseen<'a> {
+    /// Which.
+    pub(super) storage: &'a str,
+    /// Why not.
+    pub(super) problem: &'a str,
 }

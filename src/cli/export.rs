@@ -8,7 +8,7 @@ use clap::{Subcommand, ValueEnum};
 use super::Failure;
 use super::context::Context;
 use crate::export::{self, Exported, Kubernetes, Mode};
-use crate::values::{read_text, wall_clock};
+use crate::values::{describe, read_text, wall_clock};
 
 /// Manifests from the schedules, for who already has a scheduler.
 #[derive(Debug, clap::Args)]
@@ -172,7 +172,11 @@ impl Export {
             return Ok(());
         };
         let failed = |path: &Path, why: std::io::Error| {
-            Failure::Other(format!("{} cannot be written: {why}", path.display()))
+            Failure::Other(format!(
+                "{} cannot be written: {}",
+                path.display(),
+                describe(&why)
+            ))
         };
         std::fs::create_dir_all(folder).map_err(|why| failed(folder, why))?;
         for file in &exported.files {

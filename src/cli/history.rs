@@ -26,7 +26,7 @@ pub(super) struct History {
     #[arg(long)]
     target: Option<String>,
     /// How many at most
-    #[arg(long, default_value_t = 20, value_parser = super::usage::some)]
+    #[arg(long, default_value_t = 20, value_parser = super::usage::some, allow_negative_numbers = true)]
     limit: u32,
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -163,7 +163,7 @@ pub(super) struct Show {
     /// The beginning of a run's id, or `last`
     run: String,
     /// The number of a step: all that is known of it
-    #[arg(value_parser = super::usage::count)]
+    #[arg(value_parser = super::usage::count, allow_negative_numbers = true)]
     step: Option<u32>,
     /// Every step, where there are many: otherwise those that did not end well first, and only
     /// some of the others

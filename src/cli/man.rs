@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Arg, Command, CommandFactory};
 
 use super::{Args, Failure};
+use crate::values::describe;
 
 /// Manual pages, made from the same words as `--help`.
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,11 @@ impl Man {
         all.build();
         if let Some(folder) = &self.out {
             let failed = |path: &std::path::Path, why: std::io::Error| {
-                Failure::Other(format!("{} cannot be written: {why}", path.display()))
+                Failure::Other(format!(
+                    "{} cannot be written: {}",
+                    path.display(),
+                    describe(&why)
+                ))
             };
             std::fs::create_dir_all(folder).map_err(|why| failed(folder, why))?;
             let mut pages = vec![("maint".to_owned(), &all)];

@@ -358,15 +358,21 @@ fn tell(failure: &Failure, output: Output) {
             errln!("{problems}");
         }
         _ => {
-            errln!("error: {failure}");
+            errln!("error: {}", lines(&failure.to_string()));
             for cause in causes(failure) {
-                errln!("  because: {cause}");
+                errln!("  because: {}", lines(&cause));
             }
         }
     }
     if let Some(hint) = failure.hint() {
-        errln!("  hint: {hint}");
+        errln!("  hint: {}", lines(&hint));
     }
+}
+
+/// What is said in lines, each safe to print.
+fn lines(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(crate::values::shown).collect();
+    lines.join("\n")
 }
 
 /// What led to the failure, the nearest first, without what it says itself.

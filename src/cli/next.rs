@@ -7,7 +7,7 @@ use super::Failure;
 use super::context::Context;
 use super::documents;
 use crate::history::{HistoryError, Overdue, overdue};
-use crate::report::text::{Align, Cell, Columns, Cut};
+use crate::report::text::{Align, Cell, Columns, Cut, wrapped};
 use crate::scheduler::{outlook, zone_of};
 use crate::values::wall_clock;
 
@@ -18,10 +18,10 @@ use crate::values::wall_clock;
 )]
 pub(super) struct Next {
     /// How many of each schedule
-    #[arg(long, default_value_t = 1, value_parser = super::usage::size)]
+    #[arg(long, default_value_t = 1, value_parser = super::usage::size, allow_negative_numbers = true)]
     count: usize,
     /// How many missed ones at most
-    #[arg(long, default_value_t = 20, value_parser = super::usage::count)]
+    #[arg(long, default_value_t = 20, value_parser = super::usage::count, allow_negative_numbers = true)]
     missed: u32,
 }
 
@@ -75,6 +75,10 @@ impl Next {
                 overdue: overdue.collect(),
                 missed: &planned.missed,
                 paused: &planned.pauses,
+                unscheduled: config
+                    .unscheduled()
+                    .map(|task| task.name.as_str())
+                    .collect(),
             });
             return unknown.map_or(Ok(0), |error| Err(error.into()));
         }
@@ -143,6 +147,20 @@ impl Next {
         if !late.is_empty() || !planned.missed.is_empty() {
             outln!();
             out!("{}", behind.render(0, &style));
+        }
+        let unscheduled: Vec<&str> = config
+            .unscheduled()
+            .map(|task| task.name.as_str())
+            .collect();
+        if !unscheduled.is_empty() && !config.schedules.is_empty() {
+            outln!();
+            let text = format!(
+                "In no schedule, so not run by itself: {}",
+                unscheduled.join(", ")
+            );
+            for line in wrapped(&text, style.width) {
+                outln!("{line}");
+            }
         }
         unknown.map_or(Ok(0), |error| Err(error.into()))
     }

@@ -8,7 +8,7 @@ use super::context::Context;
 use crate::config::{self, Config};
 use crate::notify::{PostError, deliver, delivery, last_posted, post_report};
 use crate::report::{self, Asked, Message, Pictures, Scope, Templates, compose, gather};
-use crate::values::{CalendarSpan, TimeSpan, wall_clock, with_causes};
+use crate::values::{CalendarSpan, TimeSpan, describe, wall_clock, with_causes};
 
 /// The report of a period: is all well, what was done, was it worth it?
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,11 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config().await?;
+        // Only who sends it needs what is behind the variables of mail.
+        let config = match self.email {
+            true => context.config().await?,
+            false => context.config_for_looking().await?,
+        };
         let templates = context.templates(&config);
         if let Some(folder) = &self.preview {
             return preview(folder, &templates, &config);
@@ -173,8 +177,13 @@ fn preview(folder: &Path, templates: &Templates, config: &Config) -> Result<u8, 
     }
     for (name, message) in &messages {
         let folder = folder.join(name);
-        std::fs::create_dir_all(&folder)
-            .map_err(|why| Failure::Other(format!("{} cannot be made: {why}", folder.display())))?;
+        std::fs::create_dir_all(&folder).map_err(|why| {
+            Failure::Other(format!(
+                "{} cannot be made: {}",
+                folder.display(),
+                describe(&why)
+            ))
+        })?;
         write(
             &folder.join("subject.txt"),
             &format!("{}\n", message.subject),
@@ -187,6 +196,11 @@ fn preview(folder: &Path, templates: &Templates, config: &Config) -> Result<u8, 
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    std::fs::write(path, text)
-        .map_err(|why| Failure::Other(format!("{} cannot be written: {why}", path.display())))
+    std::fs::write(path, text).map_err(|why| {
+        Failure::Other(format!(
+            "{} cannot be written: {}",
+            path.display(),
+            describe(&why)
+        ))
+    })
 }

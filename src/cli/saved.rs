@@ -11,7 +11,7 @@ use crate::config::{Config, Target, Task};
 use crate::pipeline::{self, Known, PipelineError};
 use crate::plan::{Saved, SavedPlan};
 use crate::report::text::counted;
-use crate::values::{read_text, wall_clock};
+use crate::values::{describe, read_text, wall_clock};
 
 /// What `plan --check` ends with where the plan is another one now.
 pub(super) const DIFFERS: u8 = 5;
@@ -40,7 +40,11 @@ pub(super) async fn save(
         serde_json::to_string_pretty(&saved).map_err(|error| Failure::Other(error.to_string()))?;
     text.push('\n');
     std::fs::write(file, text).map_err(|error| {
-        Failure::Usage(format!("{} cannot be written: {error}", file.display()))
+        Failure::Usage(format!(
+            "{} cannot be written: {}",
+            file.display(),
+            describe(&error)
+        ))
     })?;
     let steps: usize = saved.plans.iter().map(|plan| plan.steps.len()).sum();
     if context.json() {

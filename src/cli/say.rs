@@ -4,22 +4,66 @@
 //! reason to, and a run must not stop half-way because nobody reads any more.
 //! What cannot be written is dropped, and `ended` says whether that matters.
 
+use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicI32, Ordering};
+
+use crate::values::shown;
 
 /// The system's number of the first error on stdout that was no closed pipe.
 static LOST: AtomicI32 = AtomicI32::new(0);
 
 /// To stdout.
 pub(super) fn out(text: Arguments<'_>) {
+    let text = text.to_string();
     let mut stdout = io::stdout().lock();
-    keep(stdout.write_fmt(text).and_then(|()| stdout.flush()));
+    let written = stdout.write_all(harmless(&text).as_bytes());
+    keep(written.and_then(|()| stdout.flush()));
 }
 
 /// To stderr; where that cannot be written either, nobody can be told.
 pub(super) fn err(text: Arguments<'_>) {
-    let _ = io::stderr().lock().write_fmt(text);
+    let text = text.to_string();
+    let _ = io::stderr().lock().write_all(harmless(&text).as_bytes());
+}
+
+/// The text without what would steer a terminal, wherever it comes from: who prints a name says
+/// `shown`, and who forgets it does no harm. Lines, tabs and our own colours stay. JSON, which
+/// escapes all of these itself, is the same afterwards.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_ascii_control() && !matches!(c, '\n' | '\t' | '\x7f');
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 8);
+    let mut rest = text;
+    while let Some(at) = rest.find(steers) {
+        safe.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let taken = match colour(rest) {
+            Some(colour) => {
+                safe.push_str(colour);
+                colour.len()
+            }
+            None => {
+                safe.push_str(&shown(&rest[..1]));
+                1
+            }
+        };
+        rest = &rest[taken..];
+    }
+    safe.push_str(rest);
+    Cow::Owned(safe)
+}
+
+/// The colour that the text begins with: `ESC [ 1 ; 31 m`.
+fn colour(text: &str) -> Option<&str> {
+    let numbers = text.strip_prefix("\x1b[")?;
+    let end = numbers.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    numbers[end..]
+        .starts_with('m')
+        .then(|| &text[..2 + end + 1])
 }
 
 /// Remembers that a result was lost.
@@ -65,11 +109,30 @@ pub(super) struct Logs;
 
 impl Write for Logs {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().lock().write_all(text);
+        let safe = String::from_utf8_lossy(text);
+        let _ = io::stderr().lock().write_all(harmless(&safe).as_bytes());
         Ok(text.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn colours_stay_and_nothing_else_steers_the_terminal() {
+        for (text, expected) in [
+            ("a\tb\nc ✓", "a\tb\nc ✓"),
+            ("\x1b[1;31mred\x1b[0m", "\x1b[1;31mred\x1b[0m"),
+            ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+            ("\x1b[2Jgone\r\x1b[", "\\x1b[2Jgone\\r\\x1b["),
+            ("\x1b", "\\x1b"),
+        ] {
+            assert_eq!(harmless(text), expected);
+        }
     }
 }

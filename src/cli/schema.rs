@@ -42,6 +42,12 @@ enum Of {
     Check,
     /// what `maint doctor` prints
     Doctor,
+    /// what `maint status` prints
+    Status,
+    /// what `maint advise` prints
+    Advise,
+    /// what `maint archive list` prints
+    ArchiveList,
     /// what a command prints that ended with an error
     Error,
 }
@@ -76,6 +82,9 @@ impl Of {
             Of::Next => printed().into_root_schema_for::<documents::Next<'_>>(),
             Of::Check => printed().into_root_schema_for::<documents::Check<'_>>(),
             Of::Doctor => printed().into_root_schema_for::<documents::Doctor<'_>>(),
+            Of::Status => printed().into_root_schema_for::<documents::Status<'_>>(),
+            Of::Advise => printed().into_root_schema_for::<documents::Advice<'_>>(),
+            Of::ArchiveList => printed().into_root_schema_for::<documents::Archives<'_>>(),
             Of::Error => printed().into_root_schema_for::<documents::Error<'_>>(),
         }
     }
@@ -106,7 +115,7 @@ impl Schema {
         let mut schema = self.of.schema();
         if !matches!(self.of, Of::Schedules | Of::Task) {
             schema = config::schema_with_id(schema, name);
-            let title = format!("maint {name} --output json");
+            let title = format!("maint {} --output json", name.replace('-', " "));
             schema.insert("title".to_owned(), title.into());
         }
         let text =

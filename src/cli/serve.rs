@@ -27,7 +27,7 @@ use crate::execute::Live;
 use crate::history::{Notice, Recorder, Store};
 use crate::notify::REFUSED;
 use crate::scheduler::{Options, PipelineWorker, Scheduler, SystemClock, with_reports};
-use crate::values::{Secret, redact, wall_clock, with_causes};
+use crate::values::{Secret, describe, redact, wall_clock, with_causes};
 use crate::web::pages::{self, Access, NoAccess, Pages};
 use crate::web::{Health, Metrics, Site, limited, raise_limit, router, serve};
 
@@ -63,6 +63,7 @@ pub(super) struct Serve {
         long,
         value_name = "ADDRESS",
         default_value = "127.0.0.1:8288",
+        value_parser = super::usage::address,
         env = "MAINT_LISTEN"
     )]
     listen: SocketAddr,
@@ -87,7 +88,11 @@ impl Serve {
         let spool = spool_folder(&config);
         let recorder = Arc::new(Recorder::start(Arc::clone(&store), spool));
         let listener = TcpListener::bind(self.listen).await.map_err(|error| {
-            Failure::Other(format!("{} cannot be listened on: {error}", self.listen))
+            Failure::Other(format!(
+                "{} cannot be listened on: {}",
+                self.listen,
+                describe(&error)
+            ))
         })?;
         let signals = Signals::without_hangup(patience(&config), grace(&config));
         let (configs, configured) = watch::channel(Arc::clone(&config));

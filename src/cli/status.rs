@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Failure;
 use super::context::Context;
+use super::documents::{self, NotWell as Reason};
 use crate::config::Config;
 use crate::history::{
     FindingState, HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Period, RunFilter,
@@ -14,7 +15,7 @@ use crate::history::{
 };
 use crate::plan::{Severity, tells_kept_out};
 use crate::report::text::{Ink, age, counted, shown, wrapped};
-use crate::report::{finding_text, long_pauses, without_url};
+use crate::report::{FORGOTTEN, finding_text, forgotten, long_pauses, without_url};
 use crate::scheduler::{troubles, with_reports, zone_of};
 use crate::values::wall_clock;
 
@@ -24,18 +25,6 @@ use crate::values::wall_clock;
     after_help = "Examples:\n  maint status\n  maint status --output nagios    OK, WARNING or CRITICAL, with exit code 0, 1 or 2\n\nExit codes: 0 all is well, 1 it is not, 3 the history is out of reach"
 )]
 pub(super) struct Status {}
-
-/// Something that is not as it should be.
-#[derive(serde::Serialize)]
-struct Reason {
-    severity: Severity,
-    since: Option<DateTime<Utc>>,
-    text: String,
-    hint: Option<String>,
-    /// All that it is so on; none where it is about no target.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    targets: Vec<String>,
-}
 
 /// How a run ends that has not done what it was to do.
 const FAILURES: [RunStatus; 3] = [
@@ -107,10 +96,11 @@ impl Status {
             ),
         };
         if context.json() {
-            outln!(
-                "{}",
-                serde_json::json!({ "well": well, "since": since, "reasons": reasons })
-            );
+            documents::print(&documents::Status {
+                well,
+                since,
+                reasons: &reasons,
+            });
             return Ok(u8::from(!well));
         }
         if context.nagios() {
@@ -310,6 +300,22 @@ async fn look(
     }
     reasons.extend(unconfigured(config, &totals));
     reasons.extend(never_ran(config, &totals, now));
+    if !totals.is_empty() {
+        let last = |task: &str| {
+            let all = totals.iter().filter(|one| one.task == task);
+            all.map(|one| one.last_started_at).max()
+        };
+        let told = forgotten(config, last, now).into_iter();
+        reasons.extend(told.map(|(task, text)| Reason {
+            targets: Vec::new(),
+            severity: Severity::Warning,
+            since: last(task),
+            text,
+            hint: Some(format!(
+                "{FORGOTTEN}; `maint run {task} --now` runs it once"
+            )),
+        }));
+    }
     Ok(reasons)
 }
 

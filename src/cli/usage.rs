@@ -131,3 +131,19 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         .filter(|size| *size > 0)
         .ok_or_else(|| "not a whole number from 1 on, such as 5".to_owned())
 }
+
+/// Where to listen.
+pub(super) fn address(text: &str) -> Result<std::net::SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "not an address and a port such as 127.0.0.1:8288, or 0.0.0.0:8288 for every address of this machine"
+            .to_owned()
+    })
+}
+
+/// A share of something.
+pub(super) fn scale(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|scale: &f64| scale.is_finite() && *scale > 0.0)
+        .ok_or_else(|| "not a number above 0, such as 0.1 or 1".to_owned())
+}

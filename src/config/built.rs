@@ -1,6 +1,6 @@
 //! From what the files say to what the rest of the program sees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,19 +15,22 @@ pub(super) fn build(
     typed: SchedulesFile,
     names: Names,
     tasks: BTreeMap<String, Task>,
+    unset: &BTreeSet<String>,
 ) -> Config {
     let mut warnings = Vec::new();
     let targets: BTreeMap<String, Target> = typed
         .targets
         .into_iter()
         .map(|(name, entry)| {
+            let unset = unset.contains(&name);
             let empty = entry.url.as_ref().is_some_and(is_empty);
-            if empty {
+            if empty && !unset {
                 warnings.push(format!(
                     "target `{name}` is not configured (its `url` is empty): its tasks are skipped"
                 ));
             }
-            let target = target(&name, entry);
+            let mut target = target(&name, entry);
+            target.configured |= unset;
             (name, target)
         })
         .collect();

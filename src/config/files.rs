@@ -64,6 +64,17 @@ impl File {
         }
     }
 
+    /// Gives a problem that has been reported at a place, and whose message begins so, a better hint.
+    pub(super) fn advise(&mut self, span: Span, begins: &str, hint: &str) {
+        let place = (span.line, span.column);
+        let at = |problem: &Problem| (problem.line, problem.column) == place;
+        for problem in &mut self.problems {
+            if at(problem) && problem.message.starts_with(begins) {
+                *problem = problem.clone().hint(hint);
+            }
+        }
+    }
+
     /// Whether enough is wrong: who gets so many problems reads the first ones. Further ones are
     /// only counted, so that what is said about one need not be worked out.
     pub(super) fn is_full(&self) -> bool {

@@ -9,6 +9,7 @@ use super::files::{File, Files};
 use super::inventory::{self, Reading};
 use super::model::{SchedulesFile, TaskFile};
 use super::names::Names;
+use super::node::Node;
 use super::reading::{Care, against, tree, typed};
 use super::sources::{self, Answers};
 use super::types::{Config, Task};
@@ -103,7 +104,8 @@ pub fn load_with(
 
     let mut tasks = BTreeMap::new();
     let mut task_names = BTreeSet::new();
-    for path in task_files(folder, &mut files) {
+    let mut passed_by = Vec::new();
+    for path in task_files(folder, &mut passed_by, &mut files) {
         let name = path
             .file_stem()
             .unwrap_or_default()
@@ -145,21 +147,81 @@ pub fn load_with(
     typed
         .targets
         .extend(further.into_iter().flat_map(|one| one.targets));
-    let mut config = build(path, typed, names, tasks);
+    let unset = match care {
+        Care::Look => tree.as_ref().map(|tree| unset(tree, env)),
+        Care::Run | Care::Check => None,
+    };
+    let mut config = build(path, typed, names, tasks, &unset.unwrap_or_default());
     config.inventories = paths;
     config.warnings.extend(outside.not_asked.values().cloned());
+    config.warnings.extend(passed_by);
+    if care == Care::Check {
+        let unscheduled = unscheduled(&config);
+        config.warnings.extend(unscheduled);
+    }
     config.outside = outside;
     Ok(config)
 }
 
-/// The files in `tasks/`, in order. Files that only look like tasks are reported.
-fn task_files(folder: &Path, files: &mut Files) -> Vec<PathBuf> {
+/// Targets whose URL is a variable that is not set where somebody only looks: whoever runs the tasks
+/// has it, or would be told. A default says that it may be missing there as well.
+fn unset(tree: &Node, env: &dyn Fn(&str) -> Option<String>) -> BTreeSet<String> {
+    let targets = tree.get("targets").map(Node::entries).unwrap_or_default();
+    let unset = targets.iter().filter(|entry| {
+        let url = entry.value.get("url").and_then(Node::scalar);
+        url.is_some_and(|url| {
+            let name = url.shown().strip_prefix("${");
+            let name = name.and_then(|rest| rest.strip_suffix('}'));
+            url.text.is_empty()
+                && name.is_some_and(|name| !name.contains(":-") && env(name).is_none())
+        })
+    });
+    unset.map(|entry| entry.key.clone()).collect()
+}
+
+/// So many tasks are named in one sentence.
+const MOST_NAMED: usize = 5;
+
+/// What is to be said of tasks that nothing runs by itself.
+fn unscheduled(config: &Config) -> Option<String> {
+    let names: Vec<String> = config
+        .unscheduled()
+        .map(|task| format!("`{}`", task.name))
+        .collect();
+    let first = names.first()?;
+    if config.schedules.is_empty() {
+        return Some("there are no `schedules`: no task runs by itself".to_owned());
+    }
+    let help = "list it in a schedule, run it with `maint run`, or set `enabled: false`";
+    Some(match names.len() {
+        1 => format!("task {first} is in no schedule, so nothing runs it by itself: {help}"),
+        n => {
+            let some = names.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>();
+            let more = match n - some.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!(
+                "{n} tasks are in no schedule, so nothing runs them by itself ({}{more}): {}",
+                some.join(", "),
+                help.replace(" it ", " each ")
+            )
+        }
+    })
+}
+
+/// The files in `tasks/`, in order. Files that only look like tasks are reported, and folders with
+/// such are told.
+fn task_files(folder: &Path, passed_by: &mut Vec<String>, files: &mut Files) -> Vec<PathBuf> {
     let tasks = folder.join("tasks");
     let entries = match std::fs::read_dir(&tasks) {
         Ok(entries) => entries,
         Err(why) => {
             let message = format!("the folder of tasks cannot be read: {}", describe(&why));
-            files.report(Problem::new(&tasks, message));
+            files.report(Problem::new(&tasks, message).hint(
+                "`tasks` stands beside `schedules.yaml` and has a file for each task, such as \
+                 `tasks/analyze.yaml`; `maint init` writes both",
+            ));
             return Vec::new();
         }
     };
@@ -174,6 +236,12 @@ fn task_files(folder: &Path, files: &mut Files) -> Vec<PathBuf> {
         if path.is_dir() {
             if name.ends_with(".yaml") {
                 files.report(Problem::new(path, "is a folder: a task is a file"));
+            } else if has_tasks(path) {
+                passed_by.push(format!(
+                    "{} is a folder in the folder of tasks: no task in it is read; move its files \
+                     into `tasks`",
+                    path.display()
+                ));
             }
             return false;
         }
@@ -189,6 +257,34 @@ fn task_files(folder: &Path, files: &mut Files) -> Vec<PathBuf> {
         name.ends_with(".yaml")
     });
     paths
+}
+
+/// Whether a folder, or one in it, holds what somebody may take for tasks.
+fn has_tasks(folder: &Path) -> bool {
+    /// Who keeps more than that in a folder keeps something else there.
+    const MOST: usize = 1_000;
+    let mut folders = vec![folder.to_owned()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            seen += 1;
+            if seen > MOST {
+                return false;
+            }
+            let name = entry.file_name().to_string_lossy().to_lowercase();
+            if name.starts_with('.') {
+                continue;
+            }
+            if name.ends_with(".yaml") || name.ends_with(".yml") {
+                return true;
+            }
+            // Not through links, which may lead in a circle.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            }
+        }
+    }
+    false
 }
 
 /// One task file; `None` where it has a problem.
@@ -226,6 +322,9 @@ fn task(
             names.check(target, &mut file);
         }
         let kind = options::kind(&tree, names, kinds, &mut file);
+        if let Some(kind) = kind {
+            options::misplaced(&tree, kind, &mut file);
+        }
         let options = kind.and_then(|kind| options::options(&tree, kind, names, folder, &mut file));
         let mut value = value?;
         // Checked by the schema of the kind, which knows more than that of the file.

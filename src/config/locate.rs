@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::values::{Problem, Problems};
+use crate::values::{Problem, Problems, describe};
 
 const NAME: &str = "schedules.yaml";
 const SYSTEM: &str = "/etc/maint/schedules.yaml";
@@ -31,6 +31,17 @@ pub fn locate(
         .map(PathBuf::from)
         .find(|path| path.is_file())
         .ok_or_else(|| {
+            // It is there, and cannot be read as a file: a folder, or links in a circle.
+            let there = [NAME, SYSTEM].into_iter().map(Path::new);
+            let mut there = there.filter(|path| path.symlink_metadata().is_ok());
+            if let Some(path) = there.next() {
+                let why = match std::fs::metadata(path) {
+                    Ok(found) if found.is_dir() => "is a folder, and has to be a file".to_owned(),
+                    Ok(_) => "is not a regular file".to_owned(),
+                    Err(why) => format!("cannot be read: {}", describe(&why)),
+                };
+                return Problem::new(path, why).into();
+            }
             Problem::new(NAME, format!("not found here, nor is there {SYSTEM}"))
                 .hint("name it with --config or MAINT_CONFIG; `maint` alone says how to begin")
                 .into()

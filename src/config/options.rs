@@ -53,6 +53,22 @@ pub(super) fn kind<'k>(
     fitting
 }
 
+/// Says of options that stand beside `options:` where they belong.
+pub(super) fn misplaced(root: &Node, kind: &KindInfo, file: &mut File) {
+    let schema = (kind.options_schema)().to_value();
+    let known = schema.get("properties").and_then(Value::as_object);
+    for entry in root.entries() {
+        if known.is_some_and(|known| known.contains_key(&entry.key)) {
+            let key = &entry.key;
+            let hint = format!(
+                "it is an option of `{}`: `options: {{ {key}: … }}`",
+                kind.name
+            );
+            file.advise(entry.key_span, "unknown key", &hint);
+        }
+    }
+}
+
 /// The options of a task as JSON. Reports what the kind's schema or the kind itself refuses.
 pub(super) fn options(
     root: &Node,

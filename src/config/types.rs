@@ -58,6 +58,13 @@ impl Config {
     pub fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
     }
+
+    /// Enabled tasks that no schedule has: nothing runs them by itself.
+    pub fn unscheduled(&self) -> impl Iterator<Item = &Task> {
+        let scheduled = |name: &String| self.schedules.values().any(|one| one.tasks.contains(name));
+        let tasks = self.tasks.values().filter(|task| task.enabled);
+        tasks.filter(move |task| !scheduled(&task.name))
+    }
 }
 
 /// A database to maintain.

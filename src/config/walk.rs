@@ -323,7 +323,12 @@ impl Walk<'_> {
             .file
             .problem(entry.key_span, message)
             .known(known.iter().copied());
-        if let Some(hint) = elsewhere(name, properties).or_else(|| self.of_items(name, properties))
+        let beside = (path == "options" && OF_TASKS.contains(&name.as_str())).then(|| {
+            format!("it stands beside `options:`, not in it: `{name}: …` at the left margin")
+        });
+        if let Some(hint) = beside
+            .or_else(|| elsewhere(name, properties))
+            .or_else(|| self.of_items(name, properties))
         {
             problem = problem.hint(hint);
         } else if let Some(meant) = meant {
@@ -401,6 +406,21 @@ impl Walk<'_> {
         None
     }
 }
+
+/// What tasks of every kind have beside their options.
+const OF_TASKS: [&str; 11] = [
+    "commands",
+    "description",
+    "enabled",
+    "kind",
+    "limits",
+    "options",
+    "retries",
+    "target",
+    "throttle",
+    "trust_owners",
+    "window",
+];
 
 /// Whether a mapping may have this key.
 fn has(fields: &Map<String, Value>, key: &str) -> bool {

@@ -34,8 +34,20 @@ pub(super) fn parse(file: &mut File) -> Option<Node> {
                 .nth(span.line.saturating_sub(1))
                 .unwrap_or_default();
             let tab = line.trim_start_matches(' ').starts_with('\t') || why.info().contains("tab");
+            // The values of the line, wherever they stand in it.
+            let begins = |signs: &[char]| {
+                let values = line.split([':', '[', '{', ',']).skip(1);
+                let mut values = values.chain(line.trim_start().strip_prefix("- "));
+                values.any(|value| value.trim_start().starts_with(signs))
+            };
             file.report(if tab {
                 problem.hint("YAML is indented with spaces, not with tabs")
+            } else if begins(&['*']) {
+                problem.hint("what begins with `*` needs quotes: `cron: \"* 2 * * *\"`")
+            } else if begins(&['@', '`', '%']) {
+                problem.hint(
+                    "what begins with `@`, `%` or a backtick needs quotes: `cron: \"@daily\"`",
+                )
             } else {
                 problem
             });

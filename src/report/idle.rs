@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::material::Scope;
 use super::model::{Reason, TaskLine, Verdict};
-use super::text::shown;
+use super::text::{age, shown};
 use crate::config::Config;
 use crate::history::{Overdue, Pause};
 
@@ -58,6 +58,31 @@ pub fn without_url(config: &Config, ran: impl Fn(&str, &str) -> bool) -> Vec<(&s
     told
 }
 
+/// A task that no schedule has was run by somebody when it ran last; for so long somebody may be
+/// thought to do so again.
+const LONG_UNRUN: TimeDelta = TimeDelta::days(35);
+
+/// What helps against that.
+pub const FORGOTTEN: &str = "list it in a schedule, or set `enabled: false`";
+
+/// Tasks that no schedule has and that nobody runs either: by name, with what is said of each.
+pub fn forgotten(
+    config: &Config,
+    last: impl Fn(&str) -> Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Vec<(&str, String)> {
+    let told = config.unscheduled().filter_map(|task| {
+        let name = task.name.as_str();
+        let ran = match last(name) {
+            None => "has never run".to_owned(),
+            Some(at) if now - at > LONG_UNRUN => format!("last ran {}", age(at, now)),
+            Some(_) => return None,
+        };
+        Some((name, format!("task {name} is in no schedule, and {ran}")))
+    });
+    told.collect()
+}
+
 /// Why a period in which nothing failed was not a good one.
 pub(super) fn reasons(
     config: &Config,
@@ -103,5 +128,16 @@ pub(super) fn reasons(
     };
     let silent = without_url(config, ran).into_iter();
     told.extend(silent.map(|(_, text)| attention(text)));
+    // Before anything has run nothing is late.
+    if tasks.iter().any(|line| line.last.is_some()) {
+        let last = |task: &str| {
+            let lines = tasks.iter().filter(|line| line.task == task);
+            lines
+                .filter_map(|line| Some(line.last.as_ref()?.started_at))
+                .max()
+        };
+        let forgotten = forgotten(config, last, scope.now).into_iter();
+        told.extend(forgotten.map(|(_, text)| attention(format!("{text}: {FORGOTTEN}"))));
+    }
     told
 }

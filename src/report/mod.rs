@@ -28,7 +28,7 @@ pub use context::Pictures;
 
 pub use digest::{Digest, Group, Line, REFUSED};
 pub use gather::{gather, gather_trends};
-pub use idle::{long_pauses, without_url};
+pub use idle::{FORGOTTEN, forgotten, long_pauses, without_url};
 pub use material::Scope;
 pub use message::{Message, Rendered};
 pub use period::Asked;

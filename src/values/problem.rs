@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Invalid, redact};
+use super::{Invalid, redact, shown};
 
 /// Of a long list of alternatives so many are shown.
 const MOST_KNOWN: usize = 40;
@@ -160,14 +160,22 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.file.display())?;
+        write!(f, "error: {}", shown(&self.file.display().to_string()))?;
         if self.line > 0 {
             write!(f, ":{}:{}", self.line, self.column)?;
         }
-        write!(f, ": {}", self.message)?;
+        write!(f, ": {}", shown(&self.message))?;
         if self.line > 0 && !self.source_line.is_empty() {
             let number = self.line.to_string();
-            write!(f, "\n  {number} | {}", self.source_line)?;
+            // One character for each, so that the carets stand where they should.
+            let seen = |c: char| match c == '\t'
+                || shown(c.encode_utf8(&mut [0; 4])).len() == c.len_utf8()
+            {
+                true => c,
+                false => char::REPLACEMENT_CHARACTER,
+            };
+            let line: String = self.source_line.chars().map(seen).collect();
+            write!(f, "\n  {number} | {line}")?;
             if self.width > 0 {
                 // A tab in the line keeps its width in the line of carets.
                 let place = self.column.saturating_sub(1).saturating_sub(self.cut);
@@ -183,13 +191,13 @@ impl fmt::Display for Problem {
             }
         }
         if let Some(more @ 1..) = self.known.len().checked_sub(MOST_KNOWN) {
-            let shown = self.known[..MOST_KNOWN].join(", ");
-            write!(f, "\n  known: {shown}, … and {more} more")?;
+            let known = self.known[..MOST_KNOWN].join(", ");
+            write!(f, "\n  known: {}, … and {more} more", shown(&known))?;
         } else if !self.known.is_empty() {
-            write!(f, "\n  known: {}", self.known.join(", "))?;
+            write!(f, "\n  known: {}", shown(&self.known.join(", ")))?;
         }
         if let Some(hint) = &self.hint {
-            write!(f, "\n  hint: {hint}")?;
+            write!(f, "\n  hint: {}", shown(hint))?;
         }
         Ok(())
     }

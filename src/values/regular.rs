@@ -23,11 +23,11 @@ pub fn read_regular(path: &Path, most_bytes: u64) -> Result<Vec<u8>, String> {
         megabytes => format!("{megabytes} MB"),
     };
     if found.len() > most_bytes {
-        return Err(format!(
-            "is {} large; at most {} are read",
-            size(found.len()),
-            size(most_bytes)
-        ));
+        let (large, most) = (size(found.len()), size(most_bytes));
+        return Err(match large == most {
+            true => format!("is larger than the {most} that are read"),
+            false => format!("is {large} large; at most {most} are read"),
+        });
     }
     let mut bytes = Vec::new();
     // Some that call themselves regular are not, such as those of a kernel's log: they would wait for
@@ -102,6 +102,18 @@ pub fn describe(why: &std::io::Error) -> String {
         std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         std::io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
         std::io::ErrorKind::NotADirectory => "it is not a folder".to_owned(),
-        _ => why.to_string(),
+        // The kind of this one has no name that may be used yet.
+        _ if why.raw_os_error() == Some(libc::ELOOP) => {
+            "its symbolic links lead in a circle".to_owned()
+        }
+        std::io::ErrorKind::StorageFull => "the disk is full".to_owned(),
+        std::io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
+        _ => {
+            let text = why.to_string();
+            match text.split_once(" (os error") {
+                Some((words, _)) => words.to_owned(),
+                None => text,
+            }
+        }
     }
 }

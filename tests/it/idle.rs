@@ -341,3 +341,87 @@ async fn of_two_thousand_steps_those_that_failed_are_shown_first() {
     }
     assert!(!every.contains("more steps"), "{every}");
 }
+
+/// A task that no schedule has: nothing runs it, and nothing failed.
+#[tokio::test]
+async fn a_task_in_no_schedule_is_told_everywhere() {
+    let workspace = workspace()
+        .task("cleanup", "kind: vacuum\ntarget: app\n")
+        .task("off", "kind: vacuum\ntarget: app\nenabled: false\n");
+    let said = workspace.run(["check"]).expect(0);
+    assert!(
+        said.stdout.contains("task `cleanup` is in no schedule"),
+        "{said:#?}"
+    );
+    assert!(!said.stdout.contains("`off`"), "{said:#?}");
+    let next = workspace.run(["next"]).expect(0).stdout;
+    assert!(
+        next.contains("In no schedule, so not run by itself: cleanup\n"),
+        "{next}"
+    );
+    let next = workspace.run(["next", "--output", "json"]).expect(0).json();
+    assert_eq!(next["unscheduled"], serde_json::json!(["cleanup"]));
+
+    // Whoever has just run it by hand may do so again; nobody has for long.
+    let told = |workspace: &Workspace| {
+        let status = workspace.run(["status", "--output", "json"]).json();
+        let reasons = status["reasons"].as_array().unwrap().clone();
+        let texts = reasons.iter().filter_map(|one| one["text"].as_str());
+        let texts: Vec<String> = texts
+            .filter(|text| text.contains("is in no schedule"))
+            .map(str::to_owned)
+            .collect();
+        let report = workspace.run(["report", "--output", "json"]).expect(0);
+        assert_eq!(
+            report.stdout.contains("is in no schedule"),
+            !texts.is_empty(),
+            "{report:#?}"
+        );
+        texts
+    };
+    let store = history(&workspace).await;
+    let record = |task: &str, days_ago| RunRecord {
+        task: task.into(),
+        ..run(days_ago)
+    };
+    store.close_run(&record("analyze", 0)).await.unwrap();
+    assert_eq!(
+        told(&workspace),
+        ["task cleanup is in no schedule, and has never run"]
+    );
+    store.close_run(&record("cleanup", 60)).await.unwrap();
+    assert_eq!(
+        told(&workspace),
+        ["task cleanup is in no schedule, and last ran 60 d ago"]
+    );
+    store.close_run(&record("cleanup", 2)).await.unwrap();
+    assert_eq!(told(&workspace), [""; 0]);
+    store.close().await;
+}
+
+/// A terminal in which the variable of a target is not set looks at the history all the same, and
+/// does not say that the target has no URL; a default that is empty says that it may have none.
+#[tokio::test]
+async fn a_variable_that_is_not_set_here_is_no_missing_url() {
+    for (url, silent) in [("${NOWHERE_SET}", true), ("${NOWHERE_SET:-}", false)] {
+        let workspace =
+            Workspace::new(&schedules(url, "")).task("analyze", "kind: analyze\ntarget: app\n");
+        let store = history(&workspace).await;
+        store.close_run(&run(0)).await.unwrap();
+        store.close().await;
+        for verb in ["history", "next", "status", "report"] {
+            let said = workspace.run([verb]);
+            assert!(said.code < 2, "{url} {verb}: {said:#?}");
+            let told =
+                said.stdout.contains("url` is empty") || said.stdout.contains("not configured");
+            assert_eq!(
+                told,
+                !silent && matches!(verb, "status" | "report"),
+                "{url} {verb}: {said:#?}"
+            );
+        }
+        // Whoever works is told.
+        let said = workspace.run(["plan", "analyze"]);
+        assert_ne!(said.code, 0, "{said:#?}");
+    }
+}

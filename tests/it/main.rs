@@ -38,6 +38,7 @@ mod run;
 mod scheduler;
 mod serve;
 mod silence;
+mod slips;
 mod standing;
 mod strangers;
 mod terminal;

@@ -22,6 +22,9 @@ fn the_published_schemas_are_current() {
         "next",
         "check",
         "doctor",
+        "status",
+        "advise",
+        "archive-list",
         "error",
     ] {
         let output = maint().args(["schema", name]).output().unwrap();
@@ -45,7 +48,7 @@ async fn documents_are_as_their_schemas_say() {
     let db = fresh_database(17).await;
     db.execute(
         "CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL DEFAULT '2001-01-01');
-         INSERT INTO t SELECT generate_series(1, 10)",
+         INSERT INTO t SELECT generate_series(1, 10); CREATE TABLE u AS SELECT * FROM t",
     )
     .await;
     let workspace = Workspace::for_target(&db.url)
@@ -55,7 +58,13 @@ async fn documents_are_as_their_schemas_say() {
             "kind: cleanup\ntarget: app\noptions: { rules: [{ table: t, column: at, older_than: 1y }] }\n",
         )
         .task("broken", "kind: sql\ntarget: app\noptions: { statements: [{ name: no, sql: SELECT 1/0 }] }\n");
-    let calls: [(&str, &[&str]); 15] = [
+    let folder = tempfile::tempdir().unwrap();
+    let files = format!("file://{}", folder.path().display());
+    let away = format!(
+        "kind: archive\ntarget: app\noptions: {{ table: u, column: at, older_than: 1y, destination: {{ files: \"{files}\" }} }}\n"
+    );
+    workspace.file("tasks/away.yaml", &away);
+    let calls: [(&str, &[&str]); 20] = [
         ("plan", &["plan", "--all"]),
         ("plan", &["plan", "old", "--full"]),
         ("plan", &["plan", "old", "--save", "plan.json"]),
@@ -70,6 +79,11 @@ async fn documents_are_as_their_schemas_say() {
         ("next", &["next"]),
         ("check", &["check", "--connect"]),
         ("doctor", &["doctor"]),
+        ("status", &["status"]),
+        ("advise", &["advise"]),
+        ("archive-list", &["archive", "list"]),
+        ("archive-list", &["archive", "list", "--from", "u"]),
+        ("archive-list", &["archive", "list", "--files", &files]),
         ("error", &["show", "no-such-run"]),
     ];
     let mut pairs = Vec::new();

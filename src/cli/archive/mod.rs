@@ -19,6 +19,7 @@ use self::returning::{How, Into};
 use self::settle::{Rows, settle};
 use super::Failure;
 use super::context::Context;
+use super::documents as printed;
 use crate::report::text::{Align, Cell, Columns, Cut, human_bytes, human_count, shown};
 
 /// What was archived into files: lists it, proves it, brings it back.
@@ -211,12 +212,22 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
             .map(|known| {
                 let (target, archived) = known;
                 let configured = !target.as_ref().is_some_and(|one| gone.contains(one));
-                serde_json::json!({ "target": target, "configured": configured, "former": now.is_former(known), "manifest": archived.json() })
+                printed::Archive {
+                    target: target.as_deref(),
+                    configured,
+                    former: now.is_former(known),
+                    manifest: archived.json(),
+                }
             })
             .collect();
-        let mut document = serde_json::json!({ "archived": all });
-        unknown.add_to(&mut document);
-        outln!("{document}");
+        let mut document = printed::Archives {
+            archived: all,
+            unknown: None,
+            unread: None,
+            unseen: None,
+        };
+        unknown.list_in(&mut document);
+        printed::print(&document);
         return Ok(0);
     }
     let mut table = Columns::new()

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::Chosen;
 use super::manifests::{Archived, Everything, KIND, Known, narrowed};
-use crate::cli::Failure;
 use crate::cli::context::Context;
+use crate::cli::{Failure, documents};
 use crate::config::Config;
 use crate::engines::storage::{Storage, StorageError};
 use crate::plan::archived::{MANIFEST, id_at, left_over_as, remembered_as, stranger_as};
@@ -271,6 +271,24 @@ impl Unknown {
     /// Whether the history knows everything, and everything could be seen.
     pub(super) fn is_none(&self) -> bool {
         self.archives.is_empty() && self.unread.is_empty() && self.unseen.is_empty()
+    }
+
+    /// Puts it into the list of archives, where there is any.
+    pub(super) fn list_in<'a>(&'a self, document: &mut documents::Archives<'a>) {
+        if self.is_none() {
+            return;
+        }
+        let archives = self.archives.iter();
+        let archives = archives.map(|(target, archived)| documents::UnknownArchive {
+            target: target.as_deref(),
+            storage: archived.place().0,
+            manifest: archived.json(),
+        });
+        let unseen = self.unseen.iter();
+        let unseen = unseen.map(|(storage, problem)| documents::Unseen { storage, problem });
+        document.unknown = Some(archives.collect());
+        document.unread = Some(&self.unread);
+        document.unseen = Some(unseen.collect());
     }
 
     /// Puts it into a document, where there is any.

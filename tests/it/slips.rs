@@ -1,0 +1,205 @@
+//! Slips that YAML, folders and names make easy are told with what helps, and steer no terminal.
+
+use std::os::unix::fs::symlink;
+
+use crate::support::workspace::Workspace;
+
+const SCHEDULES: &str = "timezone: UTC\nhistory: sqlite:maint.db\n\
+     targets:\n  app: { engine: postgres, url: \"postgres://app@127.0.0.1:1/app?sslmode=disable\" }\n\
+     schedules:\n  daily: { cron: \"0 2 * * *\", tasks: [analyze] }\n";
+
+fn workspace() -> Workspace {
+    Workspace::new(SCHEDULES).task("analyze", "kind: analyze\ntarget: app\n")
+}
+
+/// What `check` says of these files, which are wrong.
+#[track_caller]
+fn wrong(workspace: &Workspace) -> String {
+    workspace.run(["check"]).expect(2).stderr
+}
+
+#[test]
+fn slips_of_yaml_are_told_with_what_helps() {
+    let unquoted = SCHEDULES.replace(
+        "{ cron: \"0 2 * * *\", tasks: [analyze] }",
+        "\n    cron: * 2 * * *\n    tasks: [analyze]",
+    );
+    let slipped = Workspace::new(&unquoted).task("analyze", "kind: analyze\ntarget: app\n");
+    assert!(wrong(&slipped).contains("needs quotes: `cron: \"* 2 * * *\"`"));
+    let daily = SCHEDULES.replace("\"0 2 * * *\"", "@daily");
+    let slipped = Workspace::new(&daily).task("analyze", "kind: analyze\ntarget: app\n");
+    assert!(wrong(&slipped).contains("needs quotes"));
+
+    for (task, hint) in [
+        (
+            "kind: reindex\ntarget: app\nmin_size: 10MB\n",
+            "it is an option of `reindex`: `options: { min_size: … }`",
+        ),
+        (
+            "kind: cleanup\ntarget: app\nrules: []\n",
+            "it is an option of `cleanup`: `options: { rules: … }`",
+        ),
+        (
+            "kind: reindex\ntarget: app\noptions: { window: \"02:00-03:00\" }\n",
+            "it stands beside `options:`, not in it",
+        ),
+        // What no kind has gets no such hint, and a slip the one that it had.
+        (
+            "kind: reindex\ntarget: app\nwindw: x\n",
+            "did you mean `window`?",
+        ),
+    ] {
+        let other = workspace().task("other", task);
+        let said = wrong(&other);
+        assert!(said.contains(hint), "{said}");
+        assert_eq!(
+            said.contains("an option of"),
+            hint.contains("an option of"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn folders_and_links_are_told_as_what_they_are() {
+    let empty = Workspace::new("");
+    std::fs::remove_file(empty.path().join("schedules.yaml")).unwrap();
+    let said = wrong(&empty);
+    assert!(said.contains("not found here"), "{said}");
+    std::fs::create_dir(empty.path().join("schedules.yaml")).unwrap();
+    let said = wrong(&empty);
+    assert!(
+        said.contains("schedules.yaml: is a folder, and has to be a file"),
+        "{said}"
+    );
+    std::fs::remove_dir(empty.path().join("schedules.yaml")).unwrap();
+    symlink("schedules.yaml", empty.path().join("schedules.yaml")).unwrap();
+    let said = wrong(&empty);
+    assert!(
+        said.contains("its symbolic links lead in a circle"),
+        "{said}"
+    );
+
+    let linked = workspace();
+    symlink("loop.yaml", linked.path().join("tasks/loop.yaml")).unwrap();
+    let said = wrong(&linked);
+    assert!(
+        said.contains("loop.yaml: cannot be read: its symbolic links lead in a circle"),
+        "{said}"
+    );
+
+    let folder = workspace();
+    folder.file("tasks/notes/readme.md", "not for maint");
+    let said = folder.run(["check"]).expect(0);
+    assert!(!said.stdout.contains("note:"), "{said:#?}");
+    folder.file("tasks/more/deep/x.yaml", "kind: vacuum\ntarget: app\n");
+    let said = folder.run(["check"]).expect(0);
+    assert!(
+        said.stdout
+            .contains("tasks/more is a folder in the folder of tasks: no task in it is read"),
+        "{said:#?}"
+    );
+    assert!(!said.stdout.contains("notes"), "{said:#?}");
+
+    let without = workspace();
+    std::fs::remove_dir_all(without.path().join("tasks")).unwrap();
+    let said = wrong(&without);
+    assert!(said.contains("has a file for each task"), "{said}");
+}
+
+/// Whoever may name a file, or a target, steers nobody's terminal.
+#[test]
+fn no_name_steers_the_terminal() {
+    let workspace = workspace();
+    workspace.file(
+        "tasks/a\u{1b}[31mb\nerror: c.yaml",
+        "kind: analyze\ntarget: nope\n",
+    );
+    workspace.file(
+        "tasks/d\u{9b}31m\u{202e}/e.yaml",
+        "kind: analyze\ntarget: app\n",
+    );
+    let named = SCHEDULES.replace(
+        "  app:",
+        "  \"x\\u001b[31my\": { engine: postgres, url: \"postgres://h/d\" }\n  app:",
+    );
+    workspace.file("schedules.yaml", &named);
+    for args in [
+        vec!["check"],
+        vec!["check", "--output", "github"],
+        vec!["plan", "analyze"],
+        vec!["history", "--color", "always"],
+    ] {
+        let said = workspace.run(&args).expect(2);
+        let all = format!("{}{}", said.stdout, said.stderr);
+        assert!(
+            !all.contains(['\u{1b}', '\u{9b}', '\u{202e}']),
+            "{args:?}: {all}"
+        );
+        assert!(
+            !all.lines().any(|line| line.starts_with("error: c")),
+            "{args:?}: {all}"
+        );
+        assert!(all.contains("\\x1b[31mb"), "{args:?}: {all}");
+    }
+    // JSON has the very name.
+    let said = workspace
+        .run(["check", "--output", "json"])
+        .expect(2)
+        .json();
+    let files = said["problems"].as_array().unwrap().iter();
+    let files: Vec<&str> = files.filter_map(|one| one["file"].as_str()).collect();
+    assert!(
+        files
+            .iter()
+            .any(|file| file.contains("a\u{1b}[31mb\nerror: c.yaml")),
+        "{files:?}"
+    );
+
+    let folder = Workspace::new(SCHEDULES).task("analyze", "kind: analyze\ntarget: app\n");
+    folder.file(
+        "tasks/d\u{9b}31m\u{202e}/e.yaml",
+        "kind: analyze\ntarget: app\n",
+    );
+    let said = folder.run(["check"]).expect(0);
+    assert!(
+        said.stdout
+            .contains("tasks/d\\u{9b}31m\\u{202e} is a folder"),
+        "{said:#?}"
+    );
+}
+
+/// What cannot be read on a command line is told with what could be, and no number of the system's.
+#[test]
+fn slips_on_the_command_line_are_told_with_an_example() {
+    let workspace = workspace();
+    for (args, words) in [
+        (&["serve", "--listen", "80"][..], "such as 127.0.0.1:8288"),
+        (&["demo", "--scale", "abc"], "not a number above 0"),
+        (
+            &["history", "--limit", "-1"],
+            "not a whole number from 1 on",
+        ),
+        (&["next", "--count", "-1"], "not a whole number from 1 on"),
+        (
+            &["plan", "--check", "schedules.yaml"],
+            "is no saved plan: it is not JSON",
+        ),
+        (
+            &["report", "--html", "."],
+            "cannot be written: it is a folder",
+        ),
+        (
+            &["report", "--html", "nowhere/x.html"],
+            "cannot be written: it does not exist",
+        ),
+    ] {
+        if args[0] == "report" {
+            workspace.file("maint.db", "");
+        }
+        let said = workspace.run(args);
+        assert_ne!(said.code, 0, "{said:#?}");
+        assert!(said.stderr.contains(words), "{args:?}: {said:#?}");
+        assert!(!said.stderr.contains("os error"), "{args:?}: {said:#?}");
+    }
+}
