@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::execute::Live;
 use crate::history::{Notice, Recorder, Store};
 use crate::notify::REFUSED;
+use crate::report::text::counted;
 use crate::scheduler::{Options, PipelineWorker, Scheduler, SystemClock, with_reports};
 use crate::values::{Secret, describe, redact, wall_clock, with_causes};
 use crate::web::pages::{self, Access, NoAccess, Pages};
@@ -161,9 +162,12 @@ impl Serve {
             tokio::spawn(async move { serve(listener, limited(app), files, over).await })
         };
         errln!(
-            "maint {} serves {} schedules; http://{address}",
+            "maint {} serves {}; http://{address}",
             env!("CARGO_PKG_VERSION"),
-            config.schedules.values().filter(|one| one.enabled).count(),
+            counted(
+                config.schedules.values().filter(|one| one.enabled).count(),
+                "schedule"
+            ),
         );
         let mut serving = Serving {
             context,

@@ -20,7 +20,7 @@ use self::settle::{Rows, settle};
 use super::Failure;
 use super::context::Context;
 use super::documents as printed;
-use crate::report::text::{Align, Cell, Columns, Cut, human_bytes, human_count, shown};
+use crate::report::text::{Align, Cell, Columns, Cut, counted, human_bytes, human_count, shown};
 
 /// What was archived into files: lists it, proves it, brings it back.
 #[derive(Debug, clap::Args)]
@@ -264,8 +264,12 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
         ]);
     }
     out!("{}", table.render(0, &context.style(chrono_tz::Tz::UTC)));
-    let rows = found.iter().map(|(_, m)| m.rows()).sum();
-    outln!("{} archived, {} rows", found.len(), human_count(rows));
+    let rows: i64 = found.iter().map(|(_, m)| m.rows()).sum();
+    outln!(
+        "{} archived, {}",
+        found.len(),
+        counted(usize::try_from(rows).unwrap_or(0), "row")
+    );
     tell(&gone, &found);
     now.tell(&found);
     unknown.tell();

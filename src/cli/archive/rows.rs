@@ -18,7 +18,7 @@ use crate::execute::{self, Back};
 use crate::pipeline::{self, PipelineError};
 use crate::plan::archived::{self, ArchivedFile};
 use crate::plan::{Manifest, Restored};
-use crate::report::text::{human_count, shown};
+use crate::report::text::{counted, human_count, shown};
 use crate::values::{TableName, with_causes};
 
 impl Returning for Manifest {
@@ -178,7 +178,13 @@ pub(super) async fn restore(
     } else {
         left_out(&before, "was left out");
         tell(&former, "left out");
-        outln!("{} rows are back in {table}", human_count(rows));
+        outln!(
+            "{} back in {table}",
+            match rows {
+                1 => "1 row is".to_owned(),
+                many => format!("{} rows are", human_count(many)),
+            }
+        );
         unknown.tell();
     }
     // Whoever asks for all has not got it.
@@ -267,7 +273,10 @@ async fn would(
             shown(&site.changing.join(", "))
         );
     }
-    outln!("{} rows would come back into {into}", human_count(rows));
+    outln!(
+        "{} would come back into {into}",
+        counted(usize::try_from(rows).unwrap_or(0), "row")
+    );
     unknown.tell();
     Ok(u8::from(!unknown.is_none()))
 }

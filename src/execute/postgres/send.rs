@@ -27,8 +27,8 @@ use super::there::{connect, dial, fits, is_another, names, selected, trusted};
 use super::{Job, beyond};
 use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, ParquetError, copy_line};
-use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{self, Use};
+use crate::engines::postgres::{Identifier, Row, Session, literal};
 use crate::plan::{Finding, Manifest, Range, Received, Send, Statement, Walk, Without, storing};
 use crate::values::wall_clock;
 
@@ -40,6 +40,12 @@ const TAKES_ROWS: &[Use] = &[Use::Insert, Use::Command];
 const CANCELLED_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
+
+/// Columns of enums, with the labels that they may hold.
+const ENUMS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, NULL),
+        ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = a.atttypid ORDER BY e.enumsortorder)
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid AND t.typtype = 'e'
+    WHERE a.attrelid = $1::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
 /// The way into another database, opened once for a walk.
 pub(super) struct Sender<'a> {
@@ -210,7 +216,52 @@ impl<'a> Sender<'a> {
             here?;
             there?;
         }
-        result
+        match result {
+            Err(ExportError::Engine(error)) => Err(self.with_labels(error, job).await.into()),
+            other => other,
+        }
+    }
+
+    /// A value that does not fit, with the label that its enum there has not: the server names neither
+    /// that nor the column where it must not tell what rows hold.
+    async fn with_labels(&self, error: EngineError, job: Job<'_>) -> EngineError {
+        if error.sqlstate() != Some("22P02") {
+            return error;
+        }
+        let doing = "comparing labels of enums";
+        let (here, there) = futures_util::future::join(
+            job.session.query(doing, ENUMS, &[&self.walk.oid]),
+            self.there.query(doing, ENUMS, &[&self.into]),
+        )
+        .await;
+        let (Ok(here), Ok(there)) = (here, there) else {
+            return error;
+        };
+        let read = |row: &Row| -> Option<(String, String, Vec<String>)> {
+            Some((row.get(0).ok()?, row.get(1).ok()?, row.get(2).ok()?))
+        };
+        let here: Vec<_> = here.iter().filter_map(read).collect();
+        for (column, of_type, labels) in there.iter().filter_map(read) {
+            let ours = here.iter().find(|(name, ..)| *name == column);
+            let lost: Vec<&String> = ours
+                .iter()
+                .flat_map(|(.., ours)| ours)
+                .filter(|label| !labels.contains(label))
+                .collect();
+            let Some(first) = lost.first() else { continue };
+            let all: Vec<String> = lost.iter().map(|label| literal(label)).collect();
+            return EngineError::Files {
+                message: format!(
+                    "nothing was deleted: column {} of {} on target {} is of type {of_type}, which lacks what the column here may hold: {}; there: ALTER TYPE {of_type} ADD VALUE {}, or make the column text",
+                    Identifier::new(&*column),
+                    self.send.into,
+                    self.send.target,
+                    all.join(", "),
+                    literal(first)
+                ),
+            };
+        }
+        error
     }
 
     async fn within(

@@ -475,6 +475,14 @@ pub(super) fn rows(count: f64) -> String {
     }
 }
 
+/// The same with the word: `1 row`, `12.3 k rows`.
+pub(super) fn of_rows(count: f64) -> String {
+    match rows(count).as_str() {
+        "1" => "1 row".to_owned(),
+        many => format!("{many} rows"),
+    }
+}
+
 /// Bloat that was to be measured could only be estimated.
 pub(super) fn estimated(reason: &str) -> Finding {
     Finding {

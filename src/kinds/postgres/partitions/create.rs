@@ -538,8 +538,13 @@ fn step(
         if let Some((oid, default)) = subject.table.default.zip(subject.default) {
             step = step.relying_on(oid, &default.name);
         }
-        step.details
-            .push(format!("moves {rows} rows out of the default partition"));
+        step.details.push(format!(
+            "moves {} out of the default partition",
+            match rows {
+                1 => "1 row".to_owned(),
+                many => format!("{many} rows"),
+            }
+        ));
     }
     (step, unnamed)
 }

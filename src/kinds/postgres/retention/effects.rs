@@ -214,11 +214,11 @@ impl ForeignKey {
 
     fn text(&self, children: f64) -> String {
         let columns = self.columns.join(", ");
-        let about = super::super::common::rows(children);
+        let about = super::super::common::of_rows(children);
         let what = match self.action.as_str() {
-            "c" => format!("deletes about {about} rows of"),
-            "n" => format!("sets {columns} to null in about {about} rows of"),
-            "d" => format!("sets {columns} to its default in about {about} rows of"),
+            "c" => format!("deletes about {about} of"),
+            "n" => format!("sets {columns} to null in about {about} of"),
+            "d" => format!("sets {columns} to its default in about {about} of"),
             _ => "fails where there is a child in".to_owned(),
         };
         let index = if self.indexed {

@@ -11,7 +11,7 @@ use super::rule::{AgeType, Rule};
 use super::ties::Ties;
 use super::way;
 use crate::engines::postgres::trust::Use;
-use crate::kinds::postgres::common::{rows, still_below, still_there};
+use crate::kinds::postgres::common::{of_rows, still_below, still_there};
 use crate::plan::postgres::Under;
 use crate::plan::{
     Fate, Finding, Found, InVain, Moment, Most, Path, Query, Severity, Step, Vain, Walk,
@@ -146,7 +146,7 @@ impl Removal<'_> {
         let expected = self
             .victims
             .map_or("an unknown number of rows".to_owned(), |n| {
-                format!("about {} rows", rows(n))
+                format!("about {}", of_rows(n))
             });
         let (still, otherwise) = match member.oid == self.table.oid || member.detached {
             true => (

@@ -48,6 +48,51 @@ for_each_version! {
     }
 }
 
+/// A label that the enum there has not: told with the column and the label, nothing is deleted, and
+/// once it is there the rows go.
+#[tokio::test]
+async fn a_label_that_is_missing_there_is_named() {
+    let (db, there) = (fresh_database(18).await, fresh_database(17).await);
+    db.execute("CREATE TYPE mood AS ENUM ('fine', 'new', 'odd'); CREATE TABLE t (id int, at timestamptz NOT NULL, m mood);
+        INSERT INTO t SELECT g, '2019-05-01', CASE g WHEN 7 THEN 'new' ELSE 'fine' END::mood FROM generate_series(1, 10) g").await;
+    there.execute("CREATE TYPE mood AS ENUM ('fine', 'odd'); CREATE TABLE old (id int, at timestamptz NOT NULL, m mood)").await;
+    let workspace = task(
+        &db,
+        &there,
+        json!({ "table": "t", "column": "at", "older_than": "1y",
+        "destination": { "database": "warehouse", "table": "old" } }),
+    );
+    let run = workspace
+        .run(["run", "archive", "--now", "--output", "json"])
+        .expect(1)
+        .json();
+    let told = run["runs"][0]["steps"].to_string();
+    assert!(told.contains("column m of public.old on target warehouse is of type public.mood, which lacks what the column here may hold: 'new'"), "{run:#}");
+    assert!(
+        told.contains("ALTER TYPE public.mood ADD VALUE 'new'"),
+        "{run:#}"
+    );
+    assert_eq!(
+        (
+            db.number("SELECT count(*) FROM t").await,
+            there.number("SELECT count(*) FROM old").await
+        ),
+        (10, 0)
+    );
+    there.execute("ALTER TYPE mood ADD VALUE 'new'").await;
+    assert_eq!(archive(&workspace)["rows"], 10);
+    assert_eq!(
+        (
+            db.number("SELECT count(*) FROM t").await,
+            there
+                .number("SELECT count(*) FROM old WHERE m = 'new'")
+                .await
+        ),
+        (0, 1)
+    );
+    nothing_is_left(&workspace);
+}
+
 /// Another target may be this very database, and the destination a partition of the source: it is
 /// neither filled with its own table's rows nor dropped as one that has expired.
 #[tokio::test]

@@ -155,7 +155,7 @@ for_each_version! {
         let people = workspace.run(["plan", "cleanup", "--output", "json"]).expect(0).json();
         let step = &people["plans"][0]["plan"]["steps"][0];
         let keys: Vec<&String> = step.as_object().unwrap().keys().collect();
-        assert_eq!(keys, ["seq", "object", "action", "reason", "statement", "estimate", "predicted_ms", "predicted_from", "details", "needs"]);
+        assert_eq!(keys, ["seq", "object", "action", "reason", "statement", "estimate", "predicted_ms", "predicted_from", "details", "may_stay", "needs"]);
         let plan = workspace.run(["plan", "cleanup", "--output", "json", "--full"]).expect(0).json();
         let walk = &plan["plans"][0]["plan"]["steps"][0]["work"]["walk"];
         assert_eq!(walk["path"]["key"].as_array().unwrap().len(), 4, "{plan:#}");
