@@ -128,6 +128,12 @@ const FINDINGS: &[Code] = &[
         "Let it take connections again, or leave it out: `databases: [\"*\", \"!NAME\"]`.",
     ),
     code(
+        "database.empty",
+        "The database of the target has nothing to look after: no table, or no collection.",
+        "Every task there has nothing to do, and nobody would notice that the `url` means another database than was thought. MongoDB even makes a database of every name it is asked for.",
+        "Look at the name of the database in the target's `url`; where it is only not filled yet, leave its tasks out until it is.",
+    ),
+    code(
         "database.gone",
         "A database that was looked after under a target with `databases` is not on the server any more.",
         "Nothing runs in it from now on; what the history knows of it stays. Where nobody meant to drop it, this is how that is noticed.",

@@ -69,6 +69,15 @@ pub trait Speaks: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// What is to be told where the database has nothing that anybody could look after. Only asked where a
+    /// task met no object at all.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    async fn emptiness(&self) -> Result<Option<Finding>, EngineError> {
+        Ok(None)
+    }
+
     /// What is to be told of the session itself, whatever the kind: what happened before
     /// anything could be asked. Roles whose code may run are trusted.
     ///
@@ -228,6 +237,13 @@ impl<K: Kind> AnyKind<K::Session> for K {
             plan.findings.extend(told);
         }
         // Of many databases of a server not every one has everything.
+        let met_nothing = plan.considered == 0 && plan.steps.is_empty() && plan.refused.is_empty();
+        if met_nothing
+            && site.scope == Scope::Whole
+            && let Some(told) = site.primary.emptiness().await?
+        {
+            plan.undone(told);
+        }
         let (includes, excludes) = (self.includes(), self.excludes());
         if !(includes.is_empty() && excludes.is_empty()) && site.scope == Scope::Whole {
             let all: Vec<NamePattern> = includes.iter().chain(excludes).cloned().collect();

@@ -92,12 +92,6 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "The finding says what has become of it. Where it has another name now, correct the name in the task file; a new one of the same name is worked on by the next run.",
     ),
     code(
-        "database.empty",
-        "The database of the target has no collection.",
-        "MongoDB makes a database of every name it is asked for: nothing is looked after, and nobody would notice.",
-        "Look at the spelling of the database in the target's `url`; where it is only not filled yet, leave its tasks out until it is.",
-    ),
-    code(
         "flow.lagged",
         "Flow control slows writes down, because a majority of the members is behind the primary.",
         "Every write of every user waits longer than it has to.",

@@ -19,6 +19,14 @@ const UNMET: &str = "SELECT p.place - 1 FROM ROWS FROM (pg_catalog.unnest($1::te
 const SCHEMAS: &str = "SELECT n.nspname::text FROM pg_catalog.pg_namespace n
     WHERE NOT pg_catalog.pg_is_other_temp_schema(n.oid) ORDER BY 1";
 
+/// Whether there is any relation of users: of extensions, of the server, and of other sessions do not count.
+const FILLED: &str = "SELECT pg_catalog.current_database()::text, EXISTS (
+    SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'm', 'f', 'v') AND c.relpersistence <> 't'
+        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+            WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'))";
+
 #[async_trait]
 impl Speaks for Session {
     type Body = Body;
@@ -36,6 +44,23 @@ impl Speaks for Session {
         let doing = "looking for what `schemas` names";
         let rows = self.query(doing, SCHEMAS, &[]).await?;
         each(&rows, |row| row.get(0))
+    }
+
+    async fn emptiness(&self) -> Result<Option<Finding>, EngineError> {
+        let rows = self.query("looking for any table", FILLED, &[]).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let (database, filled): (String, bool) = (row.get(0)?, row.get(1)?);
+        Ok((!filled).then(|| Finding {
+            code: "database.empty".to_owned(),
+            severity: Severity::Warning,
+            message: format!(
+                "the database {database} has no table: there is nothing to look after. Look at the name of the database in the `url` of the target"
+            ),
+            object: database,
+            suggestion: Some("SELECT datname FROM pg_database".to_owned()),
+        }))
     }
 
     async fn of_itself(&self, trust_owners: &[String]) -> Result<Vec<Finding>, EngineError> {

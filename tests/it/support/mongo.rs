@@ -79,7 +79,7 @@ impl Servers {
         servers
     }
 
-    /// A replica set of three, TLS required, passwords required.
+    /// A replica set of three, TLS required, passwords required, that soon has another primary where one is lost.
     pub(crate) async fn set(version: u32) -> Servers {
         let mut servers = Servers::folder(version);
         let path = servers.folder.path().to_owned();
@@ -298,6 +298,25 @@ impl Servers {
             std::thread::sleep(Duration::from_millis(30));
         }
         process
+    }
+
+    /// From now on a primary that is only slow stays one. On a busy machine another would take its place, and with
+    /// it would go what tests have written and a majority does not have yet, and what was counted there.
+    async fn keep_the_primary(&self) {
+        let admin = self.root().await.database("admin");
+        let current = admin.run_command(doc! { "replSetGetConfig": 1 });
+        let mut config = current
+            .await
+            .unwrap()
+            .get_document("config")
+            .unwrap()
+            .clone();
+        let version = config.get_i32("version").unwrap();
+        config.insert("version", version + 1);
+        let settings = config.get_document_mut("settings").unwrap();
+        settings.insert("electionTimeoutMillis", 60_000);
+        let changed = doc! { "replSetReconfig": config };
+        admin.run_command(changed).await.unwrap();
     }
 
     async fn initiate(&self) {
@@ -522,7 +541,11 @@ pub(crate) fn shared_set(version: u32) -> &'static Servers {
         // On a thread and runtime of its own: the test's may be busy waiting for this.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
-            runtime.block_on(Servers::set(version))
+            runtime.block_on(async {
+                let set = Servers::set(version).await;
+                set.keep_the_primary().await;
+                set
+            })
         })
         .join()
         .unwrap()
