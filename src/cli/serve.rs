@@ -12,9 +12,8 @@ use futures_util::future::LocalBoxFuture;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
-use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -33,6 +32,7 @@ use crate::web::pages::{self, Access, NoAccess, Pages};
 use crate::web::{Health, Metrics, Site, limited, raise_limit, router, serve};
 
 mod files;
+mod ticks;
 mod token;
 
 /// How often the files are looked at; a change is taken when it was seen
@@ -49,6 +49,9 @@ const FORGET_AT_ONCE: u32 = 500;
 /// Longest grace of any task when the process is told to stop; Kubernetes
 /// waits 30 seconds.
 const LONGEST_GRACE: Duration = Duration::from_secs(25);
+
+/// How soon the log is told again of trouble that has not changed.
+const TELL_TROUBLE_AGAIN: Duration = Duration::from_secs(300);
 
 /// Runs the schedules until it is stopped, and answers on HTTP.
 ///
@@ -178,6 +181,7 @@ impl Serve {
             health,
             configs,
             history: config.history.expose().to_owned(),
+            troubled: None,
         };
         let served = serving.until_stopped(&signals, &mut seen).await;
         tell_systemd(&[NotifyState::Stopping]);
@@ -206,6 +210,8 @@ struct Serving<'a> {
     health: Arc<Health>,
     configs: watch::Sender<Arc<Config>>,
     history: String,
+    /// What keeps the calendar from being kept, and when the log was told.
+    troubled: Option<(String, Instant)>,
 }
 
 /// Why the configuration is read again.
@@ -257,7 +263,7 @@ impl<'a> Serving<'a> {
         signals: &Signals,
         seen: &mut files::Seen,
     ) -> Result<(), Failure> {
-        let mut ticks = ticks().await?;
+        let mut ticks = ticks::Ticks::begin().await?;
         let mut hangups = signal(SignalKind::hangup())
             .map_err(|error| Failure::Other(format!("SIGHUP cannot be received: {error}")))?;
         let mut look = every(LOOK_AT_FILES);
@@ -273,10 +279,8 @@ impl<'a> Serving<'a> {
         loop {
             tokio::select! {
                 () = signals.stop.stopping() => return Ok(()),
-                tick = ticks.queue.recv() => {
-                    if tick.is_none() {
-                        return Err(Failure::Other("the ticks have stopped".to_owned()));
-                    }
+                tick = ticks.next() => {
+                    tick?;
                     self.tick().await;
                     if watchdog {
                         tell_systemd(&[NotifyState::Watchdog]);
@@ -320,9 +324,22 @@ impl<'a> Serving<'a> {
 
     async fn tick(&mut self) {
         let trouble = match self.scheduler.tick().await {
-            Ok(_) => None,
+            Ok(_) => {
+                if self.troubled.take().is_some() {
+                    tracing::info!("the calendar goes on");
+                }
+                None
+            }
             Err(error) => {
-                tracing::error!("{}", redact(&with_causes(&error)));
+                let told = redact(&with_causes(&error));
+                // Each second the same would fill the very disk that is full.
+                let again = self.troubled.as_ref().is_some_and(|(before, at)| {
+                    *before == told && at.elapsed() < TELL_TROUBLE_AGAIN
+                });
+                if !again {
+                    tracing::error!("{told}");
+                    self.troubled = Some((told, Instant::now()));
+                }
                 Some(error.to_string())
             }
         };
@@ -395,30 +412,6 @@ impl<'a> Serving<'a> {
             tracing::error!(%error, "the notice could not be kept");
         }
     }
-}
-
-/// One tick each second, as long as it lives.
-struct Ticks {
-    queue: mpsc::Receiver<()>,
-    _source: JobScheduler,
-}
-
-async fn ticks() -> Result<Ticks, Failure> {
-    let failed = |error| Failure::Other(format!("the ticks cannot be set up: {error}"));
-    let (send, queue) = mpsc::channel(1);
-    let source = JobScheduler::new_with_channel_size(8)
-        .await
-        .map_err(failed)?;
-    let tick = Job::new_repeated(Duration::from_secs(1), move |_, _| {
-        // One that waits is enough: it will see everything.
-        let _ = send.try_send(());
-    });
-    source.add(tick.map_err(failed)?).await.map_err(failed)?;
-    source.start().await.map_err(failed)?;
-    Ok(Ticks {
-        queue,
-        _source: source,
-    })
 }
 
 fn every(period: Duration) -> tokio::time::Interval {

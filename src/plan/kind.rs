@@ -70,7 +70,7 @@ pub trait Speaks: Send + Sync + 'static {
     }
 
     /// What is to be told where the database has nothing that anybody could look after. Only asked where a
-    /// task met no object at all.
+    /// task has nothing to do.
     ///
     /// # Errors
     /// When the server reports one, or the connection is gone.
@@ -237,8 +237,9 @@ impl<K: Kind> AnyKind<K::Session> for K {
             plan.findings.extend(told);
         }
         // Of many databases of a server not every one has everything.
-        let met_nothing = plan.considered == 0 && plan.steps.is_empty() && plan.refused.is_empty();
-        if met_nothing
+        let nothing = plan.steps.is_empty() && plan.pending.is_empty() && plan.refused.is_empty();
+        if nothing
+            && at.round == 1
             && site.scope == Scope::Whole
             && let Some(told) = site.primary.emptiness().await?
         {

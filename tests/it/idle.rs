@@ -11,6 +11,7 @@ use maint::history::{
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::support::servers::fresh_database;
 use crate::support::workspace::Workspace;
 
 const NOWHERE: &str = "postgres://app@127.0.0.1:1/app?sslmode=disable";
@@ -424,4 +425,64 @@ async fn a_variable_that_is_not_set_here_is_no_missing_url() {
         let said = workspace.run(["plan", "analyze"]);
         assert_ne!(said.code, 0, "{said:#?}");
     }
+}
+
+/// A database that is another than was thought has nothing to look after, which is not "all is well".
+async fn an_empty_database_is_told(major: u32) {
+    let database = fresh_database(major).await;
+    // What belongs to an extension, and what goes with a session, is nobody's to look after.
+    database
+        .execute("CREATE EXTENSION pg_stat_statements")
+        .await;
+    let kinds = [
+        "analyze",
+        "vacuum",
+        "reindex",
+        "repack",
+        "refresh",
+        "integrity",
+        "snapshot",
+    ];
+    let mut workspace = Workspace::new(&schedules(&database.url, ""));
+    for kind in kinds {
+        workspace = workspace.task(kind, &format!("kind: {kind}\ntarget: app\n"));
+    }
+    let empty = |kind: &str, code: i32| {
+        let run = workspace.run(["run", kind, "--now", "--output", "json"]);
+        let run = run.expect(code).json()["runs"][0].clone();
+        let found = run["findings"].as_array().unwrap();
+        let found = found.iter().filter(|f| f["code"] == "database.empty");
+        (found.count(), run["status"].as_str().unwrap().to_owned())
+    };
+    for kind in kinds {
+        for _ in 0..2 {
+            assert_eq!(empty(kind, 1), (1, "failed".to_owned()), "{kind}");
+        }
+        let plan = workspace.run(["plan", kind]).stdout;
+        assert!(
+            plan.contains("has no table: there is nothing to look after"),
+            "{kind}: {plan}"
+        );
+    }
+    let doctor = workspace.run(["doctor"]).expect(1).stdout;
+    assert!(doctor.contains("has no table"), "{doctor}");
+    let status = workspace.run(["status"]).expect(1).stdout;
+    assert!(status.contains("not well"), "{status}");
+    // One table is enough, also for those that have nothing to do with it.
+    database.execute("CREATE TABLE t (id int)").await;
+    for kind in kinds {
+        assert_eq!(empty(kind, 0), (0, "succeeded".to_owned()), "{kind}");
+    }
+    let doctor = workspace.run(["doctor"]).stdout;
+    assert!(!doctor.contains("has no table"), "{doctor}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_database_is_told_14() {
+    an_empty_database_is_told(14).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_database_is_told_18() {
+    an_empty_database_is_told(18).await;
 }

@@ -132,6 +132,7 @@ fn with_pools(path: PathBuf, options: SqliteConnectOptions) -> SqliteStore {
             *seen.lock().unwrap_or_else(PoisonError::into_inner) = FileId::of(&named);
             Box::pin(async { Ok(()) })
         })
+        .before_acquire(|connection, _| Box::pin(async { Ok(fit(connection)) }))
         // Whoever waits in vain says so in words of ours.
         .acquire_slow_threshold(NEVER_SLOW)
         // The lock of another process is waited for while holding the one
@@ -142,6 +143,7 @@ fn with_pools(path: PathBuf, options: SqliteConnectOptions) -> SqliteStore {
     let readers = Readers::at(&path, move || {
         SqlitePoolOptions::new()
             .max_connections(READERS)
+            .before_acquire(|connection, _| Box::pin(async { Ok(fit(connection)) }))
             .acquire_slow_threshold(NEVER_SLOW)
             .connect_lazy_with(reading.clone())
     });
@@ -151,6 +153,13 @@ fn with_pools(path: PathBuf, options: SqliteConnectOptions) -> SqliteStore {
         readers,
         opened,
     }
+}
+
+/// Whether another transaction may begin there. SQLite itself takes a transaction back where the disk is full or
+/// cannot be read; the driver then cannot, counts it as open for ever, and refuses the next.
+/// <https://www.sqlite.org/lang_transaction.html>, section 2.3.
+fn fit(connection: &SqliteConnection) -> bool {
+    !connection.is_in_transaction()
 }
 
 /// Creates an empty file that only its owner can read, before SQLite would
@@ -338,8 +347,32 @@ fn opening_failed(path: &Path, error: sqlx::Error) -> HistoryError {
 mod tests {
     use super::*;
     use crate::history::sql::SqlStore;
-    use crate::history::{Baseline, Records, RunFilter, Runs};
+    use crate::history::{Baseline, Learned, Records, RunFilter, Runs};
     use crate::values::wall_clock;
+
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_took_back_stops_nothing_for_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("maint.db");
+        let file = SqliteStore::file(path, Opening::CreateIfMissing);
+        let store = file.await.unwrap();
+        // As where the disk is full: the transaction is over, and the driver does not know.
+        let mut over = store.writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        sqlx::query("ROLLBACK").execute(&mut *over).await.unwrap();
+        drop(over);
+        let baseline = Baseline {
+            object: "i".into(),
+            bytes: 1,
+            tuples: 1.0,
+            learned_at: wall_clock(),
+            rebuilt: true,
+            made_as: None,
+        };
+        let store = SqlStore::Sqlite(store);
+        store.learn("app", &baseline).await.unwrap();
+        let known = store.baselines("app").await.unwrap();
+        assert_eq!(known.len(), 1);
+    }
 
     #[tokio::test]
     async fn a_history_that_cannot_be_written_can_be_read() {

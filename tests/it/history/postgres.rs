@@ -283,6 +283,7 @@ async fn what_is_out_of_reach_is_said_without_secrets() {
         .await;
     let (_, server) = db.url.split_once('@').unwrap();
     let (server, _) = server.split_once('/').unwrap();
+    db.execute("CREATE TABLE something (id int)").await;
     for url in [
         "postgres://maint:s3cret@127.0.0.1:1/maint".to_owned(),
         url_as(&db, &role, "s3cret"),

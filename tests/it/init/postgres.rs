@@ -160,11 +160,17 @@ async fn an_empty_database_and_a_role_without_rights() {
     assert!(unset.stderr.contains("`SHOP_URL` is not set"), "{unset:#?}");
     let folder = folder.env("SHOP_URL", &db.url);
     folder.run(&["plan", "--config", "a/b"]).expect(0);
+    // Whoever meant a database that is filled is to notice.
+    let none = folder
+        .run(&["run", "--all", "--now", "--config", "a/b"])
+        .expect(1);
+    assert!(none.stdout.contains("has no table"), "{none:#?}");
+    db.execute("CREATE TABLE first (id int)").await;
     folder
         .run(&["run", "--all", "--now", "--config", "a/b"])
         .expect(0);
 
-    db.execute("CREATE TABLE mine (id int PRIMARY KEY, created_at timestamptz DEFAULT now()); INSERT INTO mine SELECT generate_series(1, 12000); ANALYZE mine")
+    db.execute("DROP TABLE first; CREATE TABLE mine (id int PRIMARY KEY, created_at timestamptz DEFAULT now()); INSERT INTO mine SELECT generate_series(1, 12000); ANALYZE mine")
         .await;
     let (name, url) = role(&db, "").await;
     let folder = Folder::new().env("DATABASE_URL", &url);

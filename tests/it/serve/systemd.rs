@@ -87,3 +87,26 @@ fn who_asks_for_no_watchdog_gets_none() {
     let (before, _) = told(&socket, "STOPPING=1");
     assert_eq!(before, [""; 0]);
 }
+
+/// A machine that was suspended, a container that was paused, a disk that did not answer.
+#[test]
+fn the_calendar_goes_on_after_the_process_stood_still() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    let workspace = Workspace::new("targets: {}\n").task("analyze", TASK);
+    let history = format!("sqlite:{}", workspace.history().display());
+    let yaml = schedules("postgres://127.0.0.1:1/none", &["daily"])
+        .replace("sqlite:/var/tmp/none.db", &history);
+    workspace.file("schedules.yaml", &yaml);
+    let served = Served::start(&workspace, &workspace.path().join("schedules.yaml"));
+    let tick = "maint_scheduler_last_tick_timestamp_seconds";
+    let pid = Pid::from_raw(served.process.id().cast_signed());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    // This is the damage: several ticks that nobody could make.
+    std::thread::sleep(Duration::from_secs(4));
+    kill(pid, Signal::SIGCONT).unwrap();
+    let first = served.metric(tick);
+    super::wait_until("it ticks again", || served.metric(tick) > first + 6.0);
+    assert_eq!(served.stop().0, Some(0));
+}
