@@ -176,7 +176,12 @@ impl Check {
 
 /// Reads all files, replaced templates among them, or reports every problem.
 async fn read(context: &Context<'_>, connect: bool) -> Result<Config, Failure> {
-    let config = context.config_for_check(connect).await?;
+    let mut config = context.config_for_check(connect).await?;
+    for target in config.targets.values() {
+        let of = |text| format!("target `{}`: {text}", target.name);
+        let told = pipeline::warnings(target).into_iter().map(of);
+        config.warnings.extend(told);
+    }
     let (_, broken) = Templates::with_overrides(&config.folder().join("templates"));
     match broken.is_empty() {
         true => Ok(config),

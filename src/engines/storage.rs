@@ -11,7 +11,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as Key;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
 
-use crate::values::redact;
+use crate::values::{redact, with_causes};
 
 /// Why a file cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +54,58 @@ pub enum StorageError {
         doing: &'static str,
         /// What the store says.
         #[source]
-        source: object_store::Error,
+        source: Refusal,
     },
+}
+
+/// What a store answers, in one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    text: String,
+    /// Whether there is no such file.
+    missing: bool,
+}
+
+impl Refusal {
+    fn of(error: &object_store::Error) -> Refusal {
+        Refusal {
+            text: said(&with_causes(error)),
+            missing: matches!(error, object_store::Error::NotFound { .. }),
+        }
+    }
+}
+
+/// What is between `<NAME>` and its end.
+fn within(text: &str, name: &str) -> Option<String> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    let (inner, _) = rest.split_once('<')?;
+    Some(inner.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// What a store says, without its markup: the code and the sentence, and what helps.
+fn said(whole: &str) -> String {
+    let Some(code) = within(whole, "Code") else {
+        let plain = whole.split('<').next().unwrap_or(whole);
+        let plain = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+        return plain
+            .trim_end_matches([':', ' '])
+            .chars()
+            .take(400)
+            .collect();
+    };
+    let helps = match code.as_str() {
+        "NoSuchBucket" => "; make the bucket, or correct its name",
+        "AccessDenied" => "; the key needs the right to put, get, list and delete objects there",
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" => {
+            "; look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        }
+        "PermanentRedirect" | "AuthorizationHeaderMalformed" => "; look at AWS_REGION",
+        _ => "",
+    };
+    let sentence = within(whole, "Message").unwrap_or_default();
+    let sentence: String = sentence.chars().take(200).collect();
+    format!("the store answers {code}: {sentence}{helps}")
 }
 
 /// How large a file may be that is read, in bytes.
@@ -123,9 +173,7 @@ impl StorageError {
         match self {
             StorageError::Odd { .. } => true,
             StorageError::Disk { source, .. } => is_no_file(source),
-            StorageError::Store { source, .. } => {
-                matches!(source, object_store::Error::NotFound { .. })
-            }
+            StorageError::Store { source, .. } => source.missing,
             StorageError::Address { .. } => false,
         }
     }
@@ -240,6 +288,32 @@ impl Storage {
     /// Whether it is a folder of this machine.
     pub fn is_on_disk(&self) -> bool {
         matches!(self.place, Place::Folder(_))
+    }
+
+    /// Writes a small file, reads it back, and removes it. `false`: the folder is not there yet, and is
+    /// not made for that.
+    ///
+    /// # Errors
+    /// When one of the three is refused, or what is read is not what was written.
+    pub async fn try_out(&self) -> Result<bool, StorageError> {
+        if let Place::Folder(folder) = &self.place
+            && !folder.exists()
+        {
+            return Ok(false);
+        }
+        let path = format!(".maint-tried-{}", uuid::Uuid::now_v7());
+        let content = Bytes::from_static(b"written, read and removed by maint doctor\n");
+        self.put(&path, content.clone()).await?;
+        let size = Size::Exactly(content.len() as u64);
+        let read = self.get(&path, size).await;
+        self.remove(&path).await?;
+        match read? == content {
+            true => Ok(true),
+            false => Err(StorageError::Odd {
+                path: self.full(&path),
+                why: "it is not what was written to it just now".to_owned(),
+            }),
+        }
     }
 
     /// Writes a file. It is there as a whole, and on disk, or not at all.
@@ -476,7 +550,7 @@ impl Storage {
         move |source| StorageError::Store {
             path,
             doing,
-            source,
+            source: Refusal::of(&source),
         }
     }
 }
@@ -565,4 +639,36 @@ async fn on_disk<T: Send + 'static>(
         doing,
         source,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_answers_is_one_line_without_markup() {
+        let whole = "Object at location a not found: Server returned 404 Not Found: <?xml version=\"1.0\"?>\n<Error><Code>NoSuchBucket</Code>\n<Message>The specified\n bucket does not exist</Message><BucketName>b</BucketName></Error>";
+        assert_eq!(
+            said(whole),
+            "the store answers NoSuchBucket: The specified bucket does not exist; make the bucket, or correct its name"
+        );
+        let plain = "Generic S3 error: error sending request: <html>\n<body>Bad gateway</body>";
+        assert_eq!(said(plain), "Generic S3 error: error sending request");
+    }
+
+    #[tokio::test]
+    async fn a_place_is_tried_and_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |path: &Path| Storage::open(&format!("file://{}", path.display())).unwrap();
+        assert!(of(folder.path()).try_out().await.unwrap());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let gone = folder.path().join("not/yet");
+        assert!(!of(&gone).try_out().await.unwrap());
+        assert!(!gone.exists());
+        // What is no folder takes no file.
+        let file = folder.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        assert!(of(&file).try_out().await.is_err());
+    }
 }

@@ -57,7 +57,16 @@ pub async fn examine(
 ) -> Result<(), PipelineError> {
     match target.engine {
         Engine::Postgres => super::postgres::examine(target, tasks, last, lines).await,
-        Engine::Mongodb => super::mongodb::examine(target, lines).await,
+        Engine::Mongodb => super::mongodb::examine(target, tasks, lines).await,
+    }
+}
+
+/// What can be said of a target's URL without asking anybody: files that it names and cannot be used,
+/// and what it leaves unverified.
+pub fn warnings(target: &Target) -> Vec<String> {
+    match target.engine {
+        Engine::Postgres => Vec::new(),
+        Engine::Mongodb => super::mongodb::warnings(target),
     }
 }
 

@@ -37,7 +37,7 @@ use crate::values::{Window, is_alive, redact, wall_clock, with_causes};
 
 pub use checkup::{Level, Line, last_places};
 pub(crate) use commands::run as run_command;
-pub use engine::{examine, introduce, locks};
+pub use engine::{examine, introduce, locks, warnings};
 pub use error::PipelineError;
 pub use fleet::{Spread, discover, look_up, spread};
 pub use inventory::{NotAnswered, ask};

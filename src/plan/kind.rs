@@ -50,6 +50,8 @@ impl Moment {
 pub trait Speaks: Send + Sync + 'static {
     /// What is done in a step, and what is asked around it.
     type Body: Body;
+    /// Something that the user of a target has to be allowed.
+    type Right: Send;
 
     /// Which of these patterns no object goes by, from 0. Only kinds that say which objects
     /// they [include](Kind::includes) or [exclude](Kind::excludes) have it asked.
@@ -180,6 +182,12 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
         Ok(())
     }
 
+    /// What the user has to be allowed for these options, as far as the task file tells; `own` is
+    /// the database of the target.
+    fn rights(&self, _own: &str) -> Vec<<Self::Session as Speaks>::Right> {
+        Vec::new()
+    }
+
     /// Reads the facts. Changes nothing, and needs a number of queries that
     /// does not depend on the number of objects.
     fn inspect(
@@ -203,6 +211,9 @@ pub trait AnyKind<S: Speaks>: Send + Sync {
     /// Whether it does not run while the history is out of reach.
     fn needs_history(&self) -> bool;
 
+    /// What the user has to be allowed, as far as the task file tells.
+    fn rights(&self, own: &str) -> Vec<S::Right>;
+
     /// Reads the facts and decides.
     async fn propose(&self, site: &Site<S>, at: &Moment) -> Result<Plan<S::Body>, EngineError>;
 }
@@ -219,6 +230,10 @@ impl<K: Kind> AnyKind<K::Session> for K {
 
     fn needs_history(&self) -> bool {
         self.rests_on_history()
+    }
+
+    fn rights(&self, own: &str) -> Vec<<K::Session as Speaks>::Right> {
+        Kind::rights(self, own)
     }
 
     async fn propose(

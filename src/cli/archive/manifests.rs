@@ -125,6 +125,42 @@ impl Archived {
         (target, self)
     }
 
+    /// What is wrong with the manifest beside the files, as the history knows it: without it, nobody
+    /// finds them once the history is lost.
+    pub(super) async fn strayed(&self) -> Option<String> {
+        // It is put there when the files are proved.
+        if !self.has_files() || self.files().is_empty() || !self.settled() {
+            return None;
+        }
+        let (url, path) = (self.place().0, self.path());
+        let storage = Storage::open(&url).ok()?;
+        let what = "its files are as written, and the manifest beside them";
+        let lost = "without it nobody finds them once the history is lost: put it back from a copy of the place";
+        let content = match storage.get(&path, MANIFEST).await {
+            Ok(content) => content,
+            Err(error) if error.is_about_the_file() => {
+                let full = storage.full(&path);
+                return Some(format!("{what}, {full}, is gone; {lost}"));
+            }
+            Err(error) => return Some(format!("{what} {}", with_causes(&error))),
+        };
+        let read = serde_json::from_slice(&content).map_err(|error| error.to_string());
+        let differs = match read.and_then(Archived::read) {
+            Err(why) => why,
+            Ok(beside) => {
+                let of = |one: &Archived| (one.id(), one.rows(), one.files().to_vec());
+                match of(&beside) == of(self) {
+                    true => return None,
+                    false => "it names other files or rows than the history".to_owned(),
+                }
+            }
+        };
+        let full = storage.full(&path);
+        Some(format!(
+            "{what}, {full}, is not as written: {differs}; {lost}"
+        ))
+    }
+
     /// As whoever could write beside the files may have changed it, of a batch whose end nobody has
     /// seen: what it says of the server's transaction or session counts no more. Of rows the next run
     /// looks for themselves. Of documents the files count as all there is: those that are in their

@@ -326,6 +326,11 @@ async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
             Archived::Rows(manifest) => rows::problem(manifest).await,
             Archived::Documents(manifest) => documents::problem(manifest).await,
         };
+        // What was found beside the files needs no other.
+        let problem = match problem {
+            None if chosen.files.is_none() => archived.strayed().await,
+            problem => problem,
+        };
         let (id, unit) = (archived.id(), archived.unit());
         broken += usize::from(problem.is_some());
         if !context.json() {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use mongodb::error::ErrorKind;
 use mongodb::options::{
-    ClientOptions, Compressor, ConnectionString, ReadPreference, ReadPreferenceOptions,
-    ServerAddress, Tls, TlsOptions,
+    AuthMechanism, ClientOptions, Compressor, ConnectionString, ReadPreference,
+    ReadPreferenceOptions, ServerAddress, Tls, TlsOptions,
 };
 
-use super::{MongoError, Refusal, misnamed_database};
+use super::error::said;
+use super::{MongoError, Refusal, misnamed_database, tls_files};
 use crate::values::Secret;
 
 /// How long one attempt to connect may take, unless the URL says otherwise.
@@ -115,6 +116,22 @@ impl Dial {
         &self.shown
     }
 
+    /// What is wrong with the files that the URL names for TLS, and what it leaves unverified.
+    pub fn warnings(&self) -> Vec<String> {
+        let Ok(ConnectionString {
+            tls: Some(Tls::Enabled(tls)),
+            ..
+        }) = parsed(&self.url)
+        else {
+            return Vec::new();
+        };
+        let mut warnings = tls_files::flaws(&tls);
+        if tls.allow_invalid_certificates == Some(true) {
+            warnings.push("the server's certificate is not verified (`tlsInsecure`, `tlsAllowInvalidCertificates`): whoever stands in its place reads along, the password first. Name the authority that signed it with `tlsCAFile` instead".to_owned());
+        }
+        warnings
+    }
+
     /// The driver's options, our defaults filled in; and whether TLS is asked
     /// for by default only. `name` is what the client calls itself.
     ///
@@ -131,6 +148,21 @@ impl Dial {
                     },
                     _ => MongoError::Url(without_url(&error, &self.url)),
                 })?;
+        if let Some(Tls::Enabled(tls)) = &options.tls {
+            let flaws = tls_files::flaws(tls);
+            if !flaws.is_empty() {
+                return Err(MongoError::Connect {
+                    server: self.shown.clone(),
+                    refusal: Refusal::Other(flaws.join("; ")),
+                });
+            }
+        }
+        // Whose it is says the certificate; the driver fails over a name, as other clients take it.
+        if let Some(credential) = &mut options.credential
+            && credential.mechanism == Some(AuthMechanism::MongoDbX509)
+        {
+            credential.username = None;
+        }
         // What a task reads it goes by, and transactions take no other: the primary is asked,
         // what it answers is not older than what was written, and writes are confirmed.
         options.selection_criteria = None;
@@ -165,6 +197,19 @@ fn tags(options: Option<ReadPreferenceOptions>) -> Vec<HashMap<String, String>> 
 }
 
 fn parsed(url: &Secret) -> Result<ConnectionString, MongoError> {
+    let options = url
+        .expose()
+        .split_once('?')
+        .map_or("", |(_, options)| options);
+    if options
+        .to_lowercase()
+        .contains("tlscertificatekeyfilepassword=")
+    {
+        return Err(MongoError::Url(format!(
+            "`tlsCertificateKeyFilePassword`: {}, without this option",
+            tls_files::DECRYPT
+        )));
+    }
     ConnectionString::parse(url.expose()).map_err(|error| MongoError::Url(without_url(&error, url)))
 }
 
@@ -197,7 +242,7 @@ fn without_url(error: &mongodb::error::Error, url: &Secret) -> String {
         mongodb::error::ErrorKind::DnsResolve { message, .. } => {
             format!("its names could not be looked up: {message}")
         }
-        _ => error.to_string(),
+        _ => said(error),
     };
     // The driver cuts the URL where it believes its parts to be, so that any piece of a password
     // may be in what it says: what repeats one is not repeated.
@@ -277,6 +322,44 @@ mod tests {
                 .unwrap()
                 .prefers_secondaries()
         );
+    }
+
+    #[tokio::test]
+    async fn who_comes_with_a_certificate_is_who_that_says() {
+        let url = "mongodb://CN%3Dmaint%2COU%3Ddba@127.0.0.1/d?authMechanism=MONGODB-X509&authSource=$external&tls=true";
+        let (options, _) = dial(url).unwrap().options("maint").await.unwrap();
+        let credential = options.credential.unwrap();
+        assert_eq!(credential.username, None);
+        assert_eq!(credential.source.as_deref(), Some("$external"));
+        // A password stays with its name.
+        let url = "mongodb://maint:x@127.0.0.1/d?authSource=admin";
+        let (options, _) = dial(url).unwrap().options("maint").await.unwrap();
+        assert_eq!(
+            options.credential.unwrap().username.as_deref(),
+            Some("maint")
+        );
+    }
+
+    #[test]
+    fn what_is_not_verified_and_what_cannot_be_opened_is_said() {
+        let insecure = dial("mongodb://a/d?tls=true&tlsAllowInvalidCertificates=true").unwrap();
+        assert!(insecure.warnings()[0].contains("not verified"));
+        assert!(
+            dial("mongodb://a/d?tls=true")
+                .unwrap()
+                .warnings()
+                .is_empty()
+        );
+        let url =
+            "mongodb://a/d?tls=true&tlsCertificateKeyFile=/x.pem&tlsCertificateKeyFilePassword=q9z";
+        let error = dial(url).unwrap_err().to_string();
+        assert!(
+            error.contains("openssl pkey") && !error.contains("q9z"),
+            "{error}"
+        );
+        // No words of the driver's own make.
+        let gone = dial("mongodb://a/d?tls=true&tlsCAFile=/no/such.pem").unwrap();
+        assert!(gone.warnings()[0].contains("/no/such.pem: there is no such file"));
     }
 
     #[tokio::test]

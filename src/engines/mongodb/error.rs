@@ -6,6 +6,9 @@ use mongodb::error::{Error, ErrorKind, IndexedWriteError, WriteFailure};
 use super::masked::{BLOCKED, PASSING, is_of_the_server, of_a_write, without_values};
 use super::names::CLAIMS;
 
+/// Where users are made, if nothing else is said.
+const ADMIN: &str = "admin";
+
 /// Why a server did not let us in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -83,6 +86,8 @@ pub enum MongoError {
         command: String,
         /// The database, with the collection where one was named.
         namespace: String,
+        /// The database that the user was made in, where rights are granted.
+        lives_in: String,
     },
     /// The server reported an error.
     #[error("{message} ({name}, code {code}, while {doing})")]
@@ -198,6 +203,7 @@ impl MongoError {
                 doing,
                 command: command.to_owned(),
                 namespace: namespace.to_owned(),
+                lives_in: ADMIN.to_owned(),
             },
             (Some((code, name, message)), _) => MongoError::Command {
                 doing,
@@ -219,12 +225,30 @@ impl MongoError {
             ) => MongoError::Lost {
                 doing,
                 server: server.to_owned(),
-                message: first_sentence(&error.to_string()),
+                message: said(error),
             },
             (None, _) => MongoError::Driver {
                 doing,
-                message: first_sentence(&error.to_string()),
+                message: said(error),
             },
+        }
+    }
+
+    /// The same of a user who was made in this database.
+    pub(super) fn of_user_in(self, database: &str) -> Self {
+        match self {
+            MongoError::Unauthorized {
+                doing,
+                command,
+                namespace,
+                ..
+            } => MongoError::Unauthorized {
+                doing,
+                command,
+                namespace,
+                lives_in: database.to_owned(),
+            },
+            other => other,
         }
     }
 
@@ -303,12 +327,13 @@ impl MongoError {
             }
             MongoError::TooOld { .. } => "upgrade the server".to_owned(),
             MongoError::Unauthorized {
-                command, namespace, ..
+                command,
+                namespace,
+                lives_in,
+                ..
             } => {
                 let (role, on) = role_for(command, namespace);
-                format!(
-                    "let the user: db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{{ role: \"{role}\", db: \"{on}\" }}])"
-                )
+                format!("let the user: {}", grant(lives_in, role, &on))
             }
             MongoError::Lost { .. } => {
                 "look whether the members are up and one of them is primary; then run the task again".to_owned()
@@ -334,6 +359,13 @@ impl MongoError {
     }
 }
 
+/// The command that gives a role to a user who was made in this database.
+pub fn grant(lives_in: &str, role: &str, on: &str) -> String {
+    format!(
+        "db.getSiblingDB({lives_in:?}).grantRolesToUser(USER, [{{ role: {role:?}, db: {on:?} }}])"
+    )
+}
+
 /// The narrowest built-in role that allows a command, and the database it is granted on. A namespace
 /// is a database, with the collection where one was named.
 pub fn role_for(command: &str, namespace: &str) -> (&'static str, String) {
@@ -352,13 +384,16 @@ pub fn role_for(command: &str, namespace: &str) -> (&'static str, String) {
         "validate" | "compact" | "collMod" | "profile" => ("dbAdmin", own),
         "find" | "aggregate" | "count" | "collStats" | "dbStats" | "listIndexes"
         | "listCollections" => ("read", own),
+        "indexStats" => ("clusterMonitor", admin),
         _ => ("readWrite", own),
     }
 }
 
-/// What the driver says of a topology goes on for lines; the reason is in front.
-fn first_sentence(text: &str) -> String {
-    let text = text.split(". Topology:").next().unwrap_or(text);
+/// What the driver says, without what it says of itself; of a topology it goes on for lines, and the
+/// reason is in front.
+pub(super) fn said(error: &Error) -> String {
+    let text = error.kind.to_string();
+    let text = text.split(". Topology:").next().unwrap_or(&text);
     text.chars().take(300).collect()
 }
 
@@ -372,6 +407,7 @@ mod tests {
             doing: "checking it".to_owned(),
             command: "validate".to_owned(),
             namespace: "shop.orders".to_owned(),
+            lives_in: "admin".to_owned(),
         };
         assert_eq!(
             error.hint().as_deref(),
@@ -380,6 +416,19 @@ mod tests {
             )
         );
         assert!(!error.is_unreachable() && !error.is_passing());
+        // Who was made elsewhere is not found in `admin`.
+        let hint = error.of_user_in("$external").hint().unwrap_or_default();
+        assert!(hint.contains("getSiblingDB(\"$external\").grant"), "{hint}");
+    }
+
+    #[test]
+    fn no_error_has_the_drivers_own_marks() {
+        let lost = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "unexpected end of file");
+        let error = MongoError::of("asking", "find", "a.b", "h:1", &Error::from(lost)).to_string();
+        assert!(error.contains("unexpected end of file"), "{error}");
+        for mark in ["Kind:", "labels:", "source:", "server response"] {
+            assert!(!error.contains(mark), "{error}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How to talk to MongoDB: connecting, commands with limits, members, the claim.
 
+mod additions;
 mod claim;
 mod columns;
 mod copies;
@@ -15,15 +16,18 @@ mod masked;
 mod members;
 mod names;
 mod probe;
+mod rights;
 mod session;
 mod shards;
 mod tiger;
+mod tls_files;
 
+pub(crate) use additions::{Added, Addition};
 pub use columns::{Field, FieldType, columns, row};
 pub(crate) use copies::{Copy, CopyMark, Stage, copies_of, listed};
 pub use dial::Dial;
 pub(crate) use equal::key;
-pub use error::{MongoError, Refusal, role_for};
+pub use error::{MongoError, Refusal, grant, role_for};
 pub use extended::{MOST_DOCUMENT, MOST_LINE, read_line, write_line};
 pub(crate) use held::identity_of;
 pub use held::{Became, Held};
@@ -34,6 +38,7 @@ pub(crate) use marks::mark;
 pub(crate) use masked::{DAMAGED, is_of_the_server};
 pub use members::{Member, Members};
 pub use names::{CLAIMS, LONGEST_NAMESPACE, misnamed, misnamed_database};
+pub use rights::{Right, Rights};
 pub use session::{Claim, Limit, Server, Session, kill_operations, namespace, number};
 pub use shards::{Spread, Spreads};
 pub use tiger::{is_compacting, writes};

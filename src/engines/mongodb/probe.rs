@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind};
-use mongodb::options::{ClientOptions, ServerAddress, Tls, TlsOptions};
+use mongodb::options::{AuthMechanism, ClientOptions, ServerAddress, Tls, TlsOptions};
 use mongodb::{Client, error};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use super::error::said;
 use super::{MongoError, Refusal};
 
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -25,7 +26,15 @@ pub(super) async fn diagnose(
 ) -> MongoError {
     let of = |server: String, refusal| MongoError::Connect { server, refusal };
     if matches!(seen.kind.as_ref(), ErrorKind::Authentication { .. }) || code(seen) == Some(18) {
-        return of(shown.to_owned(), Refusal::Credentials);
+        let credential = options.credential.as_ref();
+        let by_certificate = credential.and_then(|of| of.mechanism.as_ref());
+        let refusal = match by_certificate {
+            Some(AuthMechanism::MongoDbX509) => Refusal::Other(
+                "authentication failed: in `$external` there is no user with the name that the certificate in `tlsCertificateKeyFile` has, or the server does not trust that certificate".to_owned(),
+            ),
+            _ => Refusal::Credentials,
+        };
+        return of(shown.to_owned(), refusal);
     }
     let mut worst = None;
     for address in &options.hosts {
@@ -198,5 +207,5 @@ fn code(error: &Error) -> Option<i32> {
 }
 
 fn short(error: &Error) -> String {
-    error.to_string().chars().take(400).collect()
+    said(error)
 }

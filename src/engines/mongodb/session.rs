@@ -13,6 +13,7 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::{ClientOptions, ServerAddress};
 use tokio_util::sync::CancellationToken;
 
+use super::error::said;
 use super::masked::{of_a_write, without_values};
 use super::{Dial, MongoError, Refusal, probe};
 use crate::engines::clocks;
@@ -116,7 +117,7 @@ impl Session {
     pub async fn member(&self, address: &str) -> Result<Session, MongoError> {
         let mut options = (*self.options).clone();
         let address =
-            ServerAddress::parse(address).map_err(|error| MongoError::Url(error.to_string()))?;
+            ServerAddress::parse(address).map_err(|error| MongoError::Url(said(&error)))?;
         options.hosts = vec![address];
         options.repl_set_name = None;
         options.direct_connection = Some(true);
@@ -164,8 +165,8 @@ impl Session {
                 .join(","),
             _ => dial.describe().to_owned(),
         };
-        let client = Client::with_options(options.clone())
-            .map_err(|error| MongoError::Url(error.to_string()))?;
+        let client =
+            Client::with_options(options.clone()).map_err(|error| MongoError::Url(said(&error)))?;
         let admin = client.database("admin");
         let hello = match admin.run_command(doc! { "hello": 1 }).await {
             Ok(hello) => hello,
@@ -262,6 +263,12 @@ impl Session {
         self.dial.describe()
     }
 
+    /// The host and port of a session on one member; the first of those in the URL otherwise.
+    pub(crate) fn address(&self) -> String {
+        let first = self.options.hosts.first();
+        first.map(ToString::to_string).unwrap_or_default()
+    }
+
     /// The driver's collection, for documents that have to stay as they are, to the byte.
     pub(crate) fn raw(
         &self,
@@ -285,6 +292,15 @@ impl Session {
         error: &mongodb::error::Error,
     ) -> MongoError {
         MongoError::of(doing, command, namespace, self.describe(), error)
+            .of_user_in(self.lives_in())
+    }
+
+    /// The database that our user was made in.
+    pub fn lives_in(&self) -> &str {
+        let credential = self.options.credential.as_ref();
+        credential
+            .and_then(|credential| credential.source.as_deref())
+            .unwrap_or("admin")
     }
 
     /// Runs one command within a limit; `doing` completes "while …". Errors that
@@ -303,7 +319,7 @@ impl Session {
         let database = self.client.database(database);
         let work = database.run_command(command).into_future();
         let answer = self.answered(limit, (doing, &of, &on), work).await?;
-        refused(doing, &of, &on, &answer)?;
+        refused(doing, &of, &on, &answer).map_err(|error| error.of_user_in(self.lives_in()))?;
         Ok(answer)
     }
 
@@ -339,7 +355,7 @@ impl Session {
                 }
             },
         }?;
-        refused(doing, &of, &on, &answer)?;
+        refused(doing, &of, &on, &answer).map_err(|error| error.of_user_in(self.lives_in()))?;
         Ok(answer)
     }
 
@@ -530,6 +546,7 @@ fn refused(
             doing: doing.to_owned(),
             command: command.to_owned(),
             namespace: namespace.to_owned(),
+            lives_in: "admin".to_owned(),
         });
     }
     let said = error.get_str("errmsg").unwrap_or_default();

@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
+use serde_json::{Value, json};
 
+use super::additions::Adding;
 use super::gate::{Ends, over, pass};
 use super::{Job, end};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
-    Json, Limit, Members, MongoError, Session, namespace, number, writes,
+    Json, Limit, Members, MongoError, Session, identity_of, namespace, number, writes,
 };
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::mongodb::{Aggregate, Measure, shell_name, shell_stages};
-use crate::plan::{Finding, Severity};
+use crate::plan::mongodb::{
+    Aggregate, Measure, left_by, shell_name, shell_stages, to_read, to_write,
+};
+use crate::plan::{Finding, Memory, Severity};
+use crate::values::wall_clock;
 
 /// How long it may take to find out whether a pipeline gives anything at all.
 const LOOKING: Duration = Duration::from_secs(60);
@@ -49,8 +54,22 @@ pub(super) async fn carry_out(
         Some(result) => held(job.session, result).await,
         None => None,
     };
+    let adding = match (work.repeatable, &job.step.body.measure) {
+        (true, _) | (_, None) => None,
+        (false, Some(into)) => {
+            let empty = before
+                .as_ref()
+                .is_some_and(|before| !before.exists || before.documents == 0);
+            match Adding::begin(work, into, empty, job, record, findings).await? {
+                Some(adding) => Some(adding),
+                None => return Ok(()),
+            }
+        }
+    };
+    let mut answered = false;
     let made = loop {
-        let made = make(work, &command, reader.as_ref(), job, ends, record).await;
+        let reader_of = (reader.as_ref(), &mut answered);
+        let made = make(work, &command, reader_of, job, ends, record).await;
         match (&made, &reader) {
             (Err(EngineError::Mongo(error)), Some(_)) if error.code() == Some(NOT_THERE) => {
                 tracing::warn!(%error, "the primary reads: the secondary cannot");
@@ -59,15 +78,30 @@ pub(super) async fn carry_out(
             _ => break made,
         }
     };
+    if let (Some(adding), Some(into)) = (adding, &job.step.body.measure) {
+        let whole = matches!(made, Ok(true));
+        let nothing = match whole || answered {
+            true => {
+                let after = held(job.session, into).await;
+                let both = before.as_ref().zip(after);
+                both.is_some_and(|(was, is)| is.is_as(was))
+            }
+            false => false,
+        };
+        adding.end(whole, nothing, job, findings).await;
+    }
     if !made? {
         return Ok(());
     }
     let session = reader.as_ref().map_or(job.session, |(session, _)| session);
     record.status = StepStatus::Succeeded;
     // What cannot be looked at was made all the same.
-    if let (Some(result), Some(before)) = (&job.step.body.measure, before)
-        && let Some(after) = held(job.session, result).await
-    {
+    let after = match &job.step.body.measure {
+        Some(result) => held(job.session, result).await,
+        None => None,
+    };
+    remember(job, after.as_ref());
+    if let (Some(result), Some(before), Some(after)) = (&job.step.body.measure, before, after) {
         let made = Made {
             result,
             before,
@@ -75,19 +109,37 @@ pub(super) async fn carry_out(
             replaces,
         };
         record.reason = format!("{}; {}", record.reason, made.told());
-        record.rows = made.replaces.then_some(after.documents);
+        record.rows = made.replaces.then_some(made.after.documents);
         let nothing = made.is_untouched() && gives_nothing(session, work, &stages, ends).await;
         findings.extend(made.finding(nothing, work));
     }
     Ok(())
 }
 
+/// Keeps what the result was when it was made: somebody may empty it, or put another in its place.
+fn remember(job: Job<'_>, result: Option<&Holds>) {
+    let Some(memory) = &job.step.remember else {
+        return;
+    };
+    let value = match result {
+        Some(held) if held.exists => json!({ "uuid": held.uuid, "documents": held.counted }),
+        _ => Value::Null,
+    };
+    let key = left_by(&memory.key);
+    let execution = job.execution;
+    let (target, kind) = (&execution.target, &execution.kind);
+    let memory = [Memory { key, value }];
+    execution
+        .history
+        .remember(target, kind, wall_clock(), &memory);
+}
+
 /// Gives the command, to the reader where there is one; `false`: the step is over, and the record
-/// says why.
+/// says why. Of what is not given again, the server has `answered` where it is no more at it.
 async fn make(
     work: &Aggregate,
     command: &Document,
-    reader: Option<&(Session, Bson)>,
+    (reader, answered): (Option<&(Session, Bson)>, &mut bool),
     job: Job<'_>,
     ends: Ends,
     record: &mut StepRecord,
@@ -104,10 +156,14 @@ async fn make(
     let session = reader.map_or(job.session, |(session, _)| session);
     let at = ("refreshing it", work.database.as_str());
     if work.repeatable {
-        let done = pass(job, session, ends, record, at, &command, &mut 0).await?;
-        return Ok(done.is_some());
+        let done = pass(job, session, ends, record, at, &command, &mut 0).await;
+        return match done {
+            Err(EngineError::Mongo(error)) => Err(denied(work, job, error).await.into()),
+            done => Ok(done?.is_some()),
+        };
     }
     let Some(limit) = ends.left() else {
+        *answered = true;
         end(record, StepStatus::Deferred, "no time was left");
         return Ok(false);
     };
@@ -116,26 +172,60 @@ async fn make(
     let done = session.command_until(at.0, at.1, command, limit, stop);
     match done.await {
         Ok(_) => Ok(true),
-        Err(error) => over(error, job.execution, ends, record).map(|()| false),
+        Err(error) => {
+            // What a secondary has sent to the primary may still be on its way.
+            let here = reader.is_none() || matches!(error.code(), Some(13 | NOT_THERE));
+            *answered = here && error.code().is_some() && !error.is_passing();
+            let error = denied(work, job, error).await;
+            over(error, job.execution, ends, record).map(|()| false)
+        }
     }
 }
 
+/// A refusal with the right that is missing: it may be one on the result.
+async fn denied(work: &Aggregate, job: Job<'_>, error: MongoError) -> MongoError {
+    let mut rights = to_read(&work.database, &work.collection);
+    let last = work.pipeline.last().and_then(|last| last.document().ok());
+    if let (Some(into), Some(last)) = (&job.step.body.measure, last) {
+        rights.extend(to_write(&last, &into.database, &into.collection));
+    }
+    job.session.denied(error, &rights).await
+}
+
 /// What a result holds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Holds {
     exists: bool,
+    /// Which collection it is.
+    uuid: String,
     documents: i64,
+    /// How many the statistics say that there are.
+    counted: i64,
     /// What the server counts of it since it started.
     writes: Option<i64>,
+}
+
+impl Holds {
+    /// Whether nothing was written to it since, as far as its server tells.
+    fn is_as(&self, before: &Holds) -> bool {
+        match (self.exists, before.exists) {
+            (false, false) => true,
+            (true, true) => self.writes.is_some() && self == before,
+            _ => false,
+        }
+    }
 }
 
 /// What a collection holds; none where that cannot be told.
 async fn held(session: &Session, of: &Measure) -> Option<Holds> {
     let doing = "looking at the result";
     let list = doc! {
-        "listCollections": 1, "filter": { "name": &of.collection }, "nameOnly": true, "authorizedCollections": true,
+        "listCollections": 1, "filter": { "name": &of.collection },
     };
-    let found = session.all(doing, &of.database, list, Limit::ASIDE).await;
+    let found = session
+        .all(doing, &of.database, list, Limit::ASIDE)
+        .await
+        .ok()?;
     let count = doc! { "count": &of.collection };
     let counted = session
         .command(doing, &of.database, count, Limit::ASIDE)
@@ -149,7 +239,11 @@ async fn held(session: &Session, of: &Measure) -> Option<Holds> {
         .first()
         .and_then(|stats| stats.get_document("storageStats").ok());
     Some(Holds {
-        exists: !found.ok()?.is_empty(),
+        exists: !found.is_empty(),
+        uuid: found.first().and_then(identity_of).unwrap_or_default(),
+        counted: stats
+            .and_then(|stats| number(stats.get("count")))
+            .unwrap_or(0),
         documents: number(counted.ok()?.get("n"))?,
         writes: stats.and_then(writes),
     })

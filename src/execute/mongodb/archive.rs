@@ -63,6 +63,8 @@ pub(super) async fn into_files(
     record: &mut StepRecord,
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
+    let here = job.session;
+    here.may_remove(&walk.database, &walk.collection).await?;
     let source = Source::of(walk, &export.storage, job);
     let exporter = Exporter::open(source, export).await?;
     let mut keeper = Keeper::Files(Box::new(exporter));
@@ -169,9 +171,10 @@ async fn go(
                 Err(BatchError::Engine(error)) => return Err(error),
                 Err(BatchError::Driver(error)) => {
                     let on = namespace(&walk.database, &walk.collection);
-                    let error = job
-                        .session
-                        .error("archiving a batch", "insert", &on, &error);
+                    let session = job.session;
+                    let error = session.error("archiving a batch", "insert", &on, &error);
+                    let rights = walk.rights(session.database());
+                    let error = session.denied(error, &rights).await;
                     return super::gate::over(error, job.execution, ends, record);
                 }
             }

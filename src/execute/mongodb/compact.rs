@@ -15,6 +15,9 @@ use crate::values::with_causes;
 
 /// How often it is looked whether a member has caught up.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a member that is down, or recovers, is waited for: by itself that passes where it was only
+/// restarted.
+const GONE: Duration = Duration::from_secs(20);
 /// How long a primary that stepped down stays out of the next election, in seconds.
 const STAYS_DOWN: i32 = 60;
 /// How long it may take until a member that compacts by itself has begun.
@@ -154,16 +157,24 @@ async fn caught_up(
         return Ok(true);
     }
     let mut told = false;
+    let mut gone_since = None;
     loop {
-        let why = match Members::of(job.session).await {
+        let (why, gone) = match Members::of(job.session).await {
             Ok(members) => match not_ready(&members, of.caught_up_seconds) {
                 None => return Ok(true),
-                Some(why) => why,
+                Some(why) => (why, members.gone().next().is_some()),
             },
-            Err(error) if error.is_passing() => with_causes(&error),
+            Err(error) if error.is_passing() => (with_causes(&error), false),
             Err(error) => return Err(error.into()),
         };
-        if ends.left().is_none() {
+        let since = *gone_since.get_or_insert_with(Instant::now);
+        if !gone {
+            gone_since = None;
+        }
+        // Each step would wait for the same, one after the other, and hold the claim.
+        let in_vain = job.door.has_waited() || (gone && since.elapsed() >= GONE);
+        if in_vain || ends.left().is_none() {
+            job.door.waited_in_vain();
             record.kept_by = Some(KeptBy::Server);
             end(
                 record,

@@ -1,6 +1,7 @@
 //! MongoDB behind the executor's door.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,6 +39,20 @@ pub(crate) struct Door {
     name: String,
     /// A client is a pool: one is enough.
     session: OnceCell<Session>,
+    /// Whether a step of this run has waited in vain for the members of the set.
+    waited: AtomicBool,
+}
+
+impl Door {
+    /// Notes that a step has waited in vain for the members: nothing is gained if each does.
+    pub(super) fn waited_in_vain(&self) {
+        self.waited.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one has.
+    pub(super) fn has_waited(&self) -> bool {
+        self.waited.load(Ordering::Relaxed)
+    }
 }
 
 #[async_trait]
@@ -50,6 +65,7 @@ impl execute::Door for Door {
             dial: dial(target)?,
             name: name.to_owned(),
             session: OnceCell::new(),
+            waited: AtomicBool::new(false),
         })
     }
 

@@ -1,6 +1,7 @@
 //! How steps are carried out on MongoDB. Every command that changes a target
 //! passes `gate.rs`.
 
+mod additions;
 mod aggregate;
 mod archive;
 mod batch;

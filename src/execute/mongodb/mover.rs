@@ -84,6 +84,9 @@ impl<'a> Mover<'a> {
         let there = elsewhere.as_ref().unwrap_or(job.session);
         let copy = there.raw(&into.database, &into.collection);
         let here = job.session;
+        // Where copies may not be taken back, or originals not deleted, they would be there twice.
+        here.may_remove(&walk.database, &walk.collection).await?;
+        there.may_remove(&into.database, &into.collection).await?;
         here.make_marks().await?;
         if let Err(error) = here.forget(here.database(), &[]).await {
             tracing::debug!(%error, "marks remain for now");

@@ -250,15 +250,18 @@ pub(super) fn not_allowed(error: &MongoError, what: &str, object: &str) -> Findi
 
 /// The same of a member, which may have gone since the others were asked for it.
 pub(super) fn not_answered(error: &MongoError, what: &str, member: &str) -> Finding {
-    if !error.is_silence() {
-        return not_allowed(error, what, member);
-    }
+    let why = match (error.is_silence(), error.is_passing()) {
+        (true, _) => "does not answer",
+        // It recovers, is in maintenance, starts or ends.
+        (false, true) => "takes no questions in its present state",
+        (false, false) => return not_allowed(error, what, member),
+    };
     Finding {
         code: "member.down".to_owned(),
         severity: Severity::Warning,
         object: member.to_owned(),
         message: format!(
-            "{what} could not be told, as the member does not answer: {}",
+            "{what} could not be told, as the member {why}: {}",
             with_causes(error)
         ),
         suggestion: Some("rs.status()".to_owned()),
@@ -302,12 +305,22 @@ mod tests {
         for (error, code) in [
             (refused(Refusal::Refused), "member.down"),
             (refused(Refusal::NoAnswer), "member.down"),
+            (
+                MongoError::Command {
+                    doing: "looking".to_owned(),
+                    code: 13436,
+                    name: "NotPrimaryOrSecondary".to_owned(),
+                    message: "node is recovering".to_owned(),
+                },
+                "member.down",
+            ),
             (refused(Refusal::Credentials), "privilege.missing"),
             (
                 MongoError::Unauthorized {
                     doing: "measuring".to_owned(),
                     command: "collStats".to_owned(),
                     namespace: "app.a".to_owned(),
+                    lives_in: "admin".to_owned(),
                 },
                 "privilege.missing",
             ),

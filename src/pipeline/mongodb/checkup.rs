@@ -1,15 +1,17 @@
 //! What a MongoDB target lacks: members, features, and what its user may not.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::doc;
 
 use super::session;
-use crate::config::Target;
+use crate::config::{Target, Task};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
-    CLAIMS, Limit, Members, MongoError, Session, namespace, number, role_for, unconfirmed,
+    CLAIMS, Limit, Members, MongoError, Rights, Session, grant, namespace, number, role_for,
+    unconfirmed,
 };
+use crate::kinds::mongodb::KINDS;
 use crate::pipeline::PipelineError;
 use crate::pipeline::checkup::{Level, Line};
 
@@ -60,17 +62,18 @@ const NEEDS: [(&str, &str, &[&str], bool); 7] = [
 /// Looks at a target; what was found until something failed is in `lines`.
 pub(in crate::pipeline) async fn examine(
     target: &Target,
+    tasks: &[&Task],
     lines: &mut Vec<Line>,
 ) -> Result<(), PipelineError> {
     let session = session(target, "maint doctor").await?;
-    let told = server(&session).await;
+    let told = server(&session, tasks).await;
     session.close().await;
     lines.extend(told.map_err(EngineError::from)?);
     Ok(())
 }
 
 /// Members, features, and what the role may not.
-async fn server(session: &Session) -> Result<Vec<Line>, MongoError> {
+async fn server(session: &Session, tasks: &[&Task]) -> Result<Vec<Line>, MongoError> {
     let server = &session.server;
     let mut lines: Vec<Line> = Vec::new();
     let compatibility = match &server.compatibility {
@@ -89,6 +92,8 @@ async fn server(session: &Session) -> Result<Vec<Line>, MongoError> {
             session.database()
         ),
     ));
+    let warnings = session.dial().warnings();
+    lines.extend(warnings.into_iter().map(|text| (Level::Note, text)));
     if let Some(version) = &server.compatibility
         && !server.version.starts_with(&format!("{version}."))
     {
@@ -139,10 +144,10 @@ async fn server(session: &Session) -> Result<Vec<Line>, MongoError> {
                     (None, true) => format!(", delayed by {} s", member.delay),
                     (None, false) => String::new(),
                 };
-                let level = if member.healthy {
-                    Level::Ok
-                } else {
-                    Level::Problem
+                let follows = !members.gone().any(|gone| gone.name == member.name);
+                let level = match follows {
+                    true => Level::Ok,
+                    false => Level::Problem,
                 };
                 lines.push((
                     level,
@@ -185,7 +190,7 @@ async fn server(session: &Session) -> Result<Vec<Line>, MongoError> {
         };
         lines.push((Level::Ok, text));
     }
-    lines.extend(roles(session).await?);
+    lines.extend(roles(session, tasks).await?);
     Ok(lines)
 }
 
@@ -214,73 +219,28 @@ fn told(what: &str, error: &MongoError) -> String {
     }
 }
 
-/// What the user may do.
-struct Rights {
-    on_database: BTreeSet<String>,
-    on_cluster: BTreeSet<String>,
-    on_claims: BTreeSet<String>,
+/// What claiming a task takes, and the user does not have.
+fn missing_for_claims(rights: &Rights, database: &str) -> Vec<&'static str> {
+    let missing = CLAIM.into_iter();
+    missing
+        .filter(|action| !rights.has(action, database, CLAIMS))
+        .collect()
 }
 
-impl Rights {
-    /// Asks for them; none where nobody logs in, and everybody may do everything.
-    async fn of(session: &Session) -> Result<Option<Rights>, MongoError> {
-        let ask = doc! { "connectionStatus": 1, "showPrivileges": true };
-        let answer = session
-            .command("asking for privileges", "admin", ask, Limit::ASIDE)
-            .await?;
-        let info = answer.get_document("authInfo").cloned().unwrap_or_default();
-        if info
-            .get_array("authenticatedUsers")
-            .is_ok_and(Vec::is_empty)
-        {
-            return Ok(None);
-        }
-        let privileges = info
-            .get_array("authenticatedUserPrivileges")
-            .cloned()
-            .unwrap_or_default();
-        let actions = |of: fn(&Document, &str) -> bool| -> BTreeSet<String> {
-            privileges
-                .iter()
-                .filter_map(Bson::as_document)
-                .filter(|privilege| {
-                    let resource = privilege
-                        .get_document("resource")
-                        .cloned()
-                        .unwrap_or_default();
-                    of(&resource, session.database())
-                })
-                .filter_map(|privilege| privilege.get_array("actions").ok())
-                .flatten()
-                .filter_map(|action| action.as_str().map(str::to_owned))
-                .collect()
-        };
-        Ok(Some(Rights {
-            on_database: actions(on_database),
-            on_cluster: actions(on_cluster),
-            on_claims: actions(on_claims),
-        }))
-    }
-
-    /// What claiming a task takes, and they do not have.
-    fn missing_for_claims(&self) -> Vec<&'static str> {
-        let missing = CLAIM.into_iter();
-        missing
-            .filter(|action| !self.on_claims.contains(*action))
-            .collect()
-    }
-
-    /// What one of [`NEEDS`] takes, and they do not have.
-    fn missing<'n>(&self, actions: &[&'n str], cluster: bool) -> Vec<&'n str> {
-        let allowed = match cluster {
-            true => &self.on_cluster,
-            false => &self.on_database,
-        };
-        let missing = actions.iter().copied();
-        missing
-            .filter(|action| !allowed.contains(*action))
-            .collect()
-    }
+/// What one of [`NEEDS`] takes, and the user does not have.
+fn missing<'n>(
+    rights: &Rights,
+    database: &str,
+    actions: &[&'n str],
+    cluster: bool,
+) -> Vec<&'n str> {
+    let missing = actions.iter().copied();
+    missing
+        .filter(|action| match cluster {
+            true => !rights.has_on_cluster(action),
+            false => !rights.has(action, database, ""),
+        })
+        .collect()
 }
 
 /// Whether the user lacks a right that some kind needs.
@@ -291,19 +251,61 @@ pub(super) async fn lacks_some(session: &Session) -> Result<bool, MongoError> {
     let Some(rights) = Rights::of(session).await? else {
         return Ok(false);
     };
-    if !rights.missing_for_claims().is_empty() {
+    let database = session.database();
+    if !missing_for_claims(&rights, database).is_empty() {
         return Err(MongoError::Unauthorized {
             doing: "claiming a task, without which none runs; `maint doctor` says what else the user lacks"
                 .to_owned(),
             command: "findAndModify".to_owned(),
-            namespace: namespace(session.database(), CLAIMS),
+            namespace: namespace(database, CLAIMS),
+            lives_in: session.lives_in().to_owned(),
         });
     }
     let mut needs = NEEDS.iter();
-    Ok(needs.any(|(_, _, actions, cluster)| !rights.missing(actions, *cluster).is_empty()))
+    Ok(needs
+        .any(|(_, _, actions, cluster)| !missing(&rights, database, actions, *cluster).is_empty()))
 }
 
-async fn roles(session: &Session) -> Result<Vec<Line>, MongoError> {
+/// What a task needs, in whatever database, and the user lacks: its runs fail.
+fn of_task(task: &Task, rights: &Rights, session: &Session) -> Vec<Line> {
+    let entry = KINDS.iter().find(|entry| entry.info.name == task.kind);
+    // What is wrong with the options is said where the task is tried.
+    let Some(Ok(kind)) = entry.map(|entry| (entry.build)(&task.options)) else {
+        return Vec::new();
+    };
+    let mut lacking: BTreeMap<(String, &str), BTreeMap<String, Vec<&str>>> = BTreeMap::new();
+    for right in rights.missing(&kind.rights(session.database())) {
+        let place = match right.collection.as_str() {
+            "" => right.database.clone(),
+            collection => namespace(&right.database, collection),
+        };
+        let (role, on) = role_for(right.action, &place);
+        let places = lacking.entry((on, role)).or_default();
+        places.entry(place).or_default().push(right.action);
+    }
+    // Who may write may read.
+    let written: Vec<String> = lacking
+        .keys()
+        .filter(|(_, role)| *role == "readWrite")
+        .map(|(on, _)| on.clone())
+        .collect();
+    lacking.retain(|(on, role), _| *role != "read" || !written.contains(on));
+    let line = |((on, role), places): ((String, &str), BTreeMap<String, Vec<&str>>)| {
+        let what = places
+            .iter()
+            .map(|(place, actions)| format!("{} on {place}", actions.join(", ")));
+        let what = what.collect::<Vec<_>>().join("; ");
+        let text = format!(
+            "{}: the user lacks {what}: {}",
+            task.name,
+            grant(session.lives_in(), role, &on)
+        );
+        (Level::Problem, text)
+    };
+    lacking.into_iter().map(line).collect()
+}
+
+async fn roles(session: &Session, tasks: &[&Task]) -> Result<Vec<Line>, MongoError> {
     let Some(rights) = Rights::of(session).await? else {
         return Ok(vec![(
             Level::Note,
@@ -311,23 +313,24 @@ async fn roles(session: &Session) -> Result<Vec<Line>, MongoError> {
         )]);
     };
     let mut lines = Vec::new();
-    let missing = rights.missing_for_claims();
-    if !missing.is_empty() {
-        let database = session.database();
+    let database = session.database();
+    let lacking = missing_for_claims(&rights, database);
+    if !lacking.is_empty() {
         let claims = namespace(database, CLAIMS);
         lines.push((
             Level::Blocked,
             format!(
-                "no task can run: every run is claimed in {claims}, and the user lacks {} there; db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{{ role: \"readWrite\", db: \"{database}\" }}]), or a role of your own with {} on that collection",
-                missing.join(", "),
+                "no task can run: every run is claimed in {claims}, and the user lacks {} there; {}, or a role of your own with {} on that collection",
+                lacking.join(", "),
+                grant(session.lives_in(), "readWrite", database),
                 CLAIM.join(", ")
             ),
         ));
     }
     for (what, command, actions, cluster) in NEEDS {
-        let missing = rights.missing(actions, cluster);
+        let missing = missing(&rights, database, actions, cluster);
         if !missing.is_empty() {
-            let (role, on) = role_for(command, session.database());
+            let (role, on) = role_for(command, database);
             lines.push((
                 Level::Note,
                 format!(
@@ -337,6 +340,9 @@ async fn roles(session: &Session) -> Result<Vec<Line>, MongoError> {
             ));
         }
     }
+    for task in tasks {
+        lines.extend(of_task(task, &rights, session));
+    }
     if lines.is_empty() {
         lines.push((
             Level::Ok,
@@ -344,30 +350,4 @@ async fn roles(session: &Session) -> Result<Vec<Line>, MongoError> {
         ));
     }
     Ok(lines)
-}
-
-/// Whether a privilege is about every collection of the database.
-fn on_database(resource: &Document, database: &str) -> bool {
-    on_collection(resource, database, "")
-}
-
-/// Whether it is about the collection of claims.
-fn on_claims(resource: &Document, database: &str) -> bool {
-    on_collection(resource, database, CLAIMS)
-}
-
-/// Whether it is about the cluster.
-fn on_cluster(resource: &Document, _database: &str) -> bool {
-    let is = |what| resource.get_bool(what).unwrap_or(false);
-    is("anyResource") || is("cluster")
-}
-
-/// An empty name stands for all of them.
-fn on_collection(resource: &Document, database: &str, collection: &str) -> bool {
-    let on = |what, name: &str| {
-        let on = resource.get_str(what);
-        on.is_ok_and(|on| on.is_empty() || on == name)
-    };
-    resource.get_bool("anyResource").unwrap_or(false)
-        || (on("db", database) && on("collection", collection))
 }

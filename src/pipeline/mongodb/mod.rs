@@ -23,6 +23,14 @@ pub async fn session(target: &Target, name: &str) -> Result<Session, PipelineErr
         .map_err(EngineError::from)?)
 }
 
+/// What can be said of its URL without asking anybody.
+pub(super) fn warnings(target: &Target) -> Vec<String> {
+    match mongodb::dial(target) {
+        Ok(dial) if target.configured => dial.warnings(),
+        _ => Vec::new(),
+    }
+}
+
 /// Who and what is there.
 pub(super) async fn introduce(target: &Target) -> Result<String, PipelineError> {
     let session = session(target, "maint check").await?;

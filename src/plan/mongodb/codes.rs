@@ -147,6 +147,13 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Remove or correct the documents; a rule `orphaned` of the kind cleanup removes them regularly.",
     ),
     code(
+        "refresh.cut_off",
+        "An aggregation that adds to what its result holds was cut off, and nothing tells how much of it is there.",
+        "It is not made again: what is there already would be counted twice. Until somebody has looked, the result lacks what came since.",
+        "Look at the result, put it back or complete it, and say which with the command of the finding; or empty it, and all of it is made anew.",
+    )
+    .keeps(Keeps::FromAll),
+    code(
         "refresh.nothing",
         "An aggregation gave no document where its result had some, or where there is none at all.",
         "Readers see nothing, or what was true before. It is made again each time until it gives something.",

@@ -1,8 +1,10 @@
 //! What only plans for MongoDB hold.
 
+mod additions;
 mod archive;
 pub(super) mod codes;
 mod look;
+mod rights;
 mod shell;
 mod walk;
 
@@ -13,14 +15,16 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use additions::{cut_off, left_by};
 pub use archive::{Export, Format, LONGEST_NAME, Manifest, Restored, Stray, fields};
 pub use look::{Look, Validate};
+pub(crate) use rights::{to_delete, to_keep, to_mark, to_read, to_write};
 pub use shell::{shell_document, shell_json, shell_key, shell_name, shell_stages, shell_text};
 pub use walk::{AgeLimit, Destination, Orphans, Path, Walk, single};
 
 use super::{Need, Speaks, Step};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, Session};
+use crate::engines::mongodb::{Json, Right, Session};
 use crate::values::NamePattern;
 
 /// What a step does, and what is asked around it.
@@ -296,6 +300,7 @@ impl super::Body for Body {
 #[async_trait]
 impl Speaks for Session {
     type Body = Body;
+    type Right = Right;
 
     async fn meeting_nothing(&self, patterns: &[NamePattern]) -> Result<Vec<usize>, EngineError> {
         let database = self.database();

@@ -30,6 +30,7 @@ const FILLED: &str = "SELECT pg_catalog.current_database()::text, EXISTS (
 #[async_trait]
 impl Speaks for Session {
     type Body = Body;
+    type Right = ();
 
     async fn meeting_nothing(&self, patterns: &[NamePattern]) -> Result<Vec<usize>, EngineError> {
         let (schemas, names): (Vec<_>, Vec<_>) = patterns.iter().map(NamePattern::regexes).unzip();

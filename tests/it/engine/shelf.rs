@@ -95,6 +95,7 @@ impl plan::Body for Emptying {
 
 impl Speaks for Hand {
     type Body = Emptying;
+    type Right = ();
 }
 
 /// Empties boxes that are full enough.

@@ -89,6 +89,112 @@ async fn every_refusal_says_what_it_is_and_what_helps() {
     workspace(&plain).run(["check", "--connect"]).expect(0);
 }
 
+/// Files that a URL names for TLS are told before anybody connects, and never in the driver's words;
+/// so is a certificate that nobody verifies.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_tls_are_looked_at() {
+    let set = shared_set(60);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let good = set.maint_url("shop");
+    let ca = set.path().join("ca.pem").display().to_string();
+    let key = file("key.pem", "-----BEGIN PRIVATE KEY-----\n");
+    let gone = folder.path().join("gone.pem").display().to_string();
+    for (url, words) in [
+        (
+            good.replace(&ca, &key),
+            format!("`tlsCAFile` {key}: it holds no certificate"),
+        ),
+        (
+            good.replace(&ca, &gone),
+            format!("`tlsCAFile` {gone}: there is no such file"),
+        ),
+        (
+            format!("{good}&tlsCertificateKeyFile={key}"),
+            format!("`tlsCertificateKeyFile` {key}: it holds no certificate"),
+        ),
+    ] {
+        let check = workspace(&url).run(["check"]).expect(0);
+        assert!(check.stdout.contains(&words), "{check:#?}");
+        says(&url, &[&words, "expected"]);
+        let refused = refusal(&url);
+        assert!(
+            !refused.contains("Kind:") && !refused.contains("labels"),
+            "{refused}"
+        );
+    }
+    let encrypted = format!("{good}&tlsCertificateKeyFile={ca}&tlsCertificateKeyFilePassword=q9z");
+    says(
+        &encrypted,
+        &["tlsCertificateKeyFilePassword", "openssl pkey"],
+    );
+    // Nobody verifies who answers.
+    let insecure = good.replace(
+        &format!("&tlsCAFile={ca}"),
+        "&tlsAllowInvalidCertificates=true",
+    );
+    for verb in ["check", "doctor"] {
+        let told = workspace(&insecure).run([verb]);
+        let words = told.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("certificate is not verified"), "{told:#?}");
+    }
+    let verified = workspace(&good).run(["check"]).expect(0);
+    assert!(!verified.stdout.contains("note:"), "{verified:#?}");
+}
+
+/// Who comes with a certificate may write his name into the URL, as other clients take it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_logs_in_with_and_without_a_name_in_the_url() {
+    let base = TestBase::new(60).await;
+    let set = base.servers;
+    let client = set.authority().client("maint_by_certificate");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("client.pem");
+    let both = format!("{}{}", client.certificate_pem, client.key_pem);
+    std::fs::write(&path, both).unwrap();
+    let external = set.root().await.database("$external");
+    let subject = "CN=maint_by_certificate";
+    let create = doc! {
+        "createUser": subject, "roles": [{ "role": "readWrite", "db": &base.name }],
+        "writeConcern": { "w": "majority", "wtimeout": 15_000 },
+    };
+    external.run_command(create).await.unwrap();
+    let url = |name: &str| {
+        let url = set.url(None, &base.name, "");
+        let url = url.replace("authSource=admin", "authSource=$external");
+        let url = url.replace("mongodb://", &format!("mongodb://{name}"));
+        format!(
+            "{url}&authMechanism=MONGODB-X509&tlsCertificateKeyFile={}",
+            path.display()
+        )
+    };
+    for name in ["", "CN%3Dmaint_by_certificate@"] {
+        workspace(&url(name)).run(["check", "--connect"]).expect(0);
+        // What is missing is granted where the user lives.
+        let doctor = workspace(&url(name)).task(
+            "ttl",
+            "kind: cleanup\ntarget: app\noptions: { ttl: [{ collection: a, field: at, expire_after: 1h }] }\n",
+        );
+        let told = doctor.run(["doctor"]).expect(1);
+        let words = told.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            words.contains(
+                "getSiblingDB(\"$external\").grantRolesToUser(USER, [{ role: \"dbAdmin\""
+            ),
+            "{told:#?}"
+        );
+    }
+    external
+        .run_command(doc! { "dropUser": subject })
+        .await
+        .unwrap();
+    says(&url(""), &["authentication failed", "`$external`"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_says_nothing_is_told_from_one_that_refuses() {
     let alone = Servers::alone(60);

@@ -15,9 +15,11 @@ use self::sampled::Seen;
 use super::cleanup::rule::{Rule, fit};
 use super::cleanup::{self, Cleanup};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{CopyMark, Field, FieldType, Limit, Session, namespace};
+use crate::engines::mongodb::{CopyMark, Field, FieldType, Limit, Right, Session, namespace};
 use crate::engines::storage::{Storage, check_address};
-use crate::plan::mongodb::{Body, Destination, Export, Format, Manifest, TakeBack, Work, fields};
+use crate::plan::mongodb::{
+    Body, Destination, Export, Format, Manifest, TakeBack, Work, fields, to_keep, to_mark,
+};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, Unfit, archived};
 use crate::values::{Bytes, Engine};
 
@@ -217,6 +219,18 @@ impl Kind for Archive {
             return Err(Unfit::at("destination", why));
         }
         self.cleanup().check()
+    }
+
+    fn rights(&self, own: &str) -> Vec<Right> {
+        let mut rights = to_mark(own);
+        for rule in &self.rules {
+            rights.extend(rule.rights(own));
+            // Of another target, another user is asked.
+            if self.destination.files.is_none() && self.destination.target.is_none() {
+                rights.extend(to_keep(&self.into(own, &rule.collection)));
+            }
+        }
+        rights
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {

@@ -26,7 +26,7 @@ use self::ttl::Ttl;
 use super::common::{Collection, collections, fill};
 use super::expiring;
 use crate::engines::EngineError;
-use crate::engines::mongodb::{MongoError, Session, namespace};
+use crate::engines::mongodb::{MongoError, Right, Session, namespace};
 use crate::plan::mongodb::Body;
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Unfit};
 use crate::values::{Bytes, Engine, TimeSpan, wall_clock};
@@ -144,6 +144,13 @@ impl Kind for Cleanup {
                 false => Ok(()),
             });
         Unfit::each("ttl", each)
+    }
+
+    fn rights(&self, own: &str) -> Vec<Right> {
+        let rules = self.rules.iter().flat_map(|rule| rule.rights(own));
+        rules
+            .chain(self.ttl.iter().flat_map(|ttl| ttl.rights(own)))
+            .collect()
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use super::super::common::Collection;
 use super::super::fields::{self, Kinds};
 use super::super::filter::{self, Without};
-use crate::engines::mongodb::{Json, misnamed, misnamed_database};
+use crate::engines::mongodb::{Json, Right, misnamed, misnamed_database};
 use crate::plan::Unfit;
-use crate::plan::mongodb::{Orphans, Path, single};
+use crate::plan::mongodb::{Orphans, Path, single, to_delete, to_read};
 use crate::values::{Bytes, CalendarSpan, Epoch, Percent};
 
 /// Documents of one collection that are to go.
@@ -180,6 +180,17 @@ pub(in crate::kinds::mongodb) fn fit(
 }
 
 impl Rule {
+    /// What the user has to be allowed, where the target's database is this one.
+    pub(in crate::kinds::mongodb) fn rights(&self, own: &str) -> Vec<Right> {
+        let database = self.database.as_deref().unwrap_or(own);
+        let mut rights = to_delete(database, &self.collection);
+        if let Some(of) = &self.orphaned {
+            let database = of.parent_database.as_deref().unwrap_or(database);
+            rights.extend(to_read(database, &of.parent));
+        }
+        rights
+    }
+
     /// Whether the rule makes sense by itself.
     pub(super) fn check(&self) -> Result<(), Unfit> {
         let name = &self.collection;

@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::super::common::{Collection, Index, Shape};
 use super::rule::fit;
-use crate::engines::mongodb::{Json, namespace};
+use crate::engines::mongodb::{Json, Right, namespace};
 use crate::plan::mongodb::{
-    Body, Command, Work, shell_document, shell_key, shell_name, shell_text,
+    Body, Command, Work, shell_document, shell_key, shell_name, shell_text, to_read,
 };
 use crate::plan::{Finding, Moment, Plan, Severity, Step, Unfit};
 use crate::values::TimeSpan;
@@ -65,6 +65,15 @@ fn is_ordered(index: &Index) -> bool {
 struct Conflict;
 
 impl Ttl {
+    /// What the user has to be allowed, where the target's database is this one.
+    pub(super) fn rights(&self, own: &str) -> Vec<Right> {
+        let database = self.database.as_deref().unwrap_or(own);
+        let mut rights = to_read(database, &self.collection);
+        let actions = ["createIndex", "collMod"];
+        rights.extend(Right::each(database, &self.collection, &actions));
+        rights
+    }
+
     pub(super) fn check(&self) -> Result<(), Unfit> {
         fit("collection", &self.collection, self.database.as_deref())?;
         if self.field.is_empty()

@@ -2,6 +2,7 @@
 //! that they are made from have changed.
 
 mod pipeline;
+mod result;
 
 use std::collections::BTreeMap;
 
@@ -12,8 +13,11 @@ use serde_json::{Value, json};
 
 use super::common::{Collection, Shape, collections, fill, not_allowed};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, Limit, Session, namespace};
-use crate::plan::mongodb::{Aggregate, Body, Work, shell_key, shell_name};
+use crate::engines::mongodb::{Added, Addition, Json, Limit, Right, Session, namespace};
+use crate::plan::mongodb::{
+    Aggregate, Body, Measure, Work, cut_off, left_by, shell_key, shell_name, to_mark, to_read,
+    to_write,
+};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, Unfit};
 use crate::values::{Engine, TimeSpan};
 
@@ -82,6 +86,8 @@ pub(crate) struct Facts {
     counts_since: Option<String>,
     /// What each view of those databases reads, by database and name.
     views: BTreeMap<(String, String), Vec<String>>,
+    /// What was added to results, or was about to be.
+    additions: Vec<Addition>,
     findings: Vec<Finding>,
 }
 
@@ -105,6 +111,23 @@ impl Kind for Refresh {
             Some(why) => Err(Unfit::at("aggregations", why)),
             None => Ok(()),
         }
+    }
+
+    fn rights(&self, own: &str) -> Vec<Right> {
+        let mut rights = Vec::new();
+        for one in &self.aggregations {
+            for (database, name) in one.sources(own) {
+                rights.extend(to_read(&database, &name));
+            }
+            let last = one.pipeline.last().and_then(|last| last.document().ok());
+            if let (Some(into), Some(last)) = (one.result(own), last) {
+                rights.extend(to_write(&last, &into.0, &into.1));
+                if !one.repeatable(own, &into, &BTreeMap::new()) {
+                    rights.extend(to_mark(own));
+                }
+            }
+        }
+        rights
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
@@ -145,6 +168,12 @@ impl Kind for Refresh {
             {
                 facts.unnameable.insert(into, why);
             }
+        }
+        if self.aggregations.iter().any(|one| {
+            let into = one.result(&facts.database);
+            into.is_some_and(|into| !one.repeatable(&facts.database, &into, &facts.views))
+        }) {
+            facts.additions = db.additions().await?;
         }
         // The counts begin anew whenever a server starts, and every member has its own.
         let ask = doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0, "wiredTiger": 0 };
@@ -277,8 +306,52 @@ impl Kind for Refresh {
                 });
                 continue;
             }
+            let repeatable = aggregation.repeatable(&facts.database, &into, &facts.views);
+            let work = Aggregate {
+                database: aggregation.database(&facts.database).to_owned(),
+                collection: aggregation.collection.clone(),
+                pipeline: aggregation.pipeline.clone(),
+                allow_disk_use: aggregation.allow_disk_use,
+                repeatable,
+                from_secondary: match aggregation.read_from {
+                    Some(from) => from == ReadFrom::Secondary,
+                    None => facts.prefers_secondaries,
+                },
+            };
+            let result = Measure {
+                database: into.0.clone(),
+                collection: into.1.clone(),
+            };
+            let (from, mark) = (work.from(), work.mark(&result));
+            let whole = namespace(&into.0, &into.1);
+            let additions = facts.additions.iter().filter(|_| !repeatable);
+            let mut open = additions.filter(|other| {
+                other.from == from && other.into == whole && other.added != Added::Whole
+            });
+            // What is empty has nothing that could be there twice.
+            if let Some(open) = open
+                .next()
+                .filter(|_| held.is_some_and(|held| held.documents > 0))
+            {
+                match open.added {
+                    Added::CutOff => plan.undone(cut_off(open, &facts.database)),
+                    _ => plan.skip(&object, "another run adds to it just now"),
+                }
+                continue;
+            }
             let key = format!("made {object} from {}", aggregation.collection);
-            let before = at.memories.get(&key);
+            // Of what must not be made twice, the target itself says that it was made: a history may
+            // be lost, or may not have been told.
+            let made_before = facts
+                .additions
+                .iter()
+                .find(|other| !repeatable && other.id == mark && other.added == Added::Whole);
+            let before = made_before
+                .and_then(|made| made.memory.as_ref())
+                .or_else(|| at.memories.get(&key));
+            let left = at.memories.get(&left_by(&key));
+            let changed =
+                held.and_then(|held| result::changed(held, left?, aggregation, repeatable));
             let state = state(aggregation, &sources, &facts);
             // One that is made from another of this plan changes with it.
             let chained: Vec<&String> = made
@@ -297,10 +370,13 @@ impl Kind for Refresh {
                     (None, _) => "it was not made by maint yet".to_owned(),
                     (_, None) => "whether its sources have changed cannot be known".to_owned(),
                     (Some(then), Some(now)) if then != now => "its sources have changed".to_owned(),
-                    _ => {
-                        plan.skip(&object, "no source has changed since it was made");
-                        continue;
-                    }
+                    _ => match changed {
+                        Some(why) => why,
+                        None => {
+                            plan.skip(&object, "no source has changed since it was made");
+                            continue;
+                        }
+                    },
                 }
             };
             if let (Some(within), Some(made_at)) = (
@@ -319,20 +395,9 @@ impl Kind for Refresh {
                 }
             }
             // One after the other into one collection.
-            let lane = namespace(&into.0, &into.1);
-            let mut step = Step::new("refresh", &object, &lane)
+            let mut step = Step::new("refresh", &object, &whole)
                 .because(reason)
-                .doing(Work::Aggregate(Aggregate {
-                    database: aggregation.database(&facts.database).to_owned(),
-                    collection: aggregation.collection.clone(),
-                    pipeline: aggregation.pipeline.clone(),
-                    allow_disk_use: aggregation.allow_disk_use,
-                    repeatable: aggregation.repeatable(),
-                    from_secondary: match aggregation.read_from {
-                        Some(from) => from == ReadFrom::Secondary,
-                        None => facts.prefers_secondaries,
-                    },
-                }))
+                .doing(Work::Aggregate(work))
                 .measuring(&into.0, &into.1)
                 .remembering(key, json!({ "state": state, "at": at.now.timestamp() }));
             // What this task itself makes is another collection after each `$out`.
@@ -344,9 +409,9 @@ impl Kind for Refresh {
             for object in chained {
                 step = step.after("refresh", object.clone());
             }
-            if !aggregation.repeatable() {
+            if !repeatable {
                 step.details.push(
-                    "is not tried again where its answer is lost: a second time could add twice"
+                    "is not made again where it is cut off, or its answer lost: a second time could add twice"
                         .to_owned(),
                 );
             }
@@ -448,6 +513,7 @@ mod tests {
             collections,
             counts_since: Some("host 1 2".to_owned()),
             views: BTreeMap::new(),
+            additions: Vec::new(),
             findings: Vec::new(),
         }
     }
@@ -542,6 +608,57 @@ mod tests {
         let plan = kind.plan(facts(7, true), &moment(HashMap::new()));
         assert!(plan.steps.is_empty());
         assert!(plan.findings[0].message.contains("`$out` replaces"));
+    }
+
+    fn addition(kind: &Refresh, added: Added, memory: Option<Value>) -> Addition {
+        let plan = kind.plan(facts(7, false), &moment(HashMap::new()));
+        let Work::Aggregate(work) = &plan.steps[0].body.work else {
+            panic!("no aggregation");
+        };
+        assert!(!work.repeatable);
+        Addition {
+            id: work.mark(plan.steps[0].body.measure.as_ref().unwrap()),
+            from: "app.events".to_owned(),
+            into: "app.metrics".to_owned(),
+            owner: "maint other".to_owned(),
+            since: None,
+            added,
+            memory,
+        }
+    }
+
+    #[test]
+    fn what_was_cut_off_is_added_again_only_where_nothing_of_it_is_left() {
+        let kind = refresh(json!([
+            { "$group": { "_id": "$day", "n": { "$sum": 1 } } },
+            { "$merge": { "into": "metrics", "whenMatched": [{ "$set": { "n": { "$add": ["$n", "$$new.n"] } } }] } },
+        ]));
+        let with = |added, memory, documents| {
+            let mut facts = facts(7, true);
+            facts.additions = vec![addition(&kind, added, memory)];
+            for (_, collection) in &mut facts.collections {
+                collection.documents = documents;
+            }
+            kind.plan(facts, &moment(HashMap::new()))
+        };
+        let refused = with(Added::CutOff, None, 3);
+        assert!(refused.steps.is_empty());
+        assert_eq!(refused.findings[0].code, "refresh.cut_off");
+        assert!(!refused.refused.is_empty());
+        // Another run is at it.
+        let waits = with(Added::Now, None, 3);
+        assert!(waits.steps.is_empty() && waits.findings.is_empty() && waits.refused.is_empty());
+        // It was dropped or emptied since.
+        assert_eq!(with(Added::CutOff, None, 0).steps.len(), 1);
+        // The target knows that it was made, whatever the history does.
+        let made = kind.plan(facts(7, false), &moment(HashMap::new()));
+        let memory = made.steps[0].remember.clone().unwrap().value;
+        let known = with(Added::Whole, Some(memory), 0);
+        assert!(known.steps.is_empty() && known.refused.is_empty());
+        assert_eq!(
+            known.skipped[0].reason,
+            "no source has changed since it was made"
+        );
     }
 
     #[test]

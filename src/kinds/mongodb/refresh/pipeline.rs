@@ -7,7 +7,7 @@ use mongodb::bson::{Bson, Document};
 
 use super::super::common::{Collection, Index, Shape};
 use super::Aggregation;
-use crate::engines::mongodb::{Json, misnamed, misnamed_database};
+use crate::engines::mongodb::{misnamed, misnamed_database, number};
 
 /// Stages that answer only when they have read everything.
 const WAITS_FOR_ALL: &[&str] = &[
@@ -219,21 +219,107 @@ impl Aggregation {
         (on != ["_id"] && !indexes.iter().any(is_it)).then_some(on)
     }
 
-    /// Whether a second time gives what the first gave.
-    pub(super) fn repeatable(&self) -> bool {
-        let Some(Ok(last)) = self.pipeline.last().map(Json::document) else {
+    /// Whether a second time gives what the first gave, also where the first was broken off.
+    pub(super) fn repeatable(
+        &self,
+        own: &str,
+        into: &(String, String),
+        views: &BTreeMap<(String, String), Vec<String>>,
+    ) -> bool {
+        let stages: Vec<Document> = self
+            .pipeline
+            .iter()
+            .filter_map(|stage| stage.document().ok())
+            .collect();
+        let Some((last, before)) = stages.split_last() else {
             return false;
         };
-        match last.get_document("$merge") {
-            // A pipeline may add to what is there, and add twice.
-            Ok(merge) => {
-                !matches!(merge.get("whenMatched"), Some(Bson::Array(_)))
-                    && merge.get_str("whenNotMatched").unwrap_or("insert") != "fail"
-                    && merge.get_str("whenMatched").unwrap_or("merge") != "fail"
+        let Some(merge) = last.get("$merge") else {
+            return true;
+        };
+        let nothing = Document::new();
+        let merge = merge.as_document().unwrap_or(&nothing);
+        let fails = |key| merge.get_str(key).is_ok_and(|does| does == "fail");
+        let adds = match merge.get("whenMatched") {
+            // With `let`, its names may stand for anything.
+            Some(Bson::Array(stages)) => {
+                merge.contains_key("let") || stages.iter().any(reads_what_is_there)
             }
-            Err(_) => true,
-        }
+            _ => false,
+        };
+        let on_id = match merge.get("on") {
+            None => true,
+            Some(Bson::String(field)) => field == "_id",
+            Some(Bson::Array(fields)) => fields.iter().all(|field| field.as_str() == Some("_id")),
+            Some(_) => false,
+        };
+        // What has no `_id` gets another one each time.
+        let inserts = merge.get_str("whenNotMatched").unwrap_or("insert") == "insert";
+        let database = self.database(own);
+        let names = self.sources(own).into_iter().map(|(_, name)| name);
+        let reads_itself =
+            into.0 == database && through_views(names.collect(), database, views).contains(&into.1);
+        !adds
+            && !fails("whenMatched")
+            && !fails("whenNotMatched")
+            && !reads_itself
+            && !(on_id && inserts && lacks_id(before))
     }
+}
+
+/// Whether a stage of `whenMatched` looks at the document that is there, so that a second time may
+/// give something else; not if it takes all from the one that comes.
+fn reads_what_is_there(stage: &Bson) -> bool {
+    match stage {
+        Bson::String(text) => {
+            let of_the_new = ["$$new", "$$NOW", "$$CLUSTER_TIME", "$$REMOVE"];
+            text.starts_with('$')
+                && !of_the_new.iter().any(|name| {
+                    let rest = text.strip_prefix(name);
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                })
+        }
+        Bson::Document(document) => document.iter().any(|(key, value)| {
+            // These read it without a sign of it.
+            matches!(key.as_str(), "$getField" | "$function" | "$rand")
+                || reads_what_is_there(value)
+        }),
+        Bson::Array(values) => values.iter().any(reads_what_is_there),
+        _ => false,
+    }
+}
+
+/// Whether documents may come out of these stages without an `_id`.
+fn lacks_id(stages: &[Document]) -> bool {
+    let is_off = |value: &Bson| *value == Bson::Boolean(false) || number(Some(value)) == Some(0);
+    let is_on =
+        |value: &Bson| matches!(value, Bson::Boolean(true)) || number(Some(value)).is_some();
+    stages.iter().fold(false, |lacks, stage| {
+        let Some((name, what)) = stage.iter().next() else {
+            return lacks;
+        };
+        let id = what.as_document().and_then(|what| what.get("_id"));
+        match name.as_str() {
+            "$group" | "$bucket" | "$bucketAuto" | "$sortByCount" => false,
+            "$count" | "$facet" | "$replaceRoot" | "$replaceWith" | "$densify" | "$documents" => {
+                !what
+                    .as_document()
+                    .map(|what| what.get_document("newRoot").unwrap_or(what))
+                    .is_some_and(|root| root.contains_key("_id"))
+            }
+            "$project" => id.map_or(lacks, |id| is_off(id) || (lacks && is_on(id))),
+            "$set" | "$addFields" => lacks && id.is_none(),
+            "$unset" => {
+                let unset = |value: &Bson| value.as_str() == Some("_id");
+                lacks
+                    || unset(what)
+                    || what
+                        .as_array()
+                        .is_some_and(|fields| fields.iter().any(unset))
+            }
+            _ => lacks,
+        }
+    })
 }
 
 /// Why no result may go there; a database that is not named is the target's own.
@@ -394,12 +480,77 @@ mod tests {
 
     #[test]
     fn what_adds_to_what_is_there_is_not_done_twice() {
-        let adds = refresh(
-            json!([{ "$merge": { "into": "m", "whenMatched": [{ "$set": { "n": { "$add": ["$n", 1] } } }] } }]),
-        );
-        assert!(!adds.aggregations[0].repeatable());
-        let replaces = refresh(json!([{ "$merge": { "into": "m", "whenMatched": "replace" } }]));
-        assert!(replaces.aggregations[0].repeatable());
+        let merge = |matched: Value| json!({ "$merge": { "into": "m", "whenMatched": matched } });
+        let group = json!({ "$group": { "_id": "$day" } });
+        let bare = json!({ "$project": { "_id": 0, "n": 1 } });
+        let add = json!([{ "$set": { "n": { "$add": ["$n", "$$new.n"] } } }]);
+        for (pipeline, repeatable) in [
+            (json!([merge(add)]), false),
+            (json!([merge(json!("replace"))]), true),
+            (json!([{ "$merge": "m" }]), true),
+            (json!([{ "$out": "m" }]), true),
+            (json!([merge(json!("fail"))]), false),
+            // All is taken from what comes.
+            (
+                json!([merge(
+                    json!([{ "$set": { "n": "$$new.n", "at": "$$NOW" } }])
+                )]),
+                true,
+            ),
+            (json!([merge(json!([{ "$replaceWith": "$$new" }]))]), true),
+            (
+                json!([merge(json!([{ "$replaceWith": "$$newer" }]))]),
+                false,
+            ),
+            (
+                json!([merge(json!([{ "$set": { "n": { "$getField": "n" } } }]))]),
+                false,
+            ),
+            // Each time with another `_id`.
+            (json!([bare, { "$merge": "m" }]), false),
+            (json!([bare, group, { "$merge": "m" }]), true),
+            (
+                json!([bare, { "$set": { "_id": "$n" } }, { "$merge": "m" }]),
+                true,
+            ),
+            (
+                json!([{ "$unset": ["a", "_id"] }, { "$merge": "m" }]),
+                false,
+            ),
+            (json!([{ "$count": "n" }, { "$merge": "m" }]), false),
+            (json!([{ "$project": { "n": 1 } }, { "$merge": "m" }]), true),
+            (
+                json!([{ "$replaceWith": { "_id": "$a" } }, { "$merge": "m" }]),
+                true,
+            ),
+            (
+                json!([bare, { "$merge": { "into": "m", "on": ["a", "b"] } }]),
+                true,
+            ),
+            (
+                json!([bare, { "$merge": { "into": "m", "whenNotMatched": "discard" } }]),
+                true,
+            ),
+            // What it reads is what it has written.
+            (json!([group, { "$merge": "events" }]), false),
+            (
+                json!([{ "$unionWith": "young" }, group, { "$merge": "people" }]),
+                false,
+            ),
+        ] {
+            let views = BTreeMap::from([(
+                ("app".to_owned(), "young".to_owned()),
+                vec!["people".to_owned()],
+            )]);
+            let kind = refresh(pipeline.clone());
+            let one = &kind.aggregations[0];
+            let into = one.result("app").unwrap();
+            assert_eq!(
+                one.repeatable("app", &into, &views),
+                repeatable,
+                "{pipeline}"
+            );
+        }
     }
 
     #[test]

@@ -169,6 +169,11 @@ pub(super) async fn slow_ones(members: &[Session], facts: &mut Facts) {
         match read {
             Ok(()) => {}
             Err(error) if error.is_vanished() => {}
+            Err(error) if error.is_silence() || error.is_passing() => {
+                let address = member.address();
+                let what = "which operations are slow";
+                facts.findings.push(not_answered(&error, what, &address));
+            }
             Err(error) => {
                 facts.findings.push(not_allowed(
                     &error,

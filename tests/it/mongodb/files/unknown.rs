@@ -5,6 +5,7 @@ use serde_json::json;
 use super::super::{codes, for_base, steps};
 use super::{address, old_documents, run, task};
 use crate::support::mongo::TestBase;
+use crate::support::s3::{BUCKET, S3};
 
 async fn what_the_history_does_not_know_is_told(version: u32) {
     let base = TestBase::new(version).await;
@@ -176,4 +177,80 @@ async fn what_cannot_be_removed_keeps_nothing_from_being_archived() {
     let told = run(&workspace, "archive", 0);
     assert_eq!(codes(&told), [""; 0], "{told:#}");
     assert_eq!(run(&workspace, "archive", 0)["steps"], json!([]));
+}
+
+/// Without the manifest beside them nobody finds files once the history is lost: `verify` tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_gone_or_another_is_told() {
+    let base = TestBase::new(60).await;
+    old_documents(&base.db, "events", 0, 50).await;
+    let folder = tempfile::tempdir().unwrap();
+    let place = address(folder.path());
+    let workspace = task(for_base(&base), "events", &json!({ "files": place }));
+    run(&workspace, "archive", 0);
+    workspace.run(["archive", "verify"]).expect(0);
+    let files = folder
+        .path()
+        .join(format!("collection={}.events", base.db.name()));
+    let manifest = std::fs::read_dir(files)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_string_lossy().ends_with(".manifest.json"))
+        .unwrap();
+    let written = std::fs::read(&manifest).unwrap();
+    let mut other: serde_json::Value = serde_json::from_slice(&written).unwrap();
+    other["files"][0]["rows"] = json!(49);
+    for (content, said) in [
+        (None, "is gone"),
+        (Some(b"{".to_vec()), "is not as written"),
+        (Some(other.to_string().into_bytes()), "is not as written"),
+    ] {
+        match content {
+            None => std::fs::remove_file(&manifest).unwrap(),
+            Some(content) => std::fs::write(&manifest, content).unwrap(),
+        }
+        let told = workspace.run(["archive", "verify"]).expect(1).stdout;
+        assert!(
+            told.contains("the manifest beside them") && told.contains(said),
+            "{told}"
+        );
+    }
+    std::fs::write(&manifest, written).unwrap();
+    workspace.run(["archive", "verify"]).expect(0);
+}
+
+/// Doctor tries the place of the files, leaves nothing there, and repeats no markup of the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_tries_the_place_of_the_files() {
+    let base = TestBase::new(60).await;
+    old_documents(&base.db, "events", 0, 5).await;
+    let s3 = S3::start();
+    let of = |files: &str| {
+        let files = json!({ "files": files });
+        s3.known_to(task(for_base(&base), "events", &files))
+    };
+    let told = of(&format!("s3://{BUCKET}/a")).run(["doctor"]).expect(0);
+    assert!(
+        told.stdout.contains("takes files and gives them back"),
+        "{told:#?}"
+    );
+    let left = std::fs::read_dir(s3.folder.path().join(BUCKET).join("a"));
+    let left = left.map_or(0, |left| {
+        let tried = |one: &std::fs::DirEntry| one.file_name().to_string_lossy().contains("tried");
+        left.map(Result::unwrap).filter(tried).count()
+    });
+    assert_eq!(left, 0);
+    let workspace = of("s3://no-such-bucket/a");
+    let told = workspace.run(["doctor"]).expect(1);
+    let words = told.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        words.contains("NoSuchBucket: The specified bucket does not exist; make the bucket"),
+        "{told:#?}"
+    );
+    assert!(!words.contains('<'), "{told:#?}");
+    let failed = run(&workspace, "archive", 1).to_string();
+    assert!(
+        failed.contains("NoSuchBucket") && !failed.contains("<Code>"),
+        "{failed}"
+    );
 }

@@ -1,0 +1,114 @@
+//! Aggregations that add to their result: the mark that each has in the target, and what is said of
+//! one that was cut off.
+
+use chrono::DateTime;
+use sha2::{Digest, Sha256};
+
+use super::{Aggregate, Measure, shell_name, shell_text};
+use crate::engines::mongodb::{Addition, MARKS, namespace};
+use crate::plan::{Finding, Severity};
+
+/// How many bytes of the pipeline's hash tell it from others.
+const HASHED: usize = 6;
+
+/// Under which key it is remembered what an aggregation left, which is itself remembered under this
+/// one.
+pub(crate) fn left_by(key: &str) -> String {
+    format!("left by: {key}")
+}
+
+impl Aggregate {
+    /// The whole name of what it begins with.
+    pub(crate) fn from(&self) -> String {
+        namespace(&self.database, &self.collection)
+    }
+
+    /// The id of its mark: one for each pipeline between two collections.
+    pub(crate) fn mark(&self, into: &Measure) -> String {
+        let mut hash = Sha256::new();
+        for stage in &self.pipeline {
+            hash.update(stage.0.to_string());
+        }
+        let hash: String = hash
+            .finalize()
+            .iter()
+            .take(HASHED)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let (from, into) = (self.from(), namespace(&into.database, &into.collection));
+        format!("addition {from} -> {into} {hash}")
+    }
+}
+
+/// What a person should know of an addition whose end nobody has seen; `database` has its mark.
+pub(crate) fn cut_off(mark: &Addition, database: &str) -> Finding {
+    let marks = shell_name(database, MARKS);
+    let it = format!("{{_id: {}}}", shell_text(&mark.id));
+    let since = mark
+        .since
+        .and_then(|at| DateTime::from_timestamp_millis(at.timestamp_millis()))
+        .map(|at| format!(" of {}", at.format("%Y-%m-%d %H:%M:%S UTC")))
+        .unwrap_or_default();
+    let into = &mark.into;
+    Finding {
+        code: "refresh.cut_off".to_owned(),
+        severity: Severity::Critical,
+        object: into.clone(),
+        message: format!(
+            "{into} is not added to: {}{since}, which added to it from {}, was cut off, and nothing tells how much of that is there; once more would count it twice. Look at {into}. If it is as it was before, or was put back so, remove the mark, and it is made again: {marks}.deleteOne({it}). If all of it is there, or was completed by hand, say so: {marks}.updateOne({it}, {{$set: {{state: \"made\"}}}}). If {into} is dropped or emptied, it is made anew without a word",
+            match mark.owner.as_str() {
+                "" => "a run",
+                owner => owner,
+            },
+            mark.from
+        ),
+        suggestion: Some(format!("{marks}.find({it})")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engines::mongodb::{Added, Json};
+    use mongodb::bson::doc;
+
+    #[test]
+    fn each_pipeline_between_two_collections_has_a_mark_of_its_own() {
+        let into = Measure {
+            database: "app".to_owned(),
+            collection: "sums".to_owned(),
+        };
+        let of = |day: i32| Aggregate {
+            database: "app".to_owned(),
+            collection: "events".to_owned(),
+            pipeline: vec![Json::of(&doc! { "$match": { "day": day } })],
+            allow_disk_use: true,
+            repeatable: false,
+            from_secondary: false,
+        };
+        let (one, two) = (of(1).mark(&into), of(2).mark(&into));
+        assert!(one.starts_with("addition app.events -> app.sums "));
+        assert!(one != two && one == of(1).mark(&into));
+    }
+
+    #[test]
+    fn what_was_cut_off_says_how_to_go_on() {
+        let mark = Addition {
+            id: "addition a -> b 1".to_owned(),
+            from: "app.events".to_owned(),
+            into: "app.sums".to_owned(),
+            owner: "maint run".to_owned(),
+            since: None,
+            added: Added::CutOff,
+            memory: None,
+        };
+        let told = cut_off(&mark, "app").message;
+        for part in [
+            "deleteOne({_id: \"addition a -> b 1\"})",
+            "{$set: {state: \"made\"}}",
+            "dropped or emptied",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+    }
+}
