@@ -1,10 +1,10 @@
 //! What code that hangs on a table has done behind a statement's back: settings that stay in the
-//! session, and rows that it puts back where they were deleted.
+//! session, rows that it puts back where they were deleted, and rows that it takes along.
 
 use super::ask;
 use crate::engines::EngineError;
 use crate::engines::postgres::{Held, Session, settings};
-use crate::plan::{Param, Query, Walk};
+use crate::plan::{Fate, Param, Query, Walk};
 
 /// How it was in the transaction before rows were touched.
 pub(super) struct Before {
@@ -20,6 +20,8 @@ struct Done {
     inserted: i64,
     /// New ones, changed ones, and those that are gone.
     all: i64,
+    /// Gone from the table, or from any other of those that inherit from one another with it.
+    gone: i64,
 }
 
 /// In the transaction that is open, and what was not handed on before it: only the difference says something.
@@ -27,7 +29,12 @@ const DONE: &str = "SELECT CASE WHEN pg_catalog.current_setting('track_counts'):
     THEN pg_catalog.pg_stat_get_xact_tuples_inserted($1::pg_catalog.oid) END,
     pg_catalog.pg_stat_get_xact_tuples_inserted($1::pg_catalog.oid)
     + pg_catalog.pg_stat_get_xact_tuples_updated($1::pg_catalog.oid)
-    + pg_catalog.pg_stat_get_xact_tuples_deleted($1::pg_catalog.oid)";
+    + pg_catalog.pg_stat_get_xact_tuples_deleted($1::pg_catalog.oid),
+    (WITH RECURSIVE above(oid) AS (SELECT $1::pg_catalog.oid
+            UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN above ON i.inhrelid = above.oid),
+        family(oid) AS (SELECT oid FROM above
+            UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN family ON i.inhparent = family.oid)
+        SELECT pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_deleted(oid))::pg_catalog.int8 FROM family)";
 
 impl Before {
     /// Looks, once the transaction is open.
@@ -54,11 +61,17 @@ impl Before {
         })
     }
 
-    /// Looks again, once everything that is deferred has had its say.
+    /// Looks again, once everything that is deferred has had its say; so many rows were to go.
     ///
     /// # Errors
-    /// When rows are back that had gone, or keys were not watched: nothing of it may stay.
-    pub(super) async fn compare(&self, session: &Session, walk: &Walk) -> Result<(), EngineError> {
+    /// When rows are back that had gone, when others have gone along that are stored nowhere, or when keys were not
+    /// watched: nothing of it may stay.
+    pub(super) async fn compare(
+        &self,
+        session: &Session,
+        walk: &Walk,
+        gone: i64,
+    ) -> Result<(), EngineError> {
         // First, because it decides how all that follows is read.
         let changed = session.put_back(&self.held).await?;
         if let Some((name, _, why)) = settings::DEMANDED
@@ -72,9 +85,21 @@ impl Before {
                 ),
             });
         }
+        let now = done(session, walk).await?;
+        if let (Some(was), Some(now)) = (self.done, now)
+            && walk.fate != Fate::Delete
+            && now.gone - was.gone > gone
+        {
+            return Err(EngineError::Aftermath {
+                message: format!(
+                    "a trigger or rule deletes other rows of {} when rows go, which are archived nowhere: {} beside the {gone} of this batch, which was given back",
+                    walk.table,
+                    now.gone - was.gone - gone
+                ),
+            });
+        }
         let inserted = |done: Option<Done>| done.map(|done| done.inserted);
-        let now = inserted(done(session, walk).await?);
-        if now.is_some() && now == inserted(self.done) {
+        if now.is_some() && inserted(now) == inserted(self.done) {
             return Ok(());
         }
         let rows = ask(session, "looking for rows that came back", &walk.put_back()).await?;
@@ -100,6 +125,9 @@ async fn done(session: &Session, walk: &Walk) -> Result<Option<Done>, EngineErro
     let Some(inserted) = row.get(0)? else {
         return Ok(None);
     };
-    let all = row.get(1)?;
-    Ok(Some(Done { inserted, all }))
+    Ok(Some(Done {
+        inserted,
+        all: row.get(1)?,
+        gone: row.get::<Option<i64>>(2)?.unwrap_or_default(),
+    }))
 }

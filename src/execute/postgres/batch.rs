@@ -101,12 +101,15 @@ impl Portion<'_> {
         } else {
             None
         };
-        let settle = async || {
+        let settle = async |gone: i64| {
             let settle = Statement::brief(SETTLE);
             let passed = gate::pass(session, &settle, execution, step_ends, give_way);
             passed.await?;
             match &before {
-                Some(before) => before.compare(session, walk).await.map_err(Halt::Failed),
+                Some(before) => before
+                    .compare(session, walk, gone)
+                    .await
+                    .map_err(Halt::Failed),
                 None => Ok(()),
             }
         };
@@ -116,7 +119,7 @@ impl Portion<'_> {
                 .into_iter()
                 .partition(|row| matches!(row.get::<Option<String>>(0), Ok(None)));
             let gone = number(&went, 3)?;
-            settle().await?;
+            settle(gone).await?;
             let places = Places::of(&stored).map_err(Halt::Failed)?;
             let there = if stored.is_empty() {
                 Sums::default()
@@ -133,9 +136,9 @@ impl Portion<'_> {
         } else {
             let delete = walk.delete(self.range, self.without);
             let passed = gate::pass(session, &delete, execution, step_ends, give_way);
-            let rows = passed.await?.rows;
-            settle().await?;
-            i64::try_from(rows).unwrap_or(i64::MAX)
+            let gone = i64::try_from(passed.await?.rows).unwrap_or(i64::MAX);
+            settle(gone).await?;
+            gone
         };
         let Some(meant) = meant else {
             return Ok((gone, 0));

@@ -214,7 +214,7 @@ impl<'a> Exporter<'a> {
                 let settle = Statement::brief(SETTLE);
                 gate::pass(session, &settle, job.execution, step_ends, give_way).await?;
                 if let Some(before) = &before {
-                    let same = before.compare(session, self.walk).await;
+                    let same = before.compare(session, self.walk, rows).await;
                     same.map_err(Halt::Failed)?;
                 }
             }

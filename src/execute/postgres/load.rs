@@ -244,6 +244,7 @@ async fn answered(session: &Session, query: &str) -> Result<Vec<Row>, EngineErro
     let under = Under {
         schemas: meaning.schemas,
         all_rows: true,
+        their_time: true,
     };
     let begin = format!("BEGIN READ ONLY; {}", under.settings("SET LOCAL"));
     session.execute(doing, &begin).await?;

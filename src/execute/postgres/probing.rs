@@ -90,5 +90,5 @@ async fn alone_goes(walk: &Walk, alone: &Query, job: Job<'_>) -> Result<(), Engi
         .execute_with("trying a row", &alone.sql, &params)
         .await?;
     session.execute("trying a row", SETTLE).await?;
-    before.compare(session, walk).await
+    before.compare(session, walk, 1).await
 }

@@ -325,7 +325,7 @@ impl<'a> Sender<'a> {
             }
         }
         if let Some(before) = before {
-            before.compare(job.session, self.walk).await?;
+            before.compare(job.session, self.walk, rows).await?;
         }
         if job.execution.stop.is_now() {
             return Ok(Err(Halt::Stopped));

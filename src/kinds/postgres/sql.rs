@@ -175,6 +175,8 @@ impl Kind for Sql {
             each.push(Under {
                 schemas: meaning.schemas,
                 all_rows: false,
+                // They run as the session of the user's would.
+                their_time: false,
             });
         }
         Ok(Facts { all, each })

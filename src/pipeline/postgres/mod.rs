@@ -86,6 +86,7 @@ pub(super) async fn targets(
     let under = Under {
         schemas: meaning.schemas,
         all_rows: true,
+        their_time: true,
     };
     let begin = format!(
         "BEGIN READ ONLY; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = '1s'; {}",

@@ -83,6 +83,10 @@ pub struct Under {
     /// Whether the server is to refuse rather than to hide rows: absence is
     /// never proved through a filter.
     pub all_rows: bool,
+    /// Whether days, and whatever else goes by `TimeZone`, are those of role and database, as for whoever
+    /// wrote the rows, and not UTC.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub their_time: bool,
 }
 
 impl Under {
@@ -96,8 +100,12 @@ impl Under {
         let mut path = vec!["pg_catalog"];
         path.extend(self.schemas.iter().map(String::as_str));
         path.push("pg_temp");
+        let time = match self.their_time {
+            true => format!("; {set} TimeZone = DEFAULT"),
+            false => String::new(),
+        };
         format!(
-            "{set} search_path = {}; {set} row_security = {}",
+            "{set} search_path = {}; {set} row_security = {}{time}",
             path.join(", "),
             if self.all_rows { "off" } else { "on" }
         )

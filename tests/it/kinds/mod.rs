@@ -54,6 +54,7 @@ mod stopping;
 mod strays;
 mod subscribers;
 mod ten_thousand;
+mod their_days;
 mod throttle;
 mod trust;
 mod whose;

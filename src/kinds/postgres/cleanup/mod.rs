@@ -316,6 +316,8 @@ async fn look(
     let also: Vec<Touch> = known.iter().flat_map(|(_, also)| also).copied().collect();
     let guard = standing.guard(&also);
     let readings = proof::read(db, &mut asked, guard.as_ref()).await?;
+    // What is kept, and whom a key points at, may go by days: those of whoever wrote the rows.
+    let readings = readings.into_iter().map(proof::Reading::in_their_time);
     let asked: Vec<estimate::Asked<'_>> = asked
         .iter()
         .zip(readings)

@@ -229,6 +229,7 @@ impl Kind for Integrity {
                 .reading(Under {
                     schemas: meaning.schemas.clone(),
                     all_rows: true,
+                    their_time: true,
                 })
                 .checking(own(query));
             candidates.push(Candidate::new(

@@ -316,6 +316,8 @@ pub(super) fn step(
                 .touching(oid, Use::Rewrite)
                 .shrinking(shrink);
             step.body.under.all_rows = true;
+            // Each version that is written is checked once more by the table's constraints.
+            step.body.under.their_time = true;
             step.details = vec![
                 "locks: rows of a batch for a moment; ACCESS EXCLUSIVE only while nobody waits, when the vacuum gives the end back".to_owned(),
                 format!(

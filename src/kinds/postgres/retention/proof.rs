@@ -28,6 +28,14 @@ pub(in crate::kinds::postgres) struct Reading {
     pub(super) parent_is_empty: bool,
 }
 
+impl Reading {
+    /// The same, by the days of role and database.
+    pub(in crate::kinds::postgres) fn in_their_time(mut self) -> Reading {
+        self.under.their_time = true;
+        self
+    }
+}
+
 /// Tables whose rows row-level security hides from the role: those asked for by
 /// id or by name, with their policies.
 const FILTERED: &str = "SELECT n.nspname::text, c.relname::text,

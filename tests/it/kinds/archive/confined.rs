@@ -100,3 +100,44 @@ for_oldest_and_newest! {
         assert_eq!(db.number("SELECT count(*) FROM arch.off").await, 10);
     }
 }
+
+for_oldest_and_newest! {
+    /// A trigger that takes other rows of the table along: of those that nobody archives, none goes.
+    async fn rows_that_a_trigger_would_take_along_stay(major: u32) {
+        let db = fresh_database(major).await;
+        // Ten groups of ten; those of the last three groups are old altogether, of the others the half.
+        let rows = "INSERT INTO {} SELECT g, g / 10, now() - CASE WHEN g % 10 < 5 OR g >= 70 THEN interval '2 years' ELSE interval '1 hour' END FROM generate_series(0, 99) g";
+        db.execute("CREATE SCHEMA arc").await;
+        let make = async |table: &str, partitioned: bool| {
+            let by = if partitioned { "PARTITION BY LIST (grp)" } else { "" };
+            db.execute(&format!("CREATE TABLE {table} (id int, grp int, at timestamptz) {by}")).await;
+            if partitioned {
+                db.execute(&format!("CREATE TABLE {table}_a PARTITION OF {table} FOR VALUES IN (0, 2, 4, 6, 8, 70); CREATE TABLE {table}_b PARTITION OF {table} DEFAULT")).await;
+            }
+            // The partitions' rows go with those of the next group.
+            let also = if partitioned { "grp IN (OLD.grp, OLD.grp + 1) AND OLD.grp < 7" } else { "grp = OLD.grp" };
+            db.execute(&format!("{}; CREATE FUNCTION along_{table}() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN DELETE FROM public.{table} WHERE {also}; RETURN OLD; END$$;
+                CREATE TRIGGER along AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION along_{table}()", rows.replace("{}", table))).await;
+        };
+        for (table, partitioned, to_files) in [("groups", false, true), ("flocks", false, false), ("leaves", true, true)] {
+            make(table, partitioned).await;
+            let rule = json!({ "table": table, "column": "at", "older_than": "1y" });
+            let (files, _folder) = into_files(&db, &rule);
+            let mut options = rule.clone();
+            options["destination"] = json!({ "table": format!("arc.{table}") });
+            let workspace = if to_files { files } else { workspace(&db, &options) };
+            for archived in [30, 0] {
+                let output = workspace.run(["run", "archive", "--now", "--output", "json"]);
+                let run = output.expect(1).json()["runs"][0].clone();
+                assert_eq!(run["rows"], archived, "{table} {run:#}");
+                let findings = run["findings"].as_array().unwrap();
+                assert!(findings.iter().any(|f| f["code"] == "rows.refused"), "{table} {run:#}");
+                let told = run.to_string();
+                assert!(told.contains("deletes other rows of"), "{table} {run:#}");
+                // The old ones of the first groups stay with those of today that would have gone along.
+                assert_eq!(db.number(&format!("SELECT count(*) FROM {table}")).await, 70, "{table}");
+                assert_eq!(db.number(&format!("SELECT count(*) FROM {table} WHERE grp >= 7")).await, 0, "{table}");
+            }
+        }
+    }
+}
