@@ -345,7 +345,16 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
         {
             return Err(error);
         }
-        Halt::Missing(error) => missing(error, job).await,
+        Halt::Missing(error) => match (missing(error, job).await, record.rows) {
+            ((StepStatus::Skipped, why), Some(rows @ 1..)) => {
+                let s = if rows == 1 { "" } else { "s" };
+                let why = format!(
+                    "{why}; {rows} row{s} had gone before, and what is left was not looked at. Where the table has another name or schema now, correct it in the task file"
+                );
+                (StepStatus::Failed, why)
+            }
+            (ended, _) => ended,
+        },
         Halt::Conflict(error) => (StepStatus::Failed, with_causes(&error)),
         Halt::NotAllowed(why) => (StepStatus::Failed, format!("not allowed: {why}")),
         Halt::LeftOut(why) => (StepStatus::Skipped, why),

@@ -10,7 +10,7 @@ use crate::values::unreadable;
 /// All that goes with a table: its partitions, row types, sequences, indexes,
 /// constraints. What depends on one of them, and does not go itself, is in the
 /// way, such as a view on a partition of the partition, or a function with the
-/// row type as an argument.
+/// row type as an argument; so is an extension that one of them belongs to.
 const DEPENDENTS: &str = "WITH RECURSIVE goes (root, class, object) AS (
         SELECT o.oid, 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, o.oid
             FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS o (oid)
@@ -26,6 +26,9 @@ const DEPENDENTS: &str = "WITH RECURSIVE goes (root, class, object) AS (
         LEFT JOIN pg_catalog.pg_rewrite v ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND v.oid = d.objid
         LEFT JOIN pg_catalog.pg_class c ON c.oid = v.ev_class
     WHERE NOT EXISTS (SELECT FROM goes o WHERE o.root = g.root AND o.class = d.classid AND o.object = d.objid)
+    UNION
+    SELECT g.root, pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0) || ' (of which it is a part)'
+    FROM goes g JOIN pg_catalog.pg_depend d ON d.classid = g.class AND d.objid = g.object AND d.deptype = 'e'
     ORDER BY 1, 2";
 
 /// What keeps each of these tables from being dropped, in words.

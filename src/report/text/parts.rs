@@ -122,7 +122,7 @@ pub(super) fn heading(page: &mut Page<'_>, run: &RunRecord) {
             "nothing to do: no object needs it now (looked for {})",
             human_duration_ms(run.inspect_ms)
         ),
-        RunStatus::Succeeded if skipped == run.steps.len() => {
+        RunStatus::Succeeded if skipped == run.steps.len() && run.rows == 0 => {
             let all = match skipped {
                 1 => "its only step was".to_owned(),
                 n => format!("all {} were", counted(n, "step")),

@@ -22,7 +22,17 @@ const TABLE: &str = "DROP SCHEMA IF EXISTS s CASCADE; CREATE SCHEMA s;
     INSERT INTO s.ev VALUES (1, '2019-05-05', 'eu'), (2, '2020-05-05', 'eu'), (3, now(), 'eu')";
 
 /// Dependents, how they are named, and what takes them away.
-const DEPENDENTS: [(&str, &str, &str); 10] = [
+const DEPENDENTS: [(&str, &str, &str); 12] = [
+    (
+        "ALTER EXTENSION plpgsql ADD TABLE s.ev_2020",
+        "extension plpgsql",
+        "ALTER EXTENSION plpgsql DROP TABLE s.ev_2020",
+    ),
+    (
+        "ALTER EXTENSION plpgsql ADD TABLE s.ev_2020_eu",
+        "extension plpgsql",
+        "ALTER EXTENSION plpgsql DROP TABLE s.ev_2020_eu",
+    ),
     (
         "CREATE VIEW s.v AS SELECT * FROM s.ev_2020",
         "view s.v",

@@ -267,6 +267,7 @@ for_each_version! {
     /// for the next run, which says how far it got.
     async fn what_does_not_fit_comes_next_time(major: u32) {
         let db = fresh_database(major).await;
+        db.execute("CREATE VIEW something AS SELECT 1").await;
         let task = |sql: &str, budget: &str| format!("kind: integrity\ntarget: app\noptions: {{ amcheck: off, queries: [{{ name: a, sql: '{sql}' }}, {{ name: b, sql: 'SELECT 1 WHERE false' }}] }}\nlimits: {{ jobs: 1, budget: {budget} }}\n");
         let workspace = Workspace::for_target(&db.url).task("integrity", &task("SELECT pg_sleep(300)", "3s"));
         let first = workspace.run(["run", "integrity", "--now", "--output", "json"]).expect(0).json();

@@ -155,6 +155,31 @@ for_each_version! {
     }
 }
 
+for_oldest_and_newest! {
+    /// A table that gets another name in the middle of a walk: some rows have gone, the others were not looked at.
+    async fn a_table_that_is_renamed_in_mid_walk_fails_the_step(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int PRIMARY KEY, at timestamptz); INSERT INTO t SELECT g, now() - interval '2 years' FROM generate_series(1, 30000) g").await;
+        let rule = json!({ "batch_goal": "10ms", "rules": [{ "table": "t", "column": "at", "older_than": "1y", "walk": "blocks", "max_share": "100%" }] });
+        let workspace = workspace(&db, "cleanup", &rule, "lock_timeout: 1min");
+        let holder = db.connect().await;
+        // Whoever of the two finds that each waits for the other is to be maint, which tries again.
+        holder.batch_execute("SET deadlock_timeout = '10min'; BEGIN; SELECT FROM t WHERE id = 29990 FOR UPDATE").await.unwrap();
+        let work = tokio::task::spawn_blocking(move || run(&workspace));
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        wait_for(&db, "the wait for the row", waiting, 1).await;
+        holder.batch_execute("ALTER TABLE t RENAME TO other; COMMIT").await.unwrap();
+        let (code, run) = work.await.unwrap();
+        let left = db.number("SELECT count(*) FROM other").await;
+        assert!((1..30_000).contains(&left), "{left} {run:#}");
+        assert_eq!(code, 1, "{run:#}");
+        let step = &run["steps"][0];
+        assert_eq!((&step["status"], step["rows"].as_i64()), (&"failed".into(), Some(30_000 - left)), "{run:#}");
+        let why = step["error"].as_str().unwrap();
+        assert!(why.starts_with("vanished: ") && why.contains("had gone before, and what is left was not looked at"), "{run:#}");
+    }
+}
+
 for_each_version! {
     /// What goes, or gets another name, while a step before it is at work is met as it is then,
     /// although the names of many steps are asked for at once.

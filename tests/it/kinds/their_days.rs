@@ -35,7 +35,7 @@ for_oldest_and_newest! {
         let run = |task: &str, code: i32| workspace.run(["run", task, "--now", "--output", "json"]).expect(code).json();
         let told = |document: &Value| -> Vec<String> {
             let findings = document["runs"][0]["findings"].as_array().unwrap().iter();
-            let findings = findings.filter(|f| f["code"] != "amcheck.missing");
+            let findings = findings.filter(|f| ["query.rows", "foreign_key.orphans", "constraint.violated"].contains(&f["code"].as_str().unwrap()));
             let mut told: Vec<String> = findings.map(|f| format!("{} {}", f["code"].as_str().unwrap(), f["object"].as_str().unwrap())).collect();
             told.sort();
             told
@@ -67,7 +67,8 @@ for_oldest_and_newest! {
             INSERT INTO ev SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + interval '3 days 3 hours', NULL; UPDATE ev SET day = at::date;
             CREATE TABLE full_of_holes (id int PRIMARY KEY, at timestamptz, day date, pad text, CHECK (day = at::date));
             INSERT INTO full_of_holes SELECT g, '2026-01-01 22:00', '2026-01-01', repeat('x', 500) FROM generate_series(1, 8000) g;
-            DELETE FROM full_of_holes WHERE id % 4 <> 0; VACUUM ANALYZE full_of_holes").await;
+            DELETE FROM full_of_holes WHERE id % 4 <> 0").await;
+        db.execute("VACUUM ANALYZE full_of_holes").await;
         let workspace = workspace(&db)
             .task("ahead", "kind: partitions\ntarget: app\noptions: { tables: [ev], interval: month, ahead: 0, time_zone: UTC, move_default_rows: true }\n")
             .task("repack", "kind: repack\ntarget: app\noptions: { include: [full_of_holes], min_size: 1MB, way: move }\n")
