@@ -21,6 +21,7 @@ fn schedules(url: &str, more: &str) -> String {
 #[tokio::test]
 async fn one_line_says_whether_all_is_well() {
     let db = fresh_database(17).await;
+    db.execute("CREATE TABLE something (id int)").await;
     let workspace =
         Workspace::new(&schedules(&db.url, "")).task("analyze", "kind: analyze\ntarget: app\n");
     let nagios = |code: i32, begin: &str| {

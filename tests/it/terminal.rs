@@ -373,6 +373,7 @@ fn no_broken_url_shows_its_password() {
 #[tokio::test]
 async fn a_url_that_makes_no_sense_is_a_problem_and_a_failed_run() {
     let db = fresh_database(17).await;
+    db.execute("CREATE TABLE something (id int)").await;
     let bad = [
         (
             "schema",
@@ -426,6 +427,7 @@ async fn a_url_that_makes_no_sense_is_a_problem_and_a_failed_run() {
 #[tokio::test]
 async fn looking_at_the_targets_says_what_is_there() {
     let db = fresh_database(17).await;
+    db.execute("CREATE TABLE something (id int)").await;
     let workspace = Workspace::for_target(&db.url).task("analyze", "kind: analyze\ntarget: app\n");
     let plain = workspace.run(["check"]).expect(0);
     assert!(

@@ -24,14 +24,14 @@ const TABLE: &str = "DROP SCHEMA IF EXISTS s CASCADE; CREATE SCHEMA s;
 /// Dependents, how they are named, and what takes them away.
 const DEPENDENTS: [(&str, &str, &str); 12] = [
     (
-        "ALTER EXTENSION plpgsql ADD TABLE s.ev_2020",
-        "extension plpgsql",
-        "ALTER EXTENSION plpgsql DROP TABLE s.ev_2020",
+        "CREATE EXTENSION IF NOT EXISTS hstore; ALTER EXTENSION hstore ADD TABLE s.ev_2020",
+        "extension hstore",
+        "ALTER EXTENSION hstore DROP TABLE s.ev_2020",
     ),
     (
-        "ALTER EXTENSION plpgsql ADD TABLE s.ev_2020_eu",
-        "extension plpgsql",
-        "ALTER EXTENSION plpgsql DROP TABLE s.ev_2020_eu",
+        "CREATE EXTENSION IF NOT EXISTS hstore; ALTER EXTENSION hstore ADD TABLE s.ev_2020_eu",
+        "extension hstore",
+        "ALTER EXTENSION hstore DROP TABLE s.ev_2020_eu",
     ),
     (
         "CREATE VIEW s.v AS SELECT * FROM s.ev_2020",

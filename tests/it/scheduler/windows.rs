@@ -70,6 +70,7 @@ async fn carried_out(config: Config, store: &Arc<dyn Store>) -> Ended {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_finds_its_window_closed_is_missed_and_told() {
     let db = fresh_database(17).await;
+    db.execute("CREATE TABLE something (id int)").await;
     let closed = closed_now();
     let yearly = "cron: \"0 2 10 6 *\"";
     for (tasks, status, succeeded, runs) in [
@@ -108,6 +109,7 @@ async fn a_task_that_finds_its_window_closed_is_missed_and_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_a_later_occurrence_does_is_left_to_it() {
     let db = fresh_database(17).await;
+    db.execute("CREATE TABLE something (id int)").await;
     let folder = tempfile::tempdir().unwrap();
     let store = open("sqlite::memory:").await.unwrap();
     // Of a quarter of an hour of the 10th, and open at another time.
@@ -197,6 +199,7 @@ fn a_task_that_no_occurrence_finds_open_is_refused_by_the_check() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_status_names_what_was_left_undone() {
     let db = fresh_database(17).await;
+    db.execute("CREATE TABLE something (id int)").await;
     let workspace = Workspace::new("targets: {}\n");
     let closed = closed_now();
     let tasks = [("free", ""), ("late", &*closed)];
