@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono_tz::Tz;
@@ -55,7 +56,12 @@ impl<'a> Context<'a> {
 
     /// Reads the configuration, or reports every problem in it.
     pub(super) async fn config(&self) -> Result<Config, Failure> {
-        let config = self.config_with(Care::Run).await?;
+        self.config_at(&self.config_path()?).await
+    }
+
+    /// The same from this file, whatever others have come or gone where one is looked for.
+    pub(super) async fn config_at(&self, path: &Path) -> Result<Config, Failure> {
+        let config = self.config_with(path, Care::Run).await?;
         for warning in &config.warnings {
             tracing::info!("{warning}");
         }
@@ -65,14 +71,14 @@ impl<'a> Context<'a> {
     /// The same for verbs that connect to no target: what only targets and mail need may be unset,
     /// and who does not say which targets there are keeps nobody from looking.
     pub(super) async fn config_for_looking(&self) -> Result<Config, Failure> {
-        self.config_with(Care::Look).await
+        self.config_with(&self.config_path()?, Care::Look).await
     }
 
     /// The same for who checks it: URLs are taken apart, too. Commands and queries for targets are
     /// asked only where others may be connected to.
     pub(super) async fn config_for_check(&self, connect: bool) -> Result<Config, Failure> {
         match connect {
-            true => self.config_with(Care::Check).await,
+            true => self.config_with(&self.config_path()?, Care::Check).await,
             false => self.config_unasked(Care::Check),
         }
     }
@@ -84,10 +90,9 @@ impl<'a> Context<'a> {
         Ok(config::load_with(&path, &self.kinds, &env, care, &answers)?)
     }
 
-    async fn config_with(&self, care: Care) -> Result<Config, Failure> {
+    async fn config_with(&self, path: &Path, care: Care) -> Result<Config, Failure> {
         let env = |name: &str| std::env::var(name).ok();
-        let path = self.config_path()?;
-        let sources = config::sources(&path, &env, care);
+        let sources = config::sources(path, &env, care);
         let (answers, failed) = pipeline::ask(&sources).await;
         if let Some(failed) = failed {
             if care != Care::Look {
@@ -97,7 +102,7 @@ impl<'a> Context<'a> {
                 errln!("note: {}", problem.message);
             }
         }
-        Ok(config::load_with(&path, &self.kinds, &env, care, &answers)?)
+        Ok(config::load_with(path, &self.kinds, &env, care, &answers)?)
     }
 
     /// How text is to look on stdout.

@@ -85,8 +85,9 @@ impl Serve {
         let files = raise_limit();
         let token = token::read(self.token.is_some(), self.token_file.as_deref())?;
         // Before anything is read: a change from here on is seen.
-        let mut seen = files::Seen::new(context.config_path()?);
-        let config = Arc::new(context.config().await?);
+        let path = context.config_path()?;
+        let mut seen = files::Seen::new(path.clone());
+        let config = Arc::new(context.config_at(&path).await?);
         seen.with(&config.inventories);
         let store = context.history(&config).await?;
         let spool = spool_folder(&config);
@@ -174,6 +175,7 @@ impl Serve {
         );
         let mut serving = Serving {
             context,
+            path,
             store: Arc::clone(&store),
             scheduler,
             worker: Arc::clone(&worker),
@@ -203,6 +205,9 @@ impl Serve {
 
 struct Serving<'a> {
     context: &'a Context<'a>,
+    /// The file that it began with: where that is gone for a moment, another that would be found instead
+    /// is not meant.
+    path: PathBuf,
     store: Arc<dyn Store>,
     scheduler: Scheduler,
     worker: Arc<PipelineWorker>,
@@ -237,14 +242,14 @@ async fn ready(reading: &mut Option<Reading<'_>>) -> (Why, Result<Config, Failur
 impl<'a> Serving<'a> {
     /// Begins to read the configuration.
     fn read(&self, why: Why) -> Reading<'a> {
-        let context = self.context;
+        let (context, path) = (self.context, self.path.clone());
         if why == Why::Changed {
             match NotifyState::monotonic_usec_now() {
                 Ok(moment) => tell_systemd(&[NotifyState::Reloading, moment]),
                 Err(_) => tell_systemd(&[NotifyState::Reloading]),
             }
         }
-        Box::pin(async move { (why, context.config().await) })
+        Box::pin(async move { (why, context.config_at(&path).await) })
     }
 
     /// Whether there are commands or queries that say which targets there are.

@@ -350,6 +350,17 @@ mod tests {
     use crate::history::{Baseline, Learned, Records, RunFilter, Runs};
     use crate::values::wall_clock;
 
+    fn baseline() -> Baseline {
+        Baseline {
+            object: "i".into(),
+            bytes: 1,
+            tuples: 1.0,
+            learned_at: wall_clock(),
+            rebuilt: true,
+            made_as: None,
+        }
+    }
+
     #[tokio::test]
     async fn a_transaction_that_sqlite_took_back_stops_nothing_for_good() {
         let folder = tempfile::tempdir().unwrap();
@@ -360,16 +371,8 @@ mod tests {
         let mut over = store.writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
         sqlx::query("ROLLBACK").execute(&mut *over).await.unwrap();
         drop(over);
-        let baseline = Baseline {
-            object: "i".into(),
-            bytes: 1,
-            tuples: 1.0,
-            learned_at: wall_clock(),
-            rebuilt: true,
-            made_as: None,
-        };
         let store = SqlStore::Sqlite(store);
-        store.learn("app", &baseline).await.unwrap();
+        store.learn("app", &baseline()).await.unwrap();
         let known = store.baselines("app").await.unwrap();
         assert_eq!(known.len(), 1);
     }
@@ -389,15 +392,7 @@ mod tests {
         };
         let store = SqlStore::Sqlite(read_only(path, reason).await.unwrap());
         assert_eq!(store.runs(&RunFilter::default()).await.unwrap(), []);
-        let baseline = Baseline {
-            object: "i".into(),
-            bytes: 1,
-            tuples: 1.0,
-            learned_at: wall_clock(),
-            rebuilt: true,
-            made_as: None,
-        };
-        let refused = store.learn("app", &baseline).await;
+        let refused = store.learn("app", &baseline()).await;
         assert!(
             matches!(refused, Err(HistoryError::ReadOnly { .. })),
             "{refused:?}"

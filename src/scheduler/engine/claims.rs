@@ -158,6 +158,8 @@ impl Following {
         let stop = job.stop.clone();
         let mut work = worker.carry_out(job);
         let mut renewals = tokio::time::interval(self.claim.lease / 3);
+        // Whoever stood still has one to make up for, not all.
+        renewals.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         renewals.tick().await;
         let outcome = loop {
             tokio::select! {
@@ -204,8 +206,9 @@ impl Following {
         let runs: Vec<String> = ended.runs.iter().map(ToString::to_string).collect();
         let text = format!(
             "the occurrence of {at} of schedule {schedule} was done here although another instance \
-             had taken it over, because the history was out of reach: what it did may have been \
-             done twice; see `maint show` {}",
+             had taken it over, because this one did not renew its claim in time (the history was out \
+             of reach, or this process or machine stood still): what it did may have been done twice; \
+             see `maint show` {}",
             runs.join(", ")
         );
         tracing::error!("{text}");
