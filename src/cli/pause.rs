@@ -3,7 +3,7 @@
 
 use super::Failure;
 use super::context::Context;
-use crate::history::{HistoryError, Pause as Paused};
+use crate::history::{HistoryError, Pause as Paused, RunFilter, RunStatus};
 use crate::values::{TimeSpan, wall_clock};
 
 /// Stops a schedule for a while, in every instance; what falls due meanwhile is skipped.
@@ -95,7 +95,21 @@ impl Cancel {
             Err(HistoryError::Missing { .. }) => return Err(HistoryError::NoRuns.into()),
             opened => opened?,
         };
-        let run = store.run(&self.run).await?;
+        // The newest may be one that was skipped because of the run that is meant.
+        let at_work = RunFilter {
+            statuses: vec![RunStatus::Running],
+            limit: Some(1),
+            ..RunFilter::default()
+        };
+        let at_work = match self.run.as_str() {
+            "last" => store
+                .runs(&at_work)
+                .await?
+                .pop()
+                .map(|run| run.id.to_string()),
+            _ => None,
+        };
+        let run = store.run(at_work.as_deref().unwrap_or(&self.run)).await?;
         let asked = store
             .ask_to_cancel(run.id, &somebody(), wall_clock())
             .await?;

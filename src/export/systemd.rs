@@ -138,8 +138,9 @@ fn written<'t>(
     match history.strip_prefix("sqlite:") {
         Some(":memory:") => {}
         Some(file) => parent(Path::new(file.strip_prefix("//").unwrap_or(file))),
-        // While it is out of reach, records are kept beside the configuration.
-        None => parent(&config.path),
+        // While it is out of reach, records are kept in the folder that systemd makes; who may write beside the
+        // configuration may say what the next run does.
+        None => {}
     }
     if let Some(file) = config.notify.as_ref().and_then(|one| one.file.as_ref()) {
         parent(file);

@@ -36,6 +36,8 @@ async fn a_run_is_stopped_from_another_process() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
+    // The newest run is this one, which does not begin.
+    workspace.run(["run", "work", "--now"]).expect(4);
     let asked = workspace.run(["cancel", "last"]).expect(0);
     assert!(asked.stdout.contains("asked to stop"), "{asked:#?}");
     let ended = running.wait_with_output().unwrap();
@@ -45,9 +47,8 @@ async fn a_run_is_stopped_from_another_process() {
     // The server is rid of it, and nothing was done, neither now nor later.
     assert_eq!(db.number(waiting).await, 0);
     assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
-    let shown = workspace
-        .run(["show", "last", "--output", "json"])
-        .expect(0);
+    let id = said["runs"][0]["id"].as_str().unwrap();
+    let shown = workspace.run(["show", id, "--output", "json"]).expect(0);
     assert_eq!(shown.json()["runs"][0]["status"], "cancelled", "{shown:#?}");
     // Too late now.
     workspace.run(["cancel", "last"]).expect(4);

@@ -770,6 +770,18 @@ fn units_may_write_where_maint_writes() {
     }
 }
 
+/// Whoever may write where the configuration is says what the next run does.
+#[test]
+fn no_unit_may_write_to_its_configuration() {
+    let yaml = SCHEDULES.replace(
+        "${HISTORY:-sqlite:/var/lib/maint/maint.db}",
+        "postgres://maint@127.0.0.1:1/maint?sslmode=disable",
+    );
+    let said = workspace(&yaml).run(["export", "systemd"]).expect(0);
+    assert!(!said.stdout.contains("ReadWritePaths="), "{said:#?}");
+    assert!(said.stdout.contains("StateDirectory=maint"), "{said:#?}");
+}
+
 /// Every occurrence of a year, as systemd's own tool sees it.
 #[test]
 fn timers_mean_what_maint_means_for_every_expression() {

@@ -58,6 +58,11 @@ impl Ticks {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests fail by panicking"
+)]
 mod tests {
     use super::*;
 

@@ -223,25 +223,45 @@ impl<'a> Sender<'a> {
     }
 
     /// A value that does not fit, with the label that its enum there has not: the server names neither
-    /// that nor the column where it must not tell what rows hold.
+    /// that nor the column where it must not tell what rows hold. It stays an error about a row, so
+    /// that the others go.
     async fn with_labels(&self, error: EngineError, job: Job<'_>) -> EngineError {
         if error.sqlstate() != Some("22P02") {
             return error;
         }
+        let lacking = self.lacking(job).await;
+        match (error, lacking) {
+            (
+                EngineError::Statement {
+                    doing,
+                    sqlstate,
+                    origin,
+                    ..
+                },
+                Some(message),
+            ) => EngineError::Statement {
+                doing,
+                sqlstate,
+                message,
+                origin,
+            },
+            (error, _) => error,
+        }
+    }
+
+    /// Which labels a column there lacks, in words; none where all are there, or nobody can tell.
+    async fn lacking(&self, job: Job<'_>) -> Option<String> {
         let doing = "comparing labels of enums";
         let (here, there) = futures_util::future::join(
             job.session.query(doing, ENUMS, &[&self.walk.oid]),
             self.there.query(doing, ENUMS, &[&self.into]),
         )
         .await;
-        let (Ok(here), Ok(there)) = (here, there) else {
-            return error;
-        };
         let read = |row: &Row| -> Option<(String, String, Vec<String>)> {
             Some((row.get(0).ok()?, row.get(1).ok()?, row.get(2).ok()?))
         };
-        let here: Vec<_> = here.iter().filter_map(read).collect();
-        for (column, of_type, labels) in there.iter().filter_map(read) {
+        let here: Vec<_> = here.ok()?.iter().filter_map(read).collect();
+        for (column, of_type, labels) in there.ok()?.iter().filter_map(read) {
             let ours = here.iter().find(|(name, ..)| *name == column);
             let lost: Vec<&String> = ours
                 .iter()
@@ -250,18 +270,16 @@ impl<'a> Sender<'a> {
                 .collect();
             let Some(first) = lost.first() else { continue };
             let all: Vec<String> = lost.iter().map(|label| literal(label)).collect();
-            return EngineError::Files {
-                message: format!(
-                    "nothing was deleted: column {} of {} on target {} is of type {of_type}, which lacks what the column here may hold: {}; there: ALTER TYPE {of_type} ADD VALUE {}, or make the column text",
-                    Identifier::new(&*column),
-                    self.send.into,
-                    self.send.target,
-                    all.join(", "),
-                    literal(first)
-                ),
-            };
+            return Some(format!(
+                "column {} of {} on target {} is of type {of_type}, which lacks what the column here may hold: {}; there: ALTER TYPE {of_type} ADD VALUE {}, or make the column text",
+                Identifier::new(&*column),
+                self.send.into,
+                self.send.target,
+                all.join(", "),
+                literal(first)
+            ));
         }
-        error
+        None
     }
 
     async fn within(

@@ -203,7 +203,7 @@ async fn a_result_that_is_not_what_was_left_is_made_anew() {
         let object = format!("refresh {}.{name}", base.name);
         let made = |why: &str| {
             let made = run(&workspace, "refresh", 0);
-            assert_eq!(steps(&made, "succeeded"), [object.clone()], "{made:#}");
+            assert_eq!(steps(&made, "succeeded"), [object.as_str()], "{made:#}");
             let reason = made["steps"][0]["reason"].as_str().unwrap();
             assert!(reason.contains(why), "{reason}");
         };

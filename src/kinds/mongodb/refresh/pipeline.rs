@@ -259,11 +259,8 @@ impl Aggregation {
         let names = self.sources(own).into_iter().map(|(_, name)| name);
         let reads_itself =
             into.0 == database && through_views(names.collect(), database, views).contains(&into.1);
-        !adds
-            && !fails("whenMatched")
-            && !fails("whenNotMatched")
-            && !reads_itself
-            && !(on_id && inserts && lacks_id(before))
+        let anew = on_id && inserts && lacks_id(before);
+        !(adds || fails("whenMatched") || fails("whenNotMatched") || reads_itself || anew)
     }
 }
 
