@@ -153,7 +153,10 @@ fn what_is_no_file_of_a_size_to_read_is_refused() {
     let workspace = Workspace::new(HEAD);
     workspace.file("tasks/big.yaml", &"a: 1\n".repeat(300_000));
     let said = check(&workspace, "a large task");
-    assert!(said.contains("tasks/big.yaml: is 1 MB large"), "{said}");
+    assert!(
+        said.contains("tasks/big.yaml: is larger than the 1 MB that are read"),
+        "{said}"
+    );
 
     let workspace = Workspace::new(HEAD);
     workspace.file(

@@ -216,10 +216,7 @@ impl<'a> Sender<'a> {
             here?;
             there?;
         }
-        match result {
-            Err(ExportError::Engine(error)) => Err(self.with_labels(error, job).await.into()),
-            other => other,
-        }
+        result
     }
 
     /// A value that does not fit, with the label that its enum there has not: the server names neither
@@ -229,23 +226,9 @@ impl<'a> Sender<'a> {
         if error.sqlstate() != Some("22P02") {
             return error;
         }
-        let lacking = self.lacking(job).await;
-        match (error, lacking) {
-            (
-                EngineError::Statement {
-                    doing,
-                    sqlstate,
-                    origin,
-                    ..
-                },
-                Some(message),
-            ) => EngineError::Statement {
-                doing,
-                sqlstate,
-                message,
-                origin,
-            },
-            (error, _) => error,
+        match self.lacking(job).await {
+            Some(message) => EngineError::NotKept { message },
+            None => error,
         }
     }
 
@@ -429,7 +412,10 @@ impl<'a> Sender<'a> {
         };
         let stored = storing.await;
         there.execute("rolling back there", "ROLLBACK").await?;
-        stored.map_err(ExportError::into_engine)
+        match stored.map_err(ExportError::into_engine) {
+            Err(error) => Err(self.with_labels(error, job).await),
+            taken => taken,
+        }
     }
 
     /// Reads the rows of a range, and writes them into the table for batches there while they
