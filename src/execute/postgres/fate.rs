@@ -22,7 +22,11 @@ pub(super) async fn fate_of(
         && !seen.elsewhere
         && !manifest.doubted
         && matches!(was.as_deref(), Some("committed" | "aborted"));
-    Ok(judged(seen.rows, known, was))
+    Ok(match seen.rows {
+        // In another database they may be all there is of them.
+        Rows::Gone if manifest.received.is_some() => Some("committed".to_owned()),
+        rows => judged(rows, known, was),
+    })
 }
 
 /// By what the rows say, and what the server says, who is `known` to be the one that did it or not.
