@@ -193,6 +193,25 @@ impl EngineError {
         }
     }
 
+    /// What the server reported, in other words; any other error as it is.
+    #[must_use]
+    pub fn reworded(self, words: impl FnOnce(String) -> String) -> EngineError {
+        match self {
+            EngineError::Statement {
+                doing,
+                sqlstate,
+                message,
+                origin,
+            } => EngineError::Statement {
+                message: words(message),
+                doing,
+                sqlstate,
+                origin,
+            },
+            other => other,
+        }
+    }
+
     /// Whether the server is up, and has no connection free.
     pub fn is_full(&self) -> bool {
         matches!(self, EngineError::Connect(error) if error.is_full())

@@ -19,35 +19,28 @@ pub(super) async fn named(error: EngineError, step: &Step, session: &Session) ->
 /// A new partition has what its siblings have. Rows of the default partition, where nobody has asked
 /// it of them, need not be so.
 fn of_moved_rows(error: EngineError, step: &Step) -> EngineError {
-    match error {
-        EngineError::Statement {
-            doing,
-            sqlstate,
-            message,
-            origin,
-        } if step.action == "create_partition"
-            && matches!(sqlstate.as_str(), "23502" | "23505" | "23514" | "23P01")
-            && !origin.is_raised() =>
-        {
-            let rule = origin.rule.as_deref().unwrap_or("a constraint");
-            let help = match sqlstate.as_str() {
-                "23505" => {
-                    "find those that are there twice (SELECT its columns, count(*) … GROUP BY … HAVING count(*) > 1)"
-                }
-                "23P01" => "find those that exclude each other",
-                _ => "find those that do not meet it",
-            };
-            EngineError::Statement {
-                message: format!(
-                    "rows that are to move out of the default partition do not meet {rule}, which the new partition is given because its newest sibling has it ({message}): nothing was made or moved; {help} in the default partition and mend them, or take it from the sibling"
-                ),
-                doing,
-                sqlstate,
-                origin,
-            }
+    let EngineError::Statement {
+        sqlstate, origin, ..
+    } = &error
+    else {
+        return error;
+    };
+    let help = match sqlstate.as_str() {
+        _ if step.action != "create_partition" || origin.is_raised() => return error,
+        "23505" => {
+            "find those that are there twice (SELECT its columns, count(*) … GROUP BY … HAVING count(*) > 1)"
         }
-        other => other,
-    }
+        "23P01" => "find those that exclude each other",
+        "23502" | "23514" => "find those that do not meet it",
+        _ => return error,
+    };
+    let rule = origin.rule.clone();
+    let rule = rule.unwrap_or_else(|| "a constraint".to_owned());
+    error.reworded(|message| {
+        format!(
+            "rows that are to move out of the default partition do not meet {rule}, which the new partition is given because its newest sibling has it ({message}): nothing was made or moved; {help} in the default partition and mend them, or take it from the sibling"
+        )
+    })
 }
 
 /// With the event trigger in it that it comes from, where it comes from one.
@@ -74,21 +67,8 @@ async fn named_by(error: EngineError, session: &Session) -> EngineError {
             break;
         }
     }
-    let Some(found) = found else {
-        return error;
-    };
-    match error {
-        EngineError::Statement {
-            doing,
-            sqlstate,
-            message,
-            origin,
-        } => EngineError::Statement {
-            message: format!("{message}: {found}"),
-            doing,
-            sqlstate,
-            origin,
-        },
-        other => other,
+    match found {
+        Some(found) => error.reworded(|message| format!("{message}: {found}")),
+        None => error,
     }
 }

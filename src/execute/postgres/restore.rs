@@ -279,11 +279,11 @@ pub async fn restore(
 /// Says what the server's refusal means for the rows, and what helps.
 fn not_taken(error: EngineError, into: &RelationName, role: &Identifier) -> EngineError {
     let EngineError::Statement {
-        doing,
         sqlstate,
         message,
         origin,
-    } = error
+        ..
+    } = &error
     else {
         return error;
     };
@@ -291,7 +291,7 @@ fn not_taken(error: EngineError, into: &RelationName, role: &Identifier) -> Engi
     let rule = origin.rule.as_deref().unwrap_or("a constraint");
     let said = match sqlstate.as_str() {
         // Somebody's code speaks for itself.
-        _ if origin.is_raised() => message,
+        _ if origin.is_raised() => message.clone(),
         "23502" => format!(
             "{rule}: some of the archived rows have no value there, or no such column; give it one by DEFAULT where they lack it, take NOT NULL away (ALTER TABLE {into} ALTER COLUMN … DROP NOT NULL), {elsewhere}"
         ),
@@ -308,18 +308,11 @@ fn not_taken(error: EngineError, into: &RelationName, role: &Identifier) -> Engi
             "{message}. Where {into} is there, {role} needs SELECT and INSERT on it (GRANT SELECT, INSERT ON {into} TO {role}); else CREATE on the schema {0} (GRANT USAGE, CREATE ON SCHEMA {0} TO {role}), or on the database where that is missing, too",
             into.schema
         ),
-        _ => message,
+        _ => message.clone(),
     };
-    let message = format!(
-        "nothing was restored: {}",
-        said.trim_start_matches("nothing was restored: ")
-    );
-    EngineError::Statement {
-        doing,
-        sqlstate,
-        message,
-        origin,
-    }
+    let said = said.trim_start_matches("nothing was restored: ");
+    let said = format!("nothing was restored: {said}");
+    error.reworded(|_| said)
 }
 
 async fn within(
