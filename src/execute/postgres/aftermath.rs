@@ -86,7 +86,7 @@ impl Before {
             });
         }
         let now = done(session, walk).await?;
-        if walk.fires && walk.fate != Fate::Delete {
+        if walk.fires && (walk.spares || walk.fate != Fate::Delete) {
             self.took_along(now, walk, gone)?;
         }
         let inserted = |done: Option<Done>| done.map(|done| done.inserted);
@@ -109,12 +109,16 @@ impl Before {
 
 impl Before {
     /// # Errors
-    /// When other rows than those that are stored have gone, or nobody can tell.
+    /// When other rows have gone than those that were to, or nobody can tell.
     fn took_along(&self, now: Option<Done>, walk: &Walk, gone: i64) -> Result<(), EngineError> {
+        let which = match walk.fate {
+            Fate::Delete => "which the rule may mean to keep",
+            _ => "which are archived nowhere",
+        };
         let (Some(was), Some(now)) = (self.done, now) else {
             return Err(EngineError::NotVisible {
                 what: format!(
-                    "nothing was deleted: the server does not count what is done (`track_counts` is off for this role or database), and so nobody can tell whether triggers or rules of {} take other rows along, which would be archived nowhere: ALTER ROLE … RESET track_counts, or ALTER DATABASE … RESET track_counts",
+                    "nothing was deleted: the server does not count what is done (`track_counts` is off for this role or database), and so nobody can tell whether triggers or rules of {} take other rows along, {which}: ALTER ROLE … RESET track_counts, or ALTER DATABASE … RESET track_counts",
                     walk.table
                 ),
             });
@@ -122,7 +126,7 @@ impl Before {
         match now.gone - was.gone - gone {
             also @ 1.. => Err(EngineError::Aftermath {
                 message: format!(
-                    "a trigger or rule deletes other rows of {} when rows go, which are archived nowhere: {also} beside the {gone} of this batch, which was given back",
+                    "a trigger, rule or foreign key deletes other rows of {} when rows go, {which}: {also} beside the {gone} of this batch, which was given back",
                     walk.table
                 ),
             }),

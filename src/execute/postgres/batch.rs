@@ -58,13 +58,15 @@ impl Attempt for Portion<'_> {
         let passed = self.within(job, counted, step_ends, give_way).await;
         let halt = match passed {
             Ok(_) if job.execution.stop.is_now() => Halt::Stopped,
-            Ok((gone, kept)) => match session.execute("committing", "COMMIT").await {
-                Ok(_) => {
-                    self.kept = kept;
-                    return Ok(Batch::Rows(gone));
+            Ok((gone, kept)) => {
+                match gate::commit(session, job.execution, step_ends, give_way).await {
+                    Ok(()) => {
+                        self.kept = kept;
+                        return Ok(Batch::Rows(gone));
+                    }
+                    Err(error) => gate::judge(error, job.execution, step_ends, give_way),
                 }
-                Err(error) => gate::judge(error, job.execution, step_ends, give_way),
-            },
+            }
             Err(halt) => halt,
         };
         match (session.execute("rolling back", "ROLLBACK").await, halt) {

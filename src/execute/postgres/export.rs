@@ -132,9 +132,10 @@ impl<'a> Exporter<'a> {
         let result = self
             .within(range, without, job, step_ends, give_way, &mut manifest)
             .await;
+        let commit = gate::commit(session, job.execution, step_ends, give_way);
         let result = match result {
-            Ok(Ok(Batch::Rows(rows))) => match session.execute("committing", "COMMIT").await {
-                Ok(_) => Ok(Ok(Batch::Rows(rows))),
+            Ok(Ok(Batch::Rows(rows))) => match commit.await {
+                Ok(()) => Ok(Ok(Batch::Rows(rows))),
                 // The server's word that nothing has gone.
                 Err(error) if !error.is_unreachable() => Err(error.into()),
                 // Whatever came of it is asked of the server, not assumed.

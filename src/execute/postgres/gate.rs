@@ -169,6 +169,22 @@ pub(super) async fn until_stopped<F: Future>(
     }
 }
 
+/// Commits what the session has done. A server that waits for a synchronous standby has committed
+/// already: once the step's time is up, it is told to wait no longer.
+pub(super) async fn commit(
+    session: &Session,
+    execution: &Execution,
+    step_ends: Instant,
+    give_way: &CancellationToken,
+) -> Result<(), EngineError> {
+    let committing = session.execute("committing", "COMMIT");
+    let done = until_stopped(session, committing, execution, step_ends, give_way).await?;
+    for notice in done.notices.iter().filter(|notice| notice.is_warning) {
+        tracing::warn!(notice = notice.with_code(), "committed, with a warning");
+    }
+    Ok(())
+}
+
 /// Lifts the limits of the work for what follows it: measuring, clearing away.
 pub(super) async fn aside(session: &Session, execution: &Execution) -> Result<(), EngineError> {
     let limits = limits(execution.limits.lock_timeout.get(), ASIDE);
@@ -253,8 +269,8 @@ pub(super) async fn pass_together(
         return Err(roll_back(session, Halt::Stopped).await);
     }
     // Deferred constraints are checked here.
-    match session.execute("committing", "COMMIT").await {
-        Ok(_) => Ok(all),
+    match commit(session, execution, step_ends, give_way).await {
+        Ok(()) => Ok(all),
         Err(error) => Err(judge(error, execution, step_ends, give_way)),
     }
 }
@@ -297,8 +313,8 @@ pub(super) async fn pass_under(
         }
     };
     match passed.await {
-        Ok(Some(did)) => match session.execute("committing", "COMMIT").await {
-            Ok(_) => Ok(Some(did)),
+        Ok(Some(did)) => match commit(session, execution, step_ends, give_way).await {
+            Ok(()) => Ok(Some(did)),
             Err(error) => Err(judge(error, execution, step_ends, give_way)),
         },
         Ok(None) => match session.execute("rolling back", "ROLLBACK").await {

@@ -59,8 +59,31 @@ pub(super) fn is_about_a_row(error: &EngineError) -> bool {
     // triggered_action_exception, data exceptions, integrity constraints,
     // triggered_data_change_violation, with_check_option, raised by functions
     let codes = ["09", "22", "23", "27", "44", "P0"];
-    origin.is_raised() || codes.contains(&sqlstate.get(..2).unwrap_or_default())
+    let class = sqlstate.get(..2).unwrap_or_default();
+    origin.is_raised()
+        || codes.contains(&class)
+        || (origin.context.is_some() && IN_CODE.contains(&class))
 }
+
+/// What code that is at work with a row may meet, and with another row not: what it calls or names is
+/// missing, forbidden, or too much of it. Nothing of these says that the server, the session or the
+/// transaction has come to an end.
+const IN_CODE: [&str; 14] = [
+    "0A", // feature_not_supported
+    "0L", // invalid_grantor
+    "0P", // invalid_role_specification
+    "20", // case_not_found
+    "21", // cardinality_violation
+    "24", // invalid_cursor_state
+    "2F", // sql_routine_exception
+    "34", // invalid_cursor_name
+    "38", // external_routine_exception
+    "39", // external_routine_invocation_exception
+    "3F", // invalid_schema_name
+    "42", // access rule violation, also undefined objects
+    "54", // program_limit_exceeded
+    "HV", // errors of other servers
+];
 
 /// Whether an error says that a row is not to be where another one is: each of the two may go.
 pub(super) fn is_collision(error: &EngineError) -> bool {

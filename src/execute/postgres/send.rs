@@ -177,9 +177,10 @@ impl<'a> Sender<'a> {
         let result = self
             .within(range, without, job, step_ends, give_way, &mut noted)
             .await;
+        let commit = gate::commit(session, job.execution, step_ends, give_way);
         let result = match result {
-            Ok(Ok(Batch::Rows(rows))) => match session.execute("committing", "COMMIT").await {
-                Ok(_) => Ok(Ok(Batch::Rows(rows))),
+            Ok(Ok(Batch::Rows(rows))) => match commit.await {
+                Ok(()) => Ok(Ok(Batch::Rows(rows))),
                 // The server's word that nothing has gone from here.
                 Err(error) if !error.is_unreachable() => Err(error.into()),
                 // The next run asks what came of it.
@@ -376,11 +377,7 @@ impl<'a> Sender<'a> {
         // of the history, the work depends on it.
         remember(job, &manifest).await?;
         *noted = Some(manifest);
-        let committing = there.execute("committing there", "COMMIT");
-        match unless_over(committing, job, step_ends, give_way).await {
-            Ok(committed) => committed.map(drop)?,
-            Err(halt) => return Ok(Err(halt)),
-        }
+        gate::commit(there, job.execution, step_ends, give_way).await?;
         Ok(Ok(Batch::Rows(rows)))
     }
 

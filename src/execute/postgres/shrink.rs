@@ -364,10 +364,12 @@ impl Attempt for Portion<'_> {
         let passed = self.within(job, step_ends, give_way).await;
         let halt = match passed {
             Ok(_) if job.execution.stop.is_now() => Err(Halt::Stopped),
-            Ok(Came::Moved(rows)) => match session.execute("committing", "COMMIT").await {
-                Ok(_) => return Ok(Came::Moved(rows)),
-                Err(error) => Err(gate::judge(error, job.execution, step_ends, give_way)),
-            },
+            Ok(Came::Moved(rows)) => {
+                match gate::commit(session, job.execution, step_ends, give_way).await {
+                    Ok(()) => return Ok(Came::Moved(rows)),
+                    Err(error) => Err(gate::judge(error, job.execution, step_ends, give_way)),
+                }
+            }
             other => other,
         };
         match (session.execute("rolling back", "ROLLBACK").await, halt) {

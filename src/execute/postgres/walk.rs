@@ -5,8 +5,10 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::again;
+use super::attempts::ends;
 use super::export::Exporter;
 use super::image;
 use super::kept::Kept;
@@ -17,7 +19,7 @@ use super::size::BatchSize;
 use super::walked::batch;
 use super::way::{MOST_ROUNDS, Way, Went, gone, keep, may_go_on, remember, tell};
 use super::weight;
-use super::{Job, ask, guarded, naming};
+use super::{Job, ask, gate, guarded, naming};
 use crate::engines::EngineError;
 use crate::engines::postgres::first;
 use crate::history::{StepRecord, StepStatus};
@@ -46,7 +48,9 @@ pub(super) async fn carry_out(
         // Not RESET: the role's own default may be `off`.
         let wait = "SET synchronous_commit = on";
         session.execute("ending batches", wait).await?;
-        naming::flush(session).await
+        let flush = naming::flush(session);
+        let no_matter_who = CancellationToken::new();
+        gate::until_stopped(session, flush, job.execution, ends(job), &no_matter_who).await
     };
     match (done, durable.await) {
         (Ok(()), Err(error)) => Err(error),

@@ -423,7 +423,7 @@ impl Retirer<'_> {
         }
         let dropped = self.within(job, step_ends, give_way).await;
         if let Ok(Ok(_)) = dropped {
-            session.execute("committing", "COMMIT").await?;
+            gate::commit(session, job.execution, step_ends, give_way).await?;
             if let Some(exporter) = &self.exporter {
                 let manifest = self.manifest().clone();
                 settled(&exporter.storage, &manifest, job).await?;

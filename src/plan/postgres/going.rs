@@ -13,6 +13,9 @@ pub struct Reference {
     pub child: String,
     /// Whether deleting a row would delete or change those that point at it.
     pub takes: bool,
+    /// Whether it would delete them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cascades: bool,
     /// Whether `child` is partitioned: then its partitions count, too.
     pub partitioned: bool,
     /// Whether `child` holds, or may hold, rows of the walk itself.

@@ -96,6 +96,10 @@ pub struct Walk {
     /// Whether triggers or rules run when rows go, of the table or of others whose rows go along.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fires: bool,
+    /// Whether the rule says of rows that they stay, or how many may go: then none goes that is not
+    /// of a batch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spares: bool,
     /// How many rows may go, whatever came in since the plan was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<Most>,
@@ -475,6 +479,7 @@ mod tests {
             obstructed: Vec::new(),
             vain: None,
             fires: false,
+            spares: false,
             most: None,
             sought: false,
             found: Found::default(),

@@ -62,7 +62,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Where an event trigger keeps tables from being dropped, no partition is detached in vain.
     async fn what_may_not_be_dropped_is_not_detached(major: u32) {
         let db = fresh_database(major).await;
@@ -93,7 +93,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Parents in a partition that is about to leave, or has left and may come back, are parents.
     async fn what_is_out_of_sight_has_children(major: u32) {
         let db = fresh_database(major).await;

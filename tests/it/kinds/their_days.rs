@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{objects, workspace};
 use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::workspace::Workspace;
 
 async fn at_new_york(major: u32) -> TestDatabase {
     let db = fresh_database(major).await;
@@ -83,5 +84,67 @@ for_oldest_and_newest! {
         let found = run("sound");
         let violated = found["runs"][0]["findings"].as_array().unwrap().iter().filter(|f| f["code"] == "constraint.violated");
         assert_eq!(violated.count(), 0, "{found:#}");
+    }
+}
+
+for_oldest_and_newest! {
+    /// What an archive keeps goes by their days, wherever the rows go, and what it holds is as it was.
+    async fn archives_keep_what_is_held_by_their_days(major: u32) {
+        let (db, there) = (at_new_york(major).await, fresh_database(major).await);
+        for table in ["within", "files", "sent", "ranges"] {
+            let (more, value) = match table {
+                "ranges" => (", span tstzrange", ", '[2026-01-01,2026-02-01)'"),
+                _ => ("", ""),
+            };
+            db.execute(&format!("SET timezone = 'America/New_York'; CREATE TABLE {table} (id int PRIMARY KEY, at timestamptz, day date{more});
+                INSERT INTO {table} SELECT g, '2026-01-01 22:00', '2026-01-01'{value} FROM generate_series(1, 5) g;
+                INSERT INTO {table} SELECT g, '2026-01-01 22:00', '2026-01-02'{value} FROM generate_series(6, 8) g")).await;
+        }
+        db.execute("CREATE TABLE aged (LIKE ranges); INSERT INTO aged TABLE ranges").await;
+        there.execute("CREATE TABLE sent (id int PRIMARY KEY, at timestamptz, day date)").await;
+        let mut workspace = Workspace::new(&format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\n  other: {{ engine: postgres, url: \"{}\" }}\n", db.url, there.url));
+        let task = |table: &str, which: &str, destination: &str| format!(
+            "kind: archive\ntarget: app\noptions: {{ table: {table}, column: at, older_than: 30d, {which}destination: {{ {destination} }} }}\n");
+        let keep = "keep: [\"day = at::date\"], ";
+        let files = format!("files: \"file://{}\"", workspace.path().join("archive").display());
+        for (table, destination) in [("within", "table: archive.within"), ("files", &files), ("sent", "database: other, table: sent"), ("ranges", &files)] {
+            workspace = workspace.task(table, &task(table, keep, destination));
+        }
+        let workspace = workspace.task("aged", &task("aged", "", &files));
+        let run = |task: &str, code: i32| workspace.run(["run", task, "--now", "--output", "json"]).expect(code).json();
+        for table in ["within", "files", "sent"] {
+            let dry = workspace.run(["run", table, "--now", "--dry-run"]).expect(0);
+            assert!(dry.stdout.contains("3 rows"), "{dry:#?}");
+            for rows in [3, 0] {
+                let done = run(table, 0);
+                assert_eq!(done["runs"][0]["rows"], rows, "{done:#}");
+            }
+            assert_eq!(db.number(&format!("SELECT sum(id) FROM {table}")).await, 15, "{table}");
+        }
+        assert_eq!(db.number("SELECT sum(id) FROM archive.within").await, 21);
+        let moments = there.strings("SELECT (at AT TIME ZONE 'UTC')::text || ' ' || day::text FROM sent").await;
+        assert_eq!(moments, ["2026-01-02 03:00:00 2026-01-02"; 3]);
+        let back = |source: &str| {
+            workspace.run(["archive", "restore", "--from", source, "--into", "back"])
+        };
+        db.execute("CREATE TABLE back (LIKE files)").await;
+        back("files").expect(0);
+        assert_eq!(db.number("SELECT count(*) FROM back b WHERE at = '2026-01-01 22:00-05' AND day = '2026-01-02' AND id > 5").await, 3);
+        // A range of moments is written by the zone: nobody may choose what it says.
+        let refused = run("ranges", 1);
+        let told = refused["runs"][0]["findings"].as_array().unwrap().iter().find(|f| f["code"] == "cleanup.rule").unwrap();
+        let message = told["message"].as_str().unwrap();
+        assert!(message.contains("America/New_York") && message.contains("span (tstzrange)"), "{message}");
+        assert_eq!(db.number("SELECT count(*) FROM ranges").await, 8);
+        // By age alone nothing goes by days, and the ranges are as they were.
+        assert_eq!(run("aged", 0)["runs"][0]["rows"], 8);
+        db.execute("DROP TABLE back; CREATE TABLE back (LIKE aged)").await;
+        back("aged").expect(0);
+        assert_eq!(db.number("SELECT count(*) FROM back WHERE span = '[2026-01-01 00:00-05,2026-02-01 00:00-05)'").await, 8);
+        db.execute(&format!("ALTER DATABASE {} SET timezone = 'UTC'", db.name)).await;
+        // By UTC it is the others that are held.
+        assert_eq!(run("ranges", 0)["runs"][0]["rows"], 5);
+        assert_eq!(db.number("SELECT sum(id) FROM ranges").await, 21);
     }
 }

@@ -82,6 +82,45 @@ pub(crate) struct TestDatabase {
     pub(crate) client: Client,
     /// Whether its statistics pass through a process of their own.
     collected: bool,
+    _leaving: Option<Leaving>,
+}
+
+/// Databases of the shared clusters whose tests have ended: the address of the cluster, the name.
+static LEFT: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+/// So many at once: what a disk holds is less than what all tests make.
+const TOGETHER: usize = 8;
+
+/// Says, when the test ends, that its database can go.
+struct Leaving(String, String);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let left = (std::mem::take(&mut self.0), std::mem::take(&mut self.1));
+        LEFT.lock().unwrap_or_else(|e| e.into_inner()).push(left);
+    }
+}
+
+/// Drops the databases of tests that have ended, some at a time.
+async fn make_room(cluster: &str, admin: &Client) {
+    let gone: Vec<String> = {
+        let mut left = LEFT.lock().unwrap_or_else(|e| e.into_inner());
+        if left.iter().filter(|(at, _)| at == cluster).count() < TOGETHER {
+            return;
+        }
+        left.extract_if(.., |(at, _)| at == cluster)
+            .map(|(_, name)| name)
+            .collect()
+    };
+    admin
+        .batch_execute("SET statement_timeout = '30s'")
+        .await
+        .unwrap();
+    for name in gone {
+        // What a test left there, as a prepared transaction or a slot, can forbid it: then it stays.
+        let _ = admin
+            .batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)"))
+            .await;
+    }
 }
 
 impl TestDatabase {
@@ -154,11 +193,15 @@ pub(crate) fn wait_for_statistics(url: &str) {
     }
 }
 
-/// A new, empty database on the shared cluster. It goes with the cluster:
-/// dropping it here would cost more than it frees.
+/// A new, empty database on the shared cluster. It goes some time after the test.
 pub(crate) async fn fresh_database(major: u32) -> TestDatabase {
     // Starting a server blocks; the runtime of a test has nothing else to do yet.
-    database_on(cluster(major), major).await
+    let cluster = cluster(major);
+    let mut database = database_on(cluster, major).await;
+    let at = cluster.url("postgres");
+    make_room(&at, &connect(&at).await).await;
+    database._leaving = Some(Leaving(at, database.name.clone()));
+    database
 }
 
 /// The same on any cluster.
@@ -179,6 +222,7 @@ pub(crate) async fn database_on(cluster: &Cluster, major: u32) -> TestDatabase {
         name,
         client,
         collected: major < 15,
+        _leaving: None,
     }
 }
 

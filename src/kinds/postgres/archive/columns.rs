@@ -18,6 +18,8 @@ pub(super) struct Found {
     pub(super) kept: Option<Kept>,
     /// Whether the server computes it from the others.
     pub(super) generated: bool,
+    /// Whether it is, or holds, a moment, which the server writes as text by `TimeZone`.
+    pub(super) moment: bool,
 }
 
 impl Found {
@@ -32,6 +34,13 @@ impl Found {
         })
     }
 
+    /// Whether what is read of it goes by `TimeZone`: a range of moments, or a row that has one. A moment
+    /// itself comes as a number; in an array it does only on its way into files.
+    pub(super) fn goes_by_zone(&self, sent: bool) -> bool {
+        let column = if sent { self.sent() } else { self.kept() };
+        self.moment && column.is_some_and(|column| column.form == Form::Text)
+    }
+
     /// The column on its way to another server, which reads arrays as text.
     pub(super) fn sent(&self) -> Option<Column> {
         let mut column = self.kept()?;
@@ -43,7 +52,15 @@ impl Found {
 }
 
 const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attgenerated <> '',
-        b.typname::text, b.typtype::text, b.typmod, e.typname::text, e.typtype::text
+        b.typname::text, b.typtype::text, b.typmod, e.typname::text, e.typtype::text,
+        (WITH RECURSIVE inside(oid) AS (SELECT a.atttypid UNION SELECT below.oid
+                FROM inside i JOIN pg_catalog.pg_type t ON t.oid = i.oid CROSS JOIN LATERAL (
+                    SELECT t.typbasetype UNION ALL SELECT t.typelem
+                    UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)
+                    UNION ALL SELECT m.atttypid FROM pg_catalog.pg_attribute m
+                        WHERE m.attrelid = t.typrelid AND m.attnum > 0 AND NOT m.attisdropped) AS below(oid)
+                WHERE below.oid <> 0)
+            SELECT pg_catalog.bool_or(i.oid = 'pg_catalog.timestamptz'::pg_catalog.regtype) FROM inside i)
     FROM pg_catalog.pg_attribute a
         CROSS JOIN LATERAL (WITH RECURSIVE base(oid, below, typmod) AS (
                 SELECT t.oid, t.typbasetype, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END
@@ -70,6 +87,7 @@ pub(super) async fn of(db: &Session, table: &TableName) -> Result<Vec<Found>, En
             name: row.get(0)?,
             pg_type: row.get(1)?,
             generated: row.get(2)?,
+            moment: row.get(8)?,
             kept: kept_as(&base, &class, element, row.get(5)?),
         })
     })

@@ -23,10 +23,10 @@ use super::retention::ties::Ties;
 use super::retention::{age_of, clock_differs, invalid, mark, outside, proof, rights};
 use super::trust;
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
 use crate::engines::postgres::heirs::Heirs;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
+use crate::engines::postgres::{Identifier, Session, first};
 use crate::engines::storage::{Storage, check_address};
 use crate::plan::postgres::{Lost, Settle};
 use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step, Unfit, archived};
@@ -169,7 +169,44 @@ impl Archive {
             max_share: self.max_share,
         }
     }
+
+    /// Conditions go by the days of whoever wrote the rows. What leaves the database is read meanwhile:
+    /// where some of it would be written by the same setting, and that is not UTC, nobody may choose.
+    async fn by_days(
+        &self,
+        db: &Session,
+        columns: &[Found],
+        reading: proof::Reading,
+    ) -> Result<proof::Reading, EngineError> {
+        if self.only.is_none() && self.keep.is_empty() {
+            return Ok(reading);
+        }
+        let destination = &self.destination;
+        let sent = destination.database.is_some();
+        let leaves = sent || destination.files.is_some();
+        let zoned = columns.iter().find(|c| leaves && c.goes_by_zone(sent));
+        let Some(column) = zoned else {
+            return Ok(reading.in_their_time());
+        };
+        let zone = db.query("asking for the time zone of the role here", ZONE, &[]);
+        let zone: String = first(&zone.await?, 0)?.unwrap_or_default();
+        if UTC.contains(&&*zone.to_lowercase()) {
+            return Ok(reading);
+        }
+        Ok(reading.refused(format!(
+            "`where` and `keep` go by the days of the role in this database, whose TimeZone is {zone}, and its column {} ({}) would be written by it, too, with hours that nobody compares; archive into a table of this database, leave `where` and `keep` out, or have the role go by UTC here (ALTER ROLE … IN DATABASE … SET TimeZone = 'UTC') and name the zone in the conditions",
+            Identifier::new(&*column.name),
+            column.pg_type
+        )))
+    }
 }
+
+/// What a session has where nobody pins it.
+const ZONE: &str = "SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'TimeZone'";
+/// Names that the server has for it.
+const UTC: [&str; 8] = [
+    "utc", "etc/utc", "uct", "etc/uct", "gmt", "etc/gmt", "zulu", "etc/zulu",
+];
 
 impl Kind for Archive {
     const NAME: &'static str = "archive";
@@ -236,12 +273,14 @@ impl Kind for Archive {
         if let Some(table) = tables.get(&self.table)
             && let Ok(age) = age_of(&rule, table)
         {
+            columns = columns::of(db, &self.table).await?;
             let reading = proof::read(db, &mut [(&mut rule, table)], None).await?;
+            let reading = reading.into_iter().next().unwrap_or_default();
             let asked = estimate::Asked {
+                reading: self.by_days(db, &columns, reading).await?,
                 rule: &rule,
                 table,
                 age,
-                reading: reading.into_iter().next().unwrap_or_default(),
                 also: Vec::new(),
             };
             let looks = estimate::look(db, &[asked], wall_clock(), &standing).await?;
@@ -249,7 +288,6 @@ impl Kind for Archive {
             foreign_keys = effects::foreign_keys(db, std::iter::once(table)).await?;
             let members: Vec<u32> = table.members.iter().map(|member| member.oid).collect();
             triggers = effects::triggers(db, &members).await?;
-            columns = columns::of(db, &self.table).await?;
         }
         let ties = Ties::read(db, tables.values(), &[]).await?;
         let place = match (&self.destination.files, tables.get(&self.table)) {

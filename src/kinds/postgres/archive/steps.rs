@@ -371,6 +371,7 @@ fn whole(
         obstructed: Vec::new(),
         vain: None,
         fires: false,
+        spares: false,
         most: None,
         sought: false,
         found: crate::plan::Found::default(),

@@ -34,6 +34,12 @@ impl Reading {
         self.under.their_time = true;
         self
     }
+
+    /// The same, not to be followed; a reason that is there already stays.
+    pub(in crate::kinds::postgres) fn refused(mut self, why: String) -> Reading {
+        self.refused.get_or_insert(why);
+        self
+    }
 }
 
 /// Tables whose rows row-level security hides from the role: those asked for by

@@ -98,7 +98,11 @@ impl Removal<'_> {
         )]
         let victims = self.victims.map(|n| n as i64);
         // What is archived takes nothing along that nobody archives.
-        let references = self.ties.references(member.oid, fate != Fate::Delete);
+        let spares = !rule.keep.is_empty() || self.most.is_some();
+        let references = match fate {
+            Fate::Delete if spares => self.ties.sparing(member.oid),
+            _ => self.ties.references(member.oid, fate != Fate::Delete),
+        };
         let through = self.ties.through(self.table, member);
         let through = through.then(|| self.table.name.to_string());
         // Rows of a table that is its own parent are told anew in each batch:
@@ -129,6 +133,7 @@ impl Removal<'_> {
             progress,
             guarded: references.iter().any(|r| r.takes),
             fires: self.ties.fires(self.table, member),
+            spares,
             references,
             obstructed,
             vain,

@@ -83,7 +83,7 @@ const REFERENCES: &str = "WITH own AS (
             JOIN pg_catalog.pg_operator o ON o.oid = k.op JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace ORDER BY k.ord),
         ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.unnest(con.confkey) WITH ORDINALITY AS k (n, ord)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = con.confrelid AND a.attnum = k.n ORDER BY k.ord),
-        con.confdeltype NOT IN ('a', 'r')
+        con.confdeltype NOT IN ('a', 'r'), con.confdeltype = 'c'
     FROM own JOIN pg_catalog.pg_constraint con ON con.confrelid = own.relation
         JOIN pg_catalog.pg_class c ON c.oid = con.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE con.contype = 'f' AND con.conparentid = 0 AND {enforced}
@@ -145,6 +145,7 @@ impl Ties {
                 partitioned: row.get(4)?,
                 own: row.get(5)?,
                 takes: row.get(9)?,
+                cascades: row.get(10)?,
                 columns: columns.map(|((c, o), p)| (c, o, p)).collect(),
             };
             let member = row.get(0)?;
@@ -156,8 +157,18 @@ impl Ties {
     /// Foreign keys that keep rows of a member; with `all`, also those that
     /// would rather take along, or change, the rows that point at it.
     pub(super) fn references(&self, member: u32, all: bool) -> Vec<Reference> {
+        self.references_that(member, |r| all || !r.takes)
+    }
+
+    /// The same where rows of the table are said to stay, or how many may go: none of them is to go
+    /// along with another.
+    pub(super) fn sparing(&self, member: u32) -> Vec<Reference> {
+        self.references_that(member, |r| !r.takes || (r.own && r.cascades))
+    }
+
+    fn references_that(&self, member: u32, which: impl Fn(&Reference) -> bool) -> Vec<Reference> {
         let found = self.references.get(&member).into_iter().flatten();
-        found.filter(|r| all || !r.takes).cloned().collect()
+        found.filter(|r| which(r)).cloned().collect()
     }
 
     /// Why an expired partition goes row by row: who points at it, or at a table above it.

@@ -47,7 +47,7 @@ async fn checksum(db: &TestDatabase, rows: &str) -> String {
     .remove(0)
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Every type that can tell an age, by blocks and along a key: exactly the
     /// old rows go; those without an age, and at the cut-off day, stay.
     async fn every_type_of_age(major: u32) {
@@ -100,7 +100,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Names that break scripts, in every place where a rule has one.
     async fn hostile_names(major: u32) {
         let db = fresh_database(major).await;

@@ -9,6 +9,7 @@ mod leave;
 mod many;
 mod proved;
 mod soft;
+mod spared;
 mod stay;
 mod untold;
 
