@@ -4,7 +4,7 @@
 use super::check_formats::{self, Level};
 use super::context::Context;
 use super::documents;
-use super::{Failure, Output, rehearse};
+use super::{Failure, Output, places, rehearse};
 use crate::config::{Config, Target};
 use crate::engines::EngineError;
 use crate::history::{HistoryError, Place, RunFilter};
@@ -18,10 +18,11 @@ use crate::values::{Problems, redact, with_causes};
 /// Validates all files: every problem at once.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  maint check\n  maint check --connect    also asks every target, the history and the mail server\n  maint check --output github    shows what is wrong beside the line of a pull request"
+    after_help = "Examples:\n  maint check\n  maint check --connect    also asks every target, the places of files, the history and the mail server\n  maint check --output github    shows what is wrong beside the line of a pull request"
 )]
 pub(super) struct Check {
-    /// Also connect to every target, the history and the mail server, and say what is there
+    /// Also connect to every target, the history and the mail server, try the places that archives go
+    /// to with a small file, and say what is there
     #[arg(long)]
     connect: bool,
 }
@@ -234,6 +235,18 @@ async fn look(config: &Config) -> (Vec<Found>, Vec<Note>) {
                 Err(error) => not_found(target, error),
             },
         );
+    }
+    for one in places::of_files(config).await {
+        let place = format!("files of task `{}`", one.task.name);
+        found.push(match one.tried {
+            Ok(text) => Found::good(place, text),
+            Err(text) => Found {
+                place,
+                code: 3,
+                text,
+                hint: None,
+            },
+        });
     }
     found.push(history(config).await);
     if let Some(smtp) = &config.smtp {

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono_tz::Tz;
@@ -88,6 +88,20 @@ impl<'a> Context<'a> {
         let env = |name: &str| std::env::var(name).ok();
         let (path, answers) = (self.config_path()?, Answers::default());
         Ok(config::load_with(&path, &self.kinds, &env, care, &answers)?)
+    }
+
+    /// The same for who only wants names, from this file where one is given.
+    pub(super) fn config_to_complete(&self, path: Option<PathBuf>) -> Result<Config, Failure> {
+        let env = |name: &str| std::env::var(name).ok();
+        let given = path.as_deref().or(self.args.config.as_deref());
+        let (path, answers) = (config::locate(given, &env)?, Answers::default());
+        Ok(config::load_with(
+            &path,
+            &self.kinds,
+            &env,
+            Care::Look,
+            &answers,
+        )?)
     }
 
     async fn config_with(&self, path: &Path, care: Care) -> Result<Config, Failure> {

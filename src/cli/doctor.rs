@@ -1,22 +1,14 @@
 //! Says what each target lacks (versions, rights, extensions) and what that costs, and what was
 //! left unfinished there.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use super::context::Context;
 use super::rehearse::{self, with_hint};
 use super::run::worse;
-use super::{Failure, documents};
-use crate::config::{Config, Task};
-use crate::engines::storage::Storage;
+use super::{Failure, documents, places};
+use crate::config::Task;
 use crate::pipeline::{self, Level, PipelineError};
 use crate::plan::Scope;
 use crate::report::text::{Ink, counted, shown, wrapped};
-use crate::values::with_causes;
-
-/// How long a place of files may take for one small file.
-const PLACE: Duration = Duration::from_secs(60);
 
 /// Versions, privileges, extensions; and what each missing thing costs.
 #[derive(Debug, clap::Args)]
@@ -82,7 +74,15 @@ impl Doctor {
                 lines.extend(told.into_iter().map(of));
             }
         }
-        lines.extend(places_of_files(&config).await);
+        for place in places::of_files(&config).await {
+            let (level, text) = match (place.tried, place.is_there) {
+                (Ok(text), true) => (Level::Ok, text),
+                (Ok(text), false) => (Level::Note, text),
+                (Err(why), _) => (Level::Problem, format!("files cannot be kept: {why}")),
+            };
+            let text = format!("{}: {text}", place.task.name);
+            lines.push((place.target.to_owned(), level, text));
+        }
         if let Some(history) = history {
             history.close().await;
         }
@@ -132,43 +132,4 @@ impl Doctor {
         }
         Ok(code)
     }
-}
-
-/// The places of files that tasks put rows into, each tried once: a small file is written, read back,
-/// and removed.
-async fn places_of_files(config: &Config) -> Vec<(String, Level, String)> {
-    let mut places: BTreeMap<&str, &Task> = BTreeMap::new();
-    for task in config.tasks.values().filter(|task| task.enabled) {
-        let is_looked_after = |name: &String| {
-            let target = config.targets.get(name);
-            target.is_some_and(|target| target.configured)
-        };
-        let url = task.options.pointer("/destination/files");
-        if let Some(url) = url.and_then(|url| url.as_str())
-            && task.targets.iter().any(is_looked_after)
-        {
-            places.entry(url).or_insert(task);
-        }
-    }
-    let mut lines = Vec::new();
-    for (url, task) in places {
-        let tried = match Storage::open(url) {
-            Ok(storage) => match tokio::time::timeout(PLACE, storage.try_out()).await {
-                Ok(tried) => tried.map_err(|error| with_causes(&error)),
-                Err(_) => Err(format!("{url} does not answer")),
-            },
-            Err(error) => Err(with_causes(&error)),
-        };
-        let (level, text) = match tried {
-            Ok(true) => (Level::Ok, format!("{url} takes files and gives them back")),
-            Ok(false) => (
-                Level::Note,
-                format!("{url} does not exist yet: the first run makes it"),
-            ),
-            Err(why) => (Level::Problem, format!("files cannot be kept: {why}")),
-        };
-        let target = task.targets.first().cloned().unwrap_or_default();
-        lines.push((target, level, format!("{}: {text}", task.name)));
-    }
-    lines
 }

@@ -9,6 +9,7 @@ mod advised;
 mod archive;
 mod check;
 mod check_formats;
+mod complete;
 mod context;
 mod demo;
 mod documents;
@@ -24,6 +25,7 @@ mod memory;
 mod notify;
 mod paste;
 mod pause;
+mod places;
 mod plan;
 mod rehearse;
 mod report;
@@ -40,7 +42,7 @@ mod welcome;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::history::HistoryError;
 use crate::pipeline::{NotAnswered, PipelineError};
@@ -184,6 +186,9 @@ enum Verb {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// The names that may come next: what completions ask
+    #[command(hide = true)]
+    Complete(complete::Complete),
 }
 
 /// Why a command ended early; each kind has its exit code.
@@ -328,11 +333,10 @@ async fn call(args: &Args) -> Result<u8, Failure> {
         Verb::Export(verb) => verb.call(&context).await,
         Verb::Schema(verb) => verb.call(),
         Verb::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Args::command(), "maint", &mut script);
-            out!("{}", String::from_utf8_lossy(&script));
+            out!("{}", complete::script(*shell));
             Ok(0)
         }
+        Verb::Complete(verb) => verb.call(&context).await,
     }
 }
 

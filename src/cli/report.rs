@@ -73,6 +73,8 @@ impl Report {
                 return Ok(0);
             }
         }
+        let width = context.style(config.timezone).width;
+        let templates = templates.on_terminal(width);
         let composed = compose(&report, &templates, config.timezone, Pictures::Inline)
             .map_err(|why| Failure::Other(format!("the report cannot be written: {why}")))?;
         match &self.html {

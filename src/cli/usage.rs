@@ -41,7 +41,8 @@ fn explain(error: &clap::Error) -> String {
                 return error.to_string();
             };
             let within = command_of(&all, &words);
-            let verbs: Vec<&str> = within.get_subcommands().map(Command::get_name).collect();
+            let verbs = within.get_subcommands().filter(|verb| !verb.is_hide_set());
+            let verbs: Vec<&str> = verbs.map(Command::get_name).collect();
             let meant = closest(word, verbs.iter().copied());
             format!(
                 "error: there is no command `{word}`\n{}  known: {}",

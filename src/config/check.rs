@@ -284,9 +284,17 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
                 (Some((prefix, rest)), _) => {
                     problem.hint(format!("drop `{prefix}`: it begins with `{rest}://`"))
                 }
-                (None, Some(scheme)) => {
-                    let scheme = scheme.trim_end_matches('…');
-                    problem.hint(format!("it has to begin with `{scheme}`"))
+                (None, Some(_)) => {
+                    // Of each form that there is, what it begins with.
+                    let forms = expected.split('`').skip(1).step_by(2);
+                    let begin = |form: &str| {
+                        let end = form.find(":").map_or(form.len(), |at| at + 1);
+                        let end = end + if form[end..].starts_with("//") { 2 } else { 0 };
+                        format!("`{}`", &form[..end])
+                    };
+                    let begins = forms.filter(|form| form.contains(':')).map(begin);
+                    let begins = begins.collect::<Vec<_>>().join(" or ");
+                    problem.hint(format!("it has to begin with {begins}"))
                 }
                 (None, None) => match other_engine(url.expose(), expected) {
                     Some(engine) => {

@@ -135,6 +135,15 @@ impl Size {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp(String);
 
+/// Whether a folder may be made in this one.
+fn may_make(folder: &Path) -> std::io::Result<()> {
+    if !folder.is_dir() {
+        return Err(std::io::ErrorKind::NotADirectory.into());
+    }
+    let writable = nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK;
+    Ok(nix::unistd::access(folder, writable)?)
+}
+
 /// What the name of a file ends with until it is complete.
 const PART: &str = ".part";
 
@@ -290,19 +299,25 @@ impl Storage {
         matches!(self.place, Place::Folder(_))
     }
 
-    /// Writes a small file, reads it back, and removes it. `false`: the folder is not there yet, and is
-    /// not made for that.
+    /// Writes a small file, reads it back, and removes it. `false`: the folder is not there yet, is not
+    /// made for that, and could be.
     ///
     /// # Errors
-    /// When one of the three is refused, or what is read is not what was written.
+    /// When one of the three is refused, what is read is not what was written, or no such folder could
+    /// be made.
     pub async fn try_out(&self) -> Result<bool, StorageError> {
         if let Place::Folder(folder) = &self.place
             && !folder.exists()
         {
-            return Ok(false);
+            let above = folder.ancestors().skip(1).find(|above| above.exists());
+            let above = above.unwrap_or(Path::new("/")).to_owned();
+            let path = above.display().to_string();
+            return on_disk(path, "written", move || may_make(&above))
+                .await
+                .map(|()| false);
         }
         let path = format!(".maint-tried-{}", uuid::Uuid::now_v7());
-        let content = Bytes::from_static(b"written, read and removed by maint doctor\n");
+        let content = Bytes::from_static(b"written, read and removed by maint\n");
         self.put(&path, content.clone()).await?;
         let size = Size::Exactly(content.len() as u64);
         let read = self.get(&path, size).await;

@@ -257,6 +257,8 @@ pub struct Busy {
     pub text: String,
     /// Whether the run is to end instead of waiting.
     pub abort: bool,
+    /// Whether it is waited for though no limit is passed, so that it ends no run.
+    pub passing: bool,
 }
 
 /// What carrying a step out needs besides its record.

@@ -158,6 +158,7 @@ impl Throttler {
                     if unseen >= UNSEEN {
                         let reason = Busy {
                             abort: true,
+                            passing: false,
                             setting: "abort_*",
                             text: format!(
                                 "it could not be seen whether the run has to end: {error}"
@@ -297,6 +298,7 @@ impl Throttler {
         {
             return Ok(Some(Busy {
                 abort: false,
+                passing: false,
                 setting: "pause_file",
                 text: format!("{} exists", file.display()),
             }));
@@ -306,6 +308,7 @@ impl Throttler {
         {
             return Ok(Some(Busy {
                 abort: false,
+                passing: false,
                 setting: "http",
                 text: held.text,
             }));
@@ -338,6 +341,7 @@ async fn too_much<D: Door>(door: &D, limits: &Throttle) -> Result<Option<Busy>, 
     Ok(match asked.unwrap_or_else(|_| Err(overdue()))? {
         // What a pause is for ends nothing.
         Some(reason) if reason.setting == "replica_gone" && !reason.abort => None,
+        Some(reason) if reason.passing => None,
         found => found.map(|reason| Busy {
             setting: aborting_name(reason.setting),
             ..reason

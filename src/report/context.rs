@@ -5,6 +5,7 @@ use minijinja::value::Serde;
 use minijinja::{Value, context};
 
 use super::chart::{self, Chart};
+use super::filters::TEXT_WIDTH;
 use super::model::Report;
 use super::tables;
 
@@ -34,7 +35,7 @@ pub(super) fn context_of(
     let sizes: Vec<Value> = chart::sizes(report).into_iter().map(&mut placed).collect();
     context! {
         report => Value::from(Serde(report)),
-        tables => tables::all(report, zone),
+        tables => tables::all(report, zone, TEXT_WIDTH),
         removed => tables::removed(report),
         task_lines => Value::from(Serde(&tables::folded(&report.tasks))),
         charts => context! { days, gains, sizes },

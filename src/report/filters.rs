@@ -11,10 +11,10 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Value}
 use super::text::{age, counted, human_bytes, human_count, human_duration_ms, shown, wrapped};
 use crate::values::with_causes;
 
-/// Columns of a text message.
+/// Columns of a text message, and the most of one on a terminal.
 pub(super) const TEXT_WIDTH: usize = 80;
 
-pub(super) fn add_to(environment: &mut Environment<'_>, zone: Tz) {
+pub(super) fn add_to(environment: &mut Environment<'_>, zone: Tz, columns: usize) {
     environment.set_auto_escape_callback(|name| {
         if name.ends_with(".html.j2") {
             AutoEscape::Html
@@ -53,7 +53,9 @@ pub(super) fn add_to(environment: &mut Environment<'_>, zone: Tz) {
         url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()
     });
     environment.add_filter("cut", cut);
-    environment.add_filter("wrap", wrap);
+    environment.add_filter("wrap", move |text: String, indent: usize| {
+        wrap(text, indent, columns)
+    });
     environment.add_filter("ago", |at: String, now: String| {
         Ok::<_, Error>(age(moment(&at)?, moment(&now)?))
     });
@@ -150,8 +152,8 @@ fn cut(text: String, most: usize) -> String {
 
 /// Lines of a text message; those after the first are indented. The first
 /// begins after so many columns.
-fn wrap(text: String, indent: usize) -> Value {
+fn wrap(text: String, indent: usize, columns: usize) -> Value {
     let text = shown(&text).into_owned();
-    let lines = wrapped(&text, Some(TEXT_WIDTH.saturating_sub(indent).max(20)));
+    let lines = wrapped(&text, Some(columns.saturating_sub(indent).max(20)));
     Value::from_safe_string(lines.join(&format!("\n{}", " ".repeat(indent))))
 }

@@ -1,18 +1,18 @@
-//! The tables of a report as text, 80 columns wide.
+//! The tables of a report as text.
 
 use chrono_tz::Tz;
 use minijinja::{Value, context};
 
-use super::filters::{TEXT_WIDTH, percent, value};
+use super::filters::{percent, value};
 use super::model::{Report, Standing, TaskLine};
 use super::text::{Align, Cell, Columns, Cut, Style, human_bytes, human_count, human_duration_ms};
 use crate::kinds;
 use crate::values::Engine;
 
-pub(super) fn all(report: &Report, zone: Tz) -> Value {
+pub(super) fn all(report: &Report, zone: Tz, columns: usize) -> Value {
     let style = Style {
         color: false,
-        width: Some(TEXT_WIDTH),
+        width: Some(columns),
         zone,
     };
     let table = |columns: Columns| {

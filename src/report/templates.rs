@@ -9,6 +9,7 @@ use css_inline::CSSInliner;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 
 use super::digest::Digest;
+use super::filters::TEXT_WIDTH;
 use super::message::{Message, Rendered};
 use super::{filters, sample, sample_pages};
 use crate::values::{Problem, closest, describe, read_regular, with_causes};
@@ -125,6 +126,8 @@ pub struct Templates {
     overrides: BTreeMap<&'static str, String>,
     /// What subjects begin with, in brackets.
     environment: Option<String>,
+    /// How wide a terminal is that they are read on.
+    terminal: Option<usize>,
 }
 
 impl Templates {
@@ -140,6 +143,7 @@ impl Templates {
             folder: folder.to_owned(),
             overrides: BTreeMap::new(),
             environment: None,
+            terminal: None,
         };
         let mut problems = Vec::new();
         let mut files = Vec::new();
@@ -182,6 +186,19 @@ impl Templates {
     pub fn of(mut self, environment: Option<&str>) -> Templates {
         self.environment = environment.map(str::to_owned);
         self
+    }
+
+    /// For a terminal of so many columns; texts that are sent have 80.
+    #[must_use]
+    pub fn on_terminal(mut self, columns: Option<usize>) -> Templates {
+        self.terminal = columns;
+        self
+    }
+
+    /// How wide texts are.
+    pub(super) fn columns(&self) -> usize {
+        let terminal = self.terminal.unwrap_or(TEXT_WIDTH);
+        terminal.min(TEXT_WIDTH)
     }
 
     /// A subject as one line, with the environment before it.
@@ -278,7 +295,7 @@ impl Templates {
         if with_overrides && !self.overrides.is_empty() {
             environment.set_fuel(Some(MOST_STEPS));
         }
-        filters::add_to(&mut environment, zone);
+        filters::add_to(&mut environment, zone, self.columns());
         for (name, built_in) in BUILT_IN {
             let own = self.overrides.get(name).filter(|_| with_overrides);
             environment.add_template(name, own.map_or(*built_in, String::as_str))?;

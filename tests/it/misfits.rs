@@ -193,6 +193,14 @@ fn what_was_meant_is_said() {
         said.contains("it has to begin with `postgres://`") && !said.contains("pw@"),
         "{said}"
     );
+    let said = hints(
+        "history: mysql:maint\ntargets: { app: { engine: postgres, url: 'postgres://h/d' } }\n",
+        "kind: analyze\ntarget: app\n",
+    );
+    assert!(
+        said.contains("it has to begin with `sqlite:` or `postgres://`"),
+        "{said}"
+    );
 }
 
 /// Where there is no history yet, there is no such run: nothing is out of reach.

@@ -168,3 +168,77 @@ fn completions_can_be_loaded() {
     assert!(script("zsh").starts_with("#compdef maint"));
     assert!(script("fish").contains("complete -c maint"));
 }
+
+/// Names of tasks, targets, schedules and runs are completed, and nothing is connected to.
+#[test]
+fn names_are_completed() {
+    let url = "postgres://app@127.0.0.1:1/app?sslmode=disable";
+    let workspace = Workspace::new(&format!(
+        "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\" }}\n  stats: {{ engine: postgres, url: \"{url}\" }}\nschedules:\n  nightly: {{ cron: \"0 2 * * *\", tasks: [tidy] }}\n"
+    ));
+    let task = "kind: analyze\ntarget: app\n";
+    let workspace = workspace.task("tidy", task).task("weekly-tidy", task);
+    workspace.run(["run", "tidy", "--now"]);
+    let run = workspace
+        .run(["history", "--output", "json"])
+        .expect(0)
+        .json();
+    let run = run["runs"][0]["short_id"].as_str().unwrap().to_owned();
+    let printed = maint().args(["completions", "bash"]).output().unwrap();
+    let script = String::from_utf8(printed.stdout).unwrap();
+    let program = workspace.process(["--version"]);
+    let program = program.get_program().to_str().unwrap().to_owned();
+    let completed = |words: &[&str]| {
+        let quoted = words.iter().map(|word| format!("'{word}'"));
+        let all = quoted.collect::<Vec<_>>().join(" ");
+        let at = words.len();
+        let asked = format!(
+            "{script}\nCOMP_WORDS=('{program}' {all}); COMP_CWORD={at}; _maint_names '{program}' '{}' x; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            words.last().unwrap()
+        );
+        let output = std::process::Command::new("bash")
+            .args(["--norc", "-c", &asked])
+            .current_dir(workspace.path())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{output:?}"
+        );
+        let said = String::from_utf8(output.stdout).unwrap();
+        said.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(completed(&["run", ""]), ["tidy", "weekly-tidy"]);
+    assert_eq!(completed(&["plan", "we"]), ["weekly-tidy"]);
+    assert_eq!(
+        completed(&["run", "tidy", "--target", ""]),
+        ["app", "stats"]
+    );
+    assert_eq!(completed(&["history", "--task", "t"]), ["tidy"]);
+    assert_eq!(completed(&["pause", ""]), ["nightly"]);
+    assert_eq!(completed(&["show", ""]), ["last", &run]);
+    assert_eq!(completed(&["cancel", &run[..3]]), [run.as_str()]);
+    assert!(completed(&["run", "--no"]).contains(&"--now".to_owned()));
+    for (shell, asks) in [
+        (
+            "zsh",
+            [
+                "'*::tasks -- Tasks to run:_maint_names'",
+                "]:TARGET:_maint_names'",
+            ],
+        ),
+        (
+            "fish",
+            [
+                "-l target -d 'Only on this target' -r -f -a \"(__maint_names)\"",
+                "-a \"(__maint_names)\"",
+            ],
+        ),
+    ] {
+        let printed = maint().args(["completions", shell]).output().unwrap();
+        let script = String::from_utf8(printed.stdout).unwrap();
+        for ask in asks {
+            assert!(script.contains(ask), "{shell}: {ask}");
+        }
+    }
+}

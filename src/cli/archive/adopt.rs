@@ -10,7 +10,7 @@ use crate::history::{Entry, RunStatus};
 use crate::plan::Memory;
 use crate::plan::archived::{Manifested, remembered_as, seen_as};
 use crate::plan::postgres::Manifest;
-use crate::report::text::{human_count, shown};
+use crate::report::text::{counted_rows, shown};
 use crate::values::wall_clock;
 
 /// Has the runs of `target` look after what was archived under the name `of`.
@@ -61,9 +61,12 @@ pub(super) async fn adopt(context: &Context<'_>, of: &str, target: &str) -> Resu
     store.record(&entries).await?;
     store.close().await;
     outln!(
-        "{} archived, {} rows: the runs of {} look after them from now on",
+        "{} archived, {}: the runs of {} look after them from now on",
         found.len(),
-        human_count(found.iter().map(|(_, archived)| archived.rows()).sum()),
+        counted_rows(
+            found.iter().map(|(_, archived)| archived.rows()).sum(),
+            "row"
+        ),
         shown(target)
     );
     Ok(0)
@@ -128,9 +131,12 @@ pub(super) async fn beside(
         .await?;
     store.close().await;
     outln!(
-        "{} archived, {} rows, were not known: the runs of {} look after them from now on",
+        "{} archived, {}, not known before: the runs of {} look after them from now on",
         found.len(),
-        human_count(found.iter().map(|(_, archived)| archived.rows()).sum()),
+        counted_rows(
+            found.iter().map(|(_, archived)| archived.rows()).sum(),
+            "row"
+        ),
         shown(target)
     );
     unknown.tell();

@@ -14,7 +14,7 @@ use crate::execute::mongodb::restore::{self as back, NAME, Place};
 use crate::pipeline::PipelineError;
 use crate::plan::archived::Manifested;
 use crate::plan::mongodb::{Manifest, Restored};
-use crate::report::text::{human_count, shown};
+use crate::report::text::{counted_do, counted_rows, shown};
 
 impl Returning for Manifest {
     type Mark = Restored;
@@ -96,13 +96,13 @@ async fn with(
     left_out(&before, "was left out");
     if rows < whole {
         outln!(
-            "{} of them were there already, as they are archived",
-            human_count(whole - rows)
+            "{} there already, as archived",
+            counted_do(whole - rows, "document", ("was", "were"))
         );
     }
     outln!(
-        "{} documents are back in {}",
-        human_count(rows),
+        "{} back in {}",
+        counted_do(rows, "document", ("is", "are")),
         shown(&place.to_string())
     );
     unknown.tell();
@@ -162,9 +162,9 @@ async fn would(
     }
     for manifest in manifests {
         outln!(
-            "{} {} documents of {}",
+            "{} {} of {}",
             manifest.id,
-            human_count(manifest.rows),
+            counted_rows(manifest.rows, "document"),
             shown(&manifest.source())
         );
     }
@@ -174,8 +174,8 @@ async fn would(
         outln!("{} would be made", shown(&name));
     }
     outln!(
-        "{} documents would come back into {}",
-        human_count(rows),
+        "{} would come back into {}",
+        counted_rows(rows, "document"),
         shown(&name)
     );
     unknown.tell();

@@ -10,7 +10,7 @@ use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::plan::{Looked, Manifest};
-use crate::report::text::{counted, human_count, shown};
+use crate::report::text::{counted, counted_rows, shown};
 
 /// The server and the database that rows came from, where the manifest says both: another server may have the
 /// same database, under another id.
@@ -45,9 +45,9 @@ pub(super) fn of_one_database(found: &[Manifest]) -> Result<(), Failure> {
         let of = all.iter().filter(|((system, _), _)| *system == of);
         of.map(|((_, database), (archives, rows))| {
             format!(
-                "{} with {} rows of the database with the id {database}",
+                "{} with {} of the database with the id {database}",
                 counted(*archives, "archive"),
-                human_count(*rows)
+                counted_rows(*rows, "row")
             )
         })
         .collect()
@@ -66,9 +66,9 @@ pub(super) fn left_out(former: &[Manifest], how: &str) -> Option<String> {
     let first = former.first()?;
     let rows = former.iter().map(|m| m.rows).sum();
     Some(format!(
-        "{} with {} rows {how}: what {} was before is another database, and this one was made anew since; if it is the same, put back from a dump, `--former` brings them",
+        "{} with {} {how}: what {} was before is another database, and this one was made anew since; if it is the same, put back from a dump, `--former` brings them",
         counted(former.len(), "archive"),
-        human_count(rows),
+        counted_rows(rows, "row"),
         first
             .target
             .as_deref()
@@ -120,8 +120,8 @@ impl Now {
         }
         for (name, (archives, rows)) in all {
             outln!(
-                "{archives} of them, {} rows, of a database that {} was before, and was made anew since: `maint archive restore` leaves them out; `--former` brings them",
-                human_count(rows),
+                "{archives} of them, {}, of a database that {} was before, and was made anew since: `maint archive restore` leaves them out; `--former` brings them",
+                counted_rows(rows, "row"),
                 shown(name)
             );
         }

@@ -20,7 +20,9 @@ use self::settle::{Rows, settle};
 use super::Failure;
 use super::context::Context;
 use super::documents as printed;
-use crate::report::text::{Align, Cell, Columns, Cut, counted, human_bytes, human_count, shown};
+use crate::report::text::{
+    Align, Cell, Columns, Cut, counted, counted_rows, human_bytes, human_count, shown,
+};
 
 /// What was archived into files: lists it, proves it, brings it back.
 #[derive(Debug, clap::Args)]
@@ -304,9 +306,9 @@ fn tell(gone: &BTreeSet<String>, found: &[Known]) {
         let rows = of().map(|(_, archived)| archived.rows()).sum();
         let name = shown(name);
         outln!(
-            "{} of them, {} rows, of the target {name}, {NOT_CONFIGURED}; they come back with `maint archive restore --of {name} --target TARGET`",
+            "{} of them, {}, of the target {name}, {NOT_CONFIGURED}; they come back with `maint archive restore --of {name} --target TARGET`",
             of().count(),
-            human_count(rows)
+            counted_rows(rows, "row")
         );
     }
 }
@@ -335,7 +337,10 @@ async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
         broken += usize::from(problem.is_some());
         if !context.json() {
             match &problem {
-                None => outln!("✓ {id} {} {unit}", human_count(archived.rows())),
+                None => outln!(
+                    "✓ {id} {}",
+                    counted_rows(archived.rows(), unit.trim_end_matches('s'))
+                ),
                 Some(why) => outln!("✗ {id} {}", shown(why)),
             }
         }
@@ -353,9 +358,9 @@ async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
         if !elsewhere.is_empty() {
             let rows = elsewhere.iter().map(|(_, one)| one.rows()).sum();
             outln!(
-                "{} more, {} rows, are in tables of other databases, which are not looked at here: runs look for the last of them after each start or change of the server there",
+                "{} more, {}, in tables of other databases, which are not looked at here: runs look for the last of them after each start or change of the server there",
                 elsewhere.len(),
-                human_count(rows)
+                counted_rows(rows, "row")
             );
         }
         tell(&gone, &found);

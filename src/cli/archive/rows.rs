@@ -18,7 +18,7 @@ use crate::execute::{self, Back};
 use crate::pipeline::{self, PipelineError};
 use crate::plan::archived::{self, ArchivedFile};
 use crate::plan::{Manifest, Restored};
-use crate::report::text::{counted, human_count, shown};
+use crate::report::text::{counted, counted_do, counted_rows, shown};
 use crate::values::{TableName, with_causes};
 
 impl Returning for Manifest {
@@ -140,8 +140,8 @@ pub(super) async fn restore(
         let there = all.iter().filter(left_out).filter(came);
         if let Some((one, other, file)) = twins(there, &manifests) {
             return Err(Failure::Usage(format!(
-                "{one} and {other} hold the same {} rows, in {}: they would be twice in {}\n  hint: choose by id; `--again`, with ids, brings both",
-                file.rows,
+                "{one} and {other} hold the same {}, in {}: they would be twice in {}\n  hint: choose by id; `--again`, with ids, brings both",
+                counted_rows(file.rows, "row"),
                 shown(&file.path),
                 shown(&name)
             )));
@@ -178,13 +178,7 @@ pub(super) async fn restore(
     } else {
         left_out(&before, "was left out");
         tell(&former, "left out");
-        outln!(
-            "{} back in {table}",
-            match rows {
-                1 => "1 row is".to_owned(),
-                many => format!("{} rows are", human_count(many)),
-            }
-        );
+        outln!("{} back in {table}", counted_do(rows, "row", ("is", "are")));
         unknown.tell();
     }
     // Whoever asks for all has not got it.
@@ -245,9 +239,9 @@ async fn would(
     }
     for manifest in manifests {
         outln!(
-            "{} {} rows of {}",
+            "{} {} of {}",
             manifest.id,
-            human_count(manifest.rows),
+            counted_rows(manifest.rows, "row"),
             shown(&manifest.table)
         );
     }

@@ -11,7 +11,7 @@ use crate::history::RunStatus;
 use crate::plan::Memory;
 use crate::plan::archived::{Manifested, left_over_as};
 use crate::plan::postgres::{Lost, Manifest};
-use crate::report::text::{human_count, shown};
+use crate::report::text::{counted_do, counted_rows, shown};
 use crate::values::{wall_clock, with_causes};
 
 /// Where the rows of a batch are.
@@ -157,8 +157,7 @@ async fn seen_to(context: &Context<'_>, target: &str, id: Uuid) -> Result<u8, Fa
     store.close().await;
     for (_, lost) in told {
         outln!(
-            "seen to: {} batches of {} are not told any more",
-            lost.batches.len(),
+            "seen to: what was lost of {} is not told any more",
             shown(&lost.source)
         );
     }
@@ -181,8 +180,8 @@ async fn gone(manifest: Manifest) -> Result<(Vec<Memory>, String), Failure> {
             .map_err(|error| Failure::Other(with_causes(&error)))?;
     }
     let said = format!(
-        "settled: {} rows of {} are in the archive alone",
-        human_count(manifest.rows),
+        "settled: {} of {}, in the archive alone",
+        counted_rows(manifest.rows, "row"),
         shown(&manifest.table)
     );
     Ok((vec![known(&manifest)], said))
@@ -227,15 +226,15 @@ async fn kept(manifest: Manifest) -> Result<(Vec<Memory>, String), Failure> {
             value: serde_json::to_value(&manifest).unwrap_or_default(),
         };
         let said = format!(
-            "settled: {} rows are in {table}; their files could not be removed, and runs try it again: {}",
-            human_count(manifest.rows),
+            "settled: {} in {table}; their files could not be removed, and runs try it again: {}",
+            counted_do(manifest.rows, "row", ("is", "are")),
             with_causes(&why)
         );
         return Ok((vec![left, forgotten(&manifest)], said));
     }
     let said = format!(
-        "settled: {} rows are in {table}; their files were removed",
-        human_count(manifest.rows)
+        "settled: {} in {table}; their files were removed",
+        counted_do(manifest.rows, "row", ("is", "are"))
     );
     Ok((vec![forgotten(&manifest)], said))
 }

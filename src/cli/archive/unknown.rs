@@ -13,7 +13,7 @@ use crate::cli::{Failure, documents};
 use crate::config::Config;
 use crate::engines::storage::{Storage, StorageError};
 use crate::plan::archived::{MANIFEST, id_at, left_over_as, remembered_as, stranger_as};
-use crate::report::text::{human_count, shown};
+use crate::report::text::{counted_rows, shown};
 use crate::values::with_causes;
 
 /// So many answers of a store are waited for at once.
@@ -326,9 +326,9 @@ impl Unknown {
             let unit = all.first().map_or("rows", |archived| archived.unit());
             let target = shown(target.unwrap_or("NAME"));
             lines.push(format!(
-                "{} more, {} {unit}, lie in {url}, and the history does not know them: it was lost, or set back to before them. `maint archive adopt --files {url} --target {target}` makes them known, if they are of that target; `--files {url}` lists and restores what lies there",
+                "{} more, {}, lie in {url}, and the history does not know them: it was lost, or set back to before them. `maint archive adopt --files {url} --target {target}` makes them known, if they are of that target; `--files {url}` lists and restores what lies there",
                 all.len(),
-                human_count(rows)
+                counted_rows(rows, unit.trim_end_matches('s'))
             ));
         }
         if let Some(first) = self.unread.first() {

@@ -2,7 +2,7 @@
 //! other: a document in the target, renewed while the run lasts. The server's
 //! own clock decides when it has run out.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
@@ -71,16 +71,35 @@ impl Session {
 
     /// The runs that hold a claim now, by what they are called on the server.
     pub(super) async fn at_work(&self) -> Result<HashSet<String>, MongoError> {
+        let holding = self.holding().await?;
+        Ok(holding
+            .iter()
+            .filter_map(|holder| holder.get_str("owner").ok().map(str::to_owned))
+            .collect())
+    }
+
+    /// Who holds the claim on each task now, and since when, by task.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn holders(&self) -> Result<BTreeMap<String, String>, MongoError> {
+        let holding = self.holding().await?;
+        Ok(holding
+            .iter()
+            .filter_map(|holder| Some((holder.get_str("_id").ok()?.to_owned(), told(holder))))
+            .collect())
+    }
+
+    /// The claims that hold now, and whose process is not known to be no more.
+    async fn holding(&self) -> Result<Vec<Document>, MongoError> {
         let latest = doc! { "$add": ["$$NOW", millis(FARTHEST)] };
         let holds =
             doc! { "$and": [{ "$gte": ["$expires", "$$NOW"] }, { "$lte": ["$expires", latest] }] };
         let command = doc! { "find": CLAIMS, "filter": { "$expr": holds } };
         let doing = "looking who is at work";
-        let found = self.all(doing, self.database(), command, PATIENCE).await?;
-        let alive = found.iter().filter(|holder| !has_died(holder));
-        Ok(alive
-            .filter_map(|holder| holder.get_str("owner").ok().map(str::to_owned))
-            .collect())
+        let mut found = self.all(doing, self.database(), command, PATIENCE).await?;
+        found.retain(|holder| !has_died(holder));
+        Ok(found)
     }
 
     /// Gives the claim back.

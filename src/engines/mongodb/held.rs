@@ -148,6 +148,27 @@ impl Session {
         }))
     }
 
+    /// The same, and why documents cannot be kept there: of one that does not exist, why it cannot be
+    /// made.
+    ///
+    /// # Errors
+    /// When the server reports one, or cannot be asked.
+    pub async fn to_keep(
+        &self,
+        database: &str,
+        collection: &str,
+    ) -> Result<(Option<Held>, Option<String>), MongoError> {
+        let held = self.held(database, collection).await?;
+        let why = match &held {
+            Some(held) => held.unfit.clone(),
+            None => match self.unmakeable() {
+                Some(why) => Some(why),
+                None => self.unnameable(database, collection).await?,
+            },
+        };
+        Ok((held, why))
+    }
+
     async fn listed(
         &self,
         database: &str,

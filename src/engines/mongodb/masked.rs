@@ -95,7 +95,9 @@ pub(super) fn without_values(code: i32, message: &str) -> String {
         // ConversionFailure
         241 => quoted_away(message),
         16755 => cut(": {").to_owned(),
-        _ if message.contains(" dup key:") => cut(" dup key:").to_owned(),
+        _ if message.contains(" dup key:") => {
+            duplicate(message).unwrap_or_else(|| cut(" dup key:").to_owned())
+        }
         // IndexOptionsConflict, IndexKeySpecsConflict: what is in braces is how indexes are made.
         85 | 86 => message.to_owned(),
         // Before it the whole query is told, as a tree of many lines.
@@ -109,6 +111,17 @@ pub(super) fn without_values(code: i32, message: &str) -> String {
         Some((at, _)) => format!("{}{GONE}", text.get(..at).unwrap_or_default()),
         None => text,
     }
+}
+
+/// Which unique index has a value already, of those that an error of this kind names.
+fn duplicate(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("duplicate key error collection: ")?;
+    let (whole, _) = rest.split_once(" dup key:")?;
+    let (collection, index) = whole.split_once(" index: ")?;
+    let index = index.split(" collation: ").next()?;
+    Some(format!(
+        "the unique index `{index}` of {collection} has a value already that another document would have"
+    ))
 }
 
 /// Whether an error came up over the documents that were read, and not over how the command is
@@ -207,7 +220,7 @@ mod tests {
             (
                 11000,
                 "E11000 duplicate key error collection: shop.m index: n_1 dup key: { n: \"a secret\" }",
-                "E11000 duplicate key error collection: shop.m index: n_1",
+                "the unique index `n_1` of shop.m has a value already that another document would have",
             ),
             (
                 241,
@@ -289,7 +302,7 @@ mod tests {
             (
                 11000,
                 "E11000 duplicate key error collection: shop.m index: n_1 dup key: { n: \"a secret\" }",
-                "E11000 duplicate key error collection: shop.m index: n_1",
+                "the unique index `n_1` of shop.m has a value already that another document would have",
             ),
             (
                 171,

@@ -17,7 +17,7 @@ use crate::plan::mongodb::{
     Aggregate, Measure, left_by, shell_name, shell_stages, to_read, to_write,
 };
 use crate::plan::{Finding, Memory, Severity};
-use crate::values::wall_clock;
+use crate::values::{several, wall_clock};
 
 /// How long it may take to find out whether a pipeline gives anything at all.
 const LOOKING: Duration = Duration::from_secs(60);
@@ -283,10 +283,11 @@ impl Made<'_> {
     fn told(&self) -> String {
         match (self.before.exists, self.after.exists) {
             (false, false) => "there is no result".to_owned(),
-            (false, true) => format!("it holds {} documents", self.after.documents),
+            (false, true) => format!("it holds {}", several(self.after.documents, "document")),
             _ => format!(
-                "it held {} documents, and holds {}",
-                self.before.documents, self.after.documents
+                "it held {}, and holds {}",
+                several(self.before.documents, "document"),
+                self.after.documents
             ),
         }
     }

@@ -19,7 +19,7 @@ use crate::engines::mongodb::{Json, namespace};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Destination, Export, Path, Walk};
 use crate::plan::{Finding, KeptBy, Memory, Severity};
-use crate::values::wall_clock;
+use crate::values::{several, several_do, wall_clock};
 
 /// Moves documents into another collection.
 pub(super) async fn carry_out(
@@ -80,8 +80,8 @@ fn misplaced(walk: &Walk, why: &str, record: &mut StepRecord, findings: &mut Vec
         severity: Severity::Critical,
         object: namespace(&walk.database, &walk.collection),
         message: format!(
-            "{} documents were archived, and no more: {why}",
-            record.rows.unwrap_or(0)
+            "{} archived, and no more: {why}",
+            several_do(record.rows.unwrap_or(0), "document", ("was", "were"))
         ),
         suggestion: None,
     });
@@ -105,8 +105,8 @@ async fn go(
     loop {
         job.hold(record).await?;
         let so_far = format!(
-            "{} documents had been archived before, and the next run goes on from there",
-            record.rows.unwrap_or(0)
+            "{} had been archived before, and the next run goes on from there",
+            several(record.rows.unwrap_or(0), "document")
         );
         if !may_go_on(job, ends, record, &so_far) {
             return Ok(());
@@ -156,14 +156,16 @@ async fn go(
                         None => ", and what has become of the last batch the next run finds out",
                     };
                     let so_far = format!(
-                        "{rows} documents had been archived before{known}; the next run goes on from there"
+                        "{} had been archived before{known}; the next run goes on from there",
+                        several(rows, "document")
                     );
                     ends.cut_off(job.execution, record, &so_far);
                     return Ok(());
                 }
                 Err(BatchError::Stopped) => {
                     let why = format!(
-                        "the run was stopped; {so_far} documents had been archived before, and the next run goes on from there"
+                        "the run was stopped; {} had been archived before, and the next run goes on from there",
+                        several(so_far, "document")
                     );
                     end(record, StepStatus::Cancelled, why);
                     return Ok(());
@@ -186,7 +188,8 @@ async fn go(
                 record,
                 StepStatus::Deferred,
                 format!(
-                    "{so_far} documents have been archived, more are there than were counted, and `max_rows` or `max_share` allows no more"
+                    "{} been archived, more are there than were counted, and `max_rows` or `max_share` allows no more",
+                    several_do(so_far, "document", ("has", "have"))
                 ),
             );
             return Ok(());
@@ -195,7 +198,7 @@ async fn go(
         let rows = record.rows.unwrap_or(0);
         job.execution.observer.on(Event::Progress {
             seq: job.step.seq,
-            phase: &format!("{rows} documents archived"),
+            phase: &format!("{} archived", several(rows, "document")),
             done: rows,
             total: walk.documents.unwrap_or(0),
         });
@@ -255,10 +258,7 @@ fn tell_stayed(
         if stay.is_empty() {
             continue;
         }
-        let many = match stay.len() {
-            1 => "1 document stays".to_owned(),
-            n => format!("{n} documents stay"),
-        };
+        let many = several_do(stay.len(), "document", ("stays", "stay"));
         let why = format!("{many}: {into} {why}");
         findings.push(Finding {
             code: "archive.differs".to_owned(),
@@ -275,7 +275,10 @@ fn tell_stayed(
         end(
             record,
             StepStatus::Failed,
-            format!("{why}; {archived} documents were archived"),
+            format!(
+                "{why}; {} archived",
+                several_do(archived, "document", ("was", "were"))
+            ),
         );
     }
 }

@@ -22,7 +22,7 @@ use crate::execute::{self, Busy, Database, Execution, Holder, Size};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Body, Command, Walk, Work};
 use crate::plan::{Finding, Place, Scope, Severity, Site, Step};
-use crate::values::Bytes;
+use crate::values::{Bytes, several_do};
 
 /// What a dry run may take to count the documents of one step.
 const COUNTING: Limit = Limit(Duration::from_secs(600));
@@ -233,6 +233,7 @@ impl execute::Door for Door {
             if free < least.get() {
                 return Ok(Some(Busy {
                     abort: false,
+                    passing: false,
                     setting: "min_free_disk",
                     text: format!(
                         "{} are free on the disk of {place}, less than {least}",
@@ -261,8 +262,12 @@ impl execute::Door for Door {
             if active > i64::from(most) {
                 return Ok(Some(Busy {
                     abort: false,
+                    passing: false,
                     setting: "max_active_sessions",
-                    text: format!("{active} operations are active, more than {most}"),
+                    text: format!(
+                        "{} active, more than {most}",
+                        several_do(active, "operation", ("is", "are"))
+                    ),
                 }));
             }
         }
@@ -289,6 +294,7 @@ impl execute::Door for Door {
                         }
                         Some(policy) => Some(Busy {
                             abort: policy == ReplicaGone::Abort,
+                            passing: false,
                             setting: "replica_gone",
                             text,
                         }),
@@ -302,6 +308,7 @@ impl execute::Door for Door {
                     {
                         return Ok(Some(Busy {
                             abort: false,
+                            passing: false,
                             setting: "max_replica_lag",
                             text: format!("{} is {lag:.1} s behind, more than {most}", member.name),
                         }));
@@ -312,6 +319,7 @@ impl execute::Door for Door {
                     if limits.max_replica_lag.is_some() && is_held_back(&session).await {
                         return Ok(Some(Busy {
                             abort: false,
+                            passing: true,
                             setting: "max_replica_lag",
                             text: "flow control slows writes down: a majority of the members is behind".to_owned(),
                         }));
@@ -320,6 +328,7 @@ impl execute::Door for Door {
                 Err(error) if error.is_passing() => {
                     return Ok(Some(Busy {
                         abort: false,
+                        passing: false,
                         // Passes by itself, and is no lag: a limit that ends runs is not passed.
                         setting: "replica_gone",
                         text: "the set has no primary just now".to_owned(),

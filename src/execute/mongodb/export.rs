@@ -28,7 +28,7 @@ use crate::engines::mongodb::{MARKS, mark};
 use crate::engines::storage::Storage;
 use crate::plan::archived::{self, ArchivedFile, Manifested};
 use crate::plan::mongodb::{Export, Manifest, uuid_of};
-use crate::values::{Engine, wall_clock, with_causes};
+use crate::values::{Engine, several_do, wall_clock, with_causes};
 
 /// What a batch may hold. It is in memory several times over: as read, as
 /// packed, as read back, and as the server has it in the end.
@@ -411,7 +411,8 @@ async fn within(
         .await?;
     if usize::try_from(deleted.deleted_count) != Ok(count) {
         return Err(Error::custom(format!(
-            "{count} documents were to go, and {} would have gone",
+            "{} to go, and {} would have gone",
+            several_do(count, "document", ("was", "were")),
             deleted.deleted_count
         )));
     }

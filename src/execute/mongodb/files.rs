@@ -12,7 +12,7 @@ use crate::engines::mongodb::{
 use crate::engines::parquet::{self, Checksum, Column, Form, Writer};
 use crate::plan::ArchivedFile;
 use crate::plan::mongodb::Format;
-use crate::values::with_causes;
+use crate::values::{several, with_causes};
 
 /// How much a reader may have to look back, as a power of two: what the usual
 /// levels need, and no more than a file could make us hold.
@@ -192,7 +192,10 @@ pub(super) fn compare(
         let document = document?;
         sum.add(&document);
         if sum.documents > file.rows {
-            return Err(format!("it has more than {} documents", file.rows));
+            return Err(format!(
+                "it has more than {}",
+                several(file.rows, "document")
+            ));
         }
         if let Some(known) = &mut known
             && known.next().map(|k| k.as_bytes()) != Some(document.as_bytes())
@@ -205,8 +208,8 @@ pub(super) fn compare(
     }
     if sum.documents != file.rows || sum.checksum() != file.checksum {
         return Err(format!(
-            "it has {} documents with checksum {}, not {} with {}",
-            sum.documents,
+            "it has {} with checksum {}, not {} with {}",
+            several(sum.documents, "document"),
             sum.checksum(),
             file.rows,
             file.checksum

@@ -117,14 +117,7 @@ impl<'a> Mover<'a> {
         let (walk, into) = (self.source.walk, self.into);
         let there = self.there();
         let whole = namespace(&into.database, &into.collection);
-        let held = there.held(&into.database, &into.collection).await?;
-        let unfit = match &held {
-            Some(held) => held.unfit.clone(),
-            None => match there.unmakeable() {
-                Some(why) => Some(why),
-                None => there.unnameable(&into.database, &into.collection).await?,
-            },
-        };
+        let (held, unfit) = there.to_keep(&into.database, &into.collection).await?;
         if let Some(why) = unfit {
             return Ok(Some(format!("{whole} cannot keep them: {why}")));
         }

@@ -17,7 +17,7 @@ use crate::engines::mongodb::{Session, is_of_the_server, namespace};
 use crate::engines::storage::{Storage, StorageError};
 use crate::plan::archived::Manifested;
 use crate::plan::mongodb::{Manifest, Restored};
-use crate::values::{wall_clock, with_causes};
+use crate::values::{several_do, wall_clock, with_causes};
 
 /// What the client calls itself on the server.
 pub(crate) const NAME: &str = "maint restore";
@@ -168,8 +168,8 @@ async fn alone(manifests: &[Manifest], mut versions: Versions) -> Result<(), Eng
     })
     .await?;
     Err(files(format!(
-        "nothing was restored: {} documents are in several of these archives, with other content in each, and a collection holds one document of an `_id`: {}; restore the archives one by one, each by its id, into collections of their own",
-        versions.count(),
+        "nothing was restored: {} in several of these archives, with other content in each, and a collection holds one document of an `_id`: {}; restore the archives one by one, each by its id, into collections of their own",
+        several_do(versions.count(), "document", ("is", "are")),
         versions.told(manifests)
     )))
 }
@@ -336,7 +336,8 @@ impl Bringing<'_> {
             .count();
         if missing > 0 {
             return Err(files(format!(
-                "{missing} documents do not come back into {}: a unique index keeps them out. Those before them are back; restore into another collection",
+                "{} not come back into {}: a unique index keeps them out. Those before them are back; restore into another collection",
+                several_do(missing, "document", ("does", "do")),
                 self.into
             )));
         }

@@ -12,7 +12,7 @@ use crate::history::{StepRecord, StepStatus};
 use crate::plan::archived::{self, MANIFEST};
 use crate::plan::mongodb::{Manifest, Stray};
 use crate::plan::{Finding, Memory, Severity};
-use crate::values::{wall_clock, with_causes};
+use crate::values::{several, wall_clock, with_causes};
 
 /// Reads them, and tells which are this target's. Nothing of them is changed.
 pub(super) async fn carry_out(
@@ -88,16 +88,17 @@ async fn look(stray: &Stray, job: Job<'_>, findings: &mut Vec<Finding>) -> Resul
     };
     if let Some(first) = unread.first() {
         tell(format!(
-            "{place} has {} manifests that the history does not know and this version cannot read, so that nobody knows whose documents they are of: {first}. See what they are; a newer version of maint may have written them",
-            unread.len()
+            "{place} has {} that the history does not know and this version cannot read, so that nobody knows whose documents they are of: {first}. See what they are; a newer version of maint may have written them",
+            several(unread.len(), "manifest")
         ));
     }
     if let (Some(oldest), Some(newest)) = (ours.first(), ours.last()) {
         let at = |m: &Manifest| m.created_at.format("%Y-%m-%d %H:%M:%S UTC").to_string();
         let documents: i64 = ours.iter().map(|m| m.rows).sum();
         tell(format!(
-            "{place} has {} archives of this collection, {documents} documents, that the history does not know, written from {} to {}: they are listed and restored with `--files` only, and where their documents are in the collection again, these are archived a second time. If the history was lost, or set back to before them, and this is the database that they are of, say so: `maint archive adopt --files {place} --from {} --target {target}`. If they are of another installation, or of the database that this one is a copy of, archive to a place of its own",
-            ours.len(),
+            "{place} has {} of this collection, {}, that the history does not know, written from {} to {}: they are listed and restored with `--files` only, and where their documents are in the collection again, these are archived a second time. If the history was lost, or set back to before them, and this is the database that they are of, say so: `maint archive adopt --files {place} --from {} --target {target}`. If they are of another installation, or of the database that this one is a copy of, archive to a place of its own",
+            several(ours.len(), "archive"),
+            several(documents, "document"),
             at(oldest),
             at(newest),
             namespace(&stray.database, &stray.collection)

@@ -7,6 +7,7 @@ use crate::engines::mongodb::{Became, namespace};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::uuid_of;
 use crate::plan::{Finding, Severity};
+use crate::values::several;
 
 /// The collection that a step works on, as it was when the plan was made.
 pub(super) struct Begun<'a> {
@@ -54,8 +55,7 @@ impl<'a> Begun<'a> {
         let whole = namespace(self.database, self.collection);
         let had = match record.rows {
             None => String::new(),
-            Some(1) => "; 1 document had been dealt with before".to_owned(),
-            Some(rows) => format!("; {rows} documents had been dealt with before"),
+            Some(rows) => format!("; {} had been dealt with before", several(rows, "document")),
         };
         let what = format!("vanished: {whole} {}{had}", became.said(self.database));
         record.error = None;

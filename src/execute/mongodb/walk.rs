@@ -16,7 +16,7 @@ use crate::execute::goal::towards;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Orphans, Path, Walk, single};
 use crate::plan::{KeptBy, Memory};
-use crate::values::wall_clock;
+use crate::values::{several, several_do, wall_clock};
 
 /// Documents of the first batch.
 const FIRST: i64 = 500;
@@ -89,8 +89,8 @@ impl Going<'_> {
         loop {
             self.job.hold(record).await?;
             let so_far = format!(
-                "{} documents had gone before, and the next run goes on from there",
-                record.rows.unwrap_or(0)
+                "{} had gone before, and the next run goes on from there",
+                several(record.rows.unwrap_or(0), "document")
             );
             if !may_go_on(self.job, self.ends, record, &so_far) {
                 return Ok(false);
@@ -111,7 +111,7 @@ impl Going<'_> {
             let rows = record.rows.unwrap_or(0);
             execution.observer.on(Event::Progress {
                 seq: self.job.step.seq,
-                phase: &format!("{rows} documents gone"),
+                phase: &format!("{} gone", several(rows, "document")),
                 done: rows,
                 total: self.walk.documents.unwrap_or(0),
             });
@@ -487,7 +487,10 @@ impl Going<'_> {
             Some(_) if is_exact => "",
             _ => "at least ",
         };
-        let why = format!("{least}{rows} documents have gone, and the next run goes on from there");
+        let why = format!(
+            "{least}{} gone, and the next run goes on from there",
+            several_do(rows, "document", ("has", "have"))
+        );
         record.error = Some(match record.error.take() {
             Some(error) => format!("{error}; {why}"),
             None => why,
@@ -582,7 +585,8 @@ impl Going<'_> {
             record,
             StepStatus::Deferred,
             format!(
-                "{rows} documents have gone, more are there than were counted, and `max_rows` or `max_share` allows no more"
+                "{} gone, more are there than were counted, and `max_rows` or `max_share` allows no more",
+                several_do(rows, "document", ("has", "have"))
             ),
         );
         None

@@ -47,6 +47,7 @@ pub(super) async fn busy(
         if now.active > i64::from(most) {
             return Ok(Some(Busy {
                 abort: false,
+                passing: false,
                 setting: "max_active_sessions",
                 text: format!("{} sessions are active, more than {most}", now.active),
             }));
@@ -57,6 +58,7 @@ pub(super) async fn busy(
     {
         return Ok(Some(Busy {
             abort: false,
+            passing: false,
             setting: "query",
             text: format!("the query answers true: {query}"),
         }));
@@ -71,6 +73,7 @@ pub(super) async fn busy(
         if free.bytes < least.get() {
             return Ok(Some(Busy {
                 abort: false,
+                passing: false,
                 setting: "min_free_disk",
                 text: format!(
                     "{} are free on the disk of the server ({}), less than {least}",
@@ -95,6 +98,7 @@ pub(super) async fn busy(
         if let Some(rate) = seen.rate.filter(|rate| *rate > most.get() as f64) {
             return Ok(Some(Busy {
                 abort: false,
+                passing: false,
                 setting: "max_wal_rate",
                 text: format!(
                     "{} of WAL are written per second, more than {most}",
@@ -134,6 +138,7 @@ pub(super) async fn busy(
                         Some(policy) => {
                             gone.get_or_insert(Busy {
                                 abort: policy == ReplicaGone::Abort,
+                                passing: false,
                                 setting: "replica_gone",
                                 text,
                             });
@@ -156,6 +161,7 @@ pub(super) async fn busy(
         {
             return Ok(Some(Busy {
                 abort: false,
+                passing: false,
                 setting: "max_replica_lag",
                 text: format!("a replica is {worst:.1} s behind, more than {most}"),
             }));
@@ -165,6 +171,7 @@ pub(super) async fn busy(
         {
             return Ok(Some(Busy {
                 abort: false,
+                passing: false,
                 setting: "max_replica_lag_bytes",
                 text: format!("a replica has not replayed {missing} bytes, more than {most}"),
             }));

@@ -17,6 +17,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::each;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Finding, KeptBy, QUIET, Query, Severity, Shrink, Walk, block_of_place};
+use crate::values::several;
 
 /// So often it is walked once more from the new end: rows that others have
 /// locked are left out, and others write new ones there meanwhile.
@@ -330,7 +331,7 @@ impl State<'_> {
 }
 
 fn moved(record: &StepRecord) -> String {
-    format!("{} rows moved", record.rows.unwrap_or(0))
+    format!("{} moved", several(record.rows.unwrap_or(0), "row"))
 }
 
 /// What came of a batch.

@@ -15,7 +15,7 @@ use crate::engines::storage::Storage;
 use crate::history::HistoryError;
 use crate::plan::archived::{self, Beside};
 use crate::plan::{Finding, Manifest, Memory, Restored, Severity};
-use crate::values::{wall_clock, with_causes};
+use crate::values::{several, wall_clock, with_causes};
 
 /// What there is of a table.
 #[derive(Default)]
@@ -52,8 +52,8 @@ pub(super) async fn look(
             severity: Severity::Warning,
             object: source.to_owned(),
             message: format!(
-                "{place} has {} manifests that the history does not know and this version cannot read, so that nobody knows whose rows they are of: {first}. See what they are; a newer version of maint may have written them",
-                found.unread.len()
+                "{place} has {} that the history does not know and this version cannot read, so that nobody knows whose rows they are of: {first}. See what they are; a newer version of maint may have written them",
+                several(found.unread.len(), "manifest")
             ),
             suggestion: None,
         });
@@ -62,7 +62,8 @@ pub(super) async fn look(
         return Ok(());
     };
     let rows: i64 = found.ours.iter().map(|m| m.rows).sum();
-    let many = found.ours.len();
+    let many = several(found.ours.len(), "archive");
+    let rows = several(rows, "row");
     let adopt = format!(
         "If the history was lost, or set back to before them, and this is the database that they are of, say so: `maint archive adopt --files {place} --from {source} --target {target}`; its runs look after them then. If they are of another installation, or of the database that this one is a copy of, archive to a place of its own"
     );
@@ -73,7 +74,7 @@ pub(super) async fn look(
         && let Rows::Back | Rows::Between(1.., _) = again::look(newest, Some(oid), job).await?.rows
     {
         return Err(ExportError::Proof(format!(
-            "{place} has {many} archives of {source}, {rows} rows, that the history does not know, and rows of the newest, {}, are in the table: they would be archived twice, and nothing was archived. {adopt}",
+            "{place} has {many} of {source}, {rows}, that the history does not know, and rows of the newest, {}, are in the table: they would be archived twice, and nothing was archived. {adopt}",
             newest.id
         )));
     }
@@ -83,7 +84,7 @@ pub(super) async fn look(
         severity: Severity::Warning,
         object: source.to_owned(),
         message: format!(
-            "{place} has {many} archives of this table, {rows} rows, that the history does not know, written from {} to {}: runs do not see whether their rows come back, and they are listed and restored with `--files` only. {adopt}",
+            "{place} has {many} of this table, {rows}, that the history does not know, written from {} to {}: runs do not see whether their rows come back, and they are listed and restored with `--files` only. {adopt}",
             at(oldest),
             at(last)
         ),

@@ -17,7 +17,7 @@ use crate::engines::parquet::Column;
 use crate::engines::postgres::Held;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Fate, Image, Memory, Walk, Without};
-use crate::values::wall_clock;
+use crate::values::{several, wall_clock};
 
 /// So often a walk goes on to an end that has moved.
 pub(super) const MOST_ROUNDS: u32 = 100;
@@ -146,7 +146,10 @@ pub(super) fn may_go_on(
 }
 
 pub(super) fn gone(record: &StepRecord) -> String {
-    format!("{} rows had gone before", record.rows.unwrap_or(0))
+    format!(
+        "{} had gone before",
+        several(record.rows.unwrap_or(0), "row")
+    )
 }
 
 pub(super) fn remember(walk: &Walk, job: Job<'_>, value: Value) {
@@ -169,7 +172,7 @@ pub(super) fn tell(job: Job<'_>, record: &StepRecord, done: i64, total: i64) {
     let rows = record.rows.unwrap_or(0);
     job.execution.observer.on(Event::Progress {
         seq: job.step.seq,
-        phase: &format!("{rows} rows gone"),
+        phase: &format!("{} gone", several(rows, "row")),
         done,
         total,
     });

@@ -11,6 +11,8 @@ mod integrity;
 mod refresh;
 mod snapshot;
 
+pub(crate) use archive::elsewhere;
+
 use crate::engines::mongodb::Session;
 use crate::plan::Entry;
 

@@ -1,10 +1,9 @@
 //! What a MongoDB target lacks: members, features, and what its user may not.
 
-use std::collections::BTreeMap;
-
 use mongodb::bson::doc;
 
-use super::session;
+use super::missing::{lacking, told};
+use super::{destinations, session};
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
@@ -67,9 +66,35 @@ pub(in crate::pipeline) async fn examine(
 ) -> Result<(), PipelineError> {
     let session = session(target, "maint doctor").await?;
     let told = server(&session, tasks).await;
+    let told = match told {
+        Ok(mut told) => {
+            told.extend(at_work(&session, tasks).await);
+            for task in tasks {
+                told.extend(destinations::tried(&session, task).await);
+            }
+            Ok(told)
+        }
+        Err(error) => Err(error),
+    };
     session.close().await;
     lines.extend(told.map_err(EngineError::from)?);
     Ok(())
+}
+
+/// Who is at work just now, of these tasks.
+async fn at_work(session: &Session, tasks: &[&Task]) -> Vec<Line> {
+    let holders = match session.holders().await {
+        Ok(holders) => holders,
+        // That claims may not be read is told as what is missing.
+        Err(MongoError::Unauthorized { .. }) => return Vec::new(),
+        Err(error) => return vec![(Level::Note, told("who is at work is not known", &error))],
+    };
+    let of = |task: &&Task| {
+        let who = holders.get(&task.name)?;
+        let text = format!("{}: at work just now: {who}", task.name);
+        Some((Level::Note, text))
+    };
+    tasks.iter().filter_map(of).collect()
 }
 
 /// Members, features, and what the role may not.
@@ -103,8 +128,13 @@ async fn server(session: &Session, tasks: &[&Task]) -> Result<Vec<Line>, MongoEr
     if let Some(names) = session.collection_names(session.database()).await?
         && names.iter().all(own)
     {
+        // Where no task works others may keep what they archive, and nothing may be there yet.
+        let level = match tasks.is_empty() {
+            true => Level::Note,
+            false => Level::Problem,
+        };
         lines.push((
-            Level::Problem,
+            level,
             format!(
                 "the database {} has no collection: look at its spelling in the url",
                 session.database()
@@ -212,13 +242,6 @@ async fn locked(session: &Session) -> Option<Line> {
     (number(mode) == Some(2)).then(|| (Level::Blocked, "the server takes no writes of users (setUserWriteBlockMode), as tools for migrations and backups leave it: every run fails until db.adminCommand({setUserWriteBlockMode: 1, global: false})".to_owned()))
 }
 
-fn told(what: &str, error: &MongoError) -> String {
-    match error.hint() {
-        Some(hint) => format!("{what}: {error} ({hint})"),
-        None => format!("{what}: {error}"),
-    }
-}
-
 /// What claiming a task takes, and the user does not have.
 fn missing_for_claims(rights: &Rights, database: &str) -> Vec<&'static str> {
     let missing = CLAIM.into_iter();
@@ -273,36 +296,15 @@ fn of_task(task: &Task, rights: &Rights, session: &Session) -> Vec<Line> {
     let Some(Ok(kind)) = entry.map(|entry| (entry.build)(&task.options)) else {
         return Vec::new();
     };
-    let mut lacking: BTreeMap<(String, &str), BTreeMap<String, Vec<&str>>> = BTreeMap::new();
-    for right in rights.missing(&kind.rights(session.database())) {
-        let place = match right.collection.as_str() {
-            "" => right.database.clone(),
-            collection => namespace(&right.database, collection),
-        };
-        let (role, on) = role_for(right.action, &place);
-        let places = lacking.entry((on, role)).or_default();
-        places.entry(place).or_default().push(right.action);
-    }
-    // Who may write may read.
-    let written: Vec<String> = lacking
-        .keys()
-        .filter(|(_, role)| *role == "readWrite")
-        .map(|(on, _)| on.clone())
-        .collect();
-    lacking.retain(|(on, role), _| *role != "read" || !written.contains(on));
-    let line = |((on, role), places): ((String, &str), BTreeMap<String, Vec<&str>>)| {
-        let what = places
-            .iter()
-            .map(|(place, actions)| format!("{} on {place}", actions.join(", ")));
-        let what = what.collect::<Vec<_>>().join("; ");
-        let text = format!(
-            "{}: the user lacks {what}: {}",
-            task.name,
-            grant(session.lives_in(), role, &on)
-        );
-        (Level::Problem, text)
-    };
-    lacking.into_iter().map(line).collect()
+    lacking(rights, &kind.rights(session.database()), session)
+        .into_iter()
+        .map(|what| {
+            (
+                Level::Problem,
+                format!("{}: the user lacks {what}", task.name),
+            )
+        })
+        .collect()
 }
 
 async fn roles(session: &Session, tasks: &[&Task]) -> Result<Vec<Line>, MongoError> {

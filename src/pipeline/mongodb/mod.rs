@@ -1,6 +1,8 @@
 //! What only MongoDB's targets are asked for, outside of runs.
 
 mod checkup;
+mod destinations;
+mod missing;
 
 use super::PipelineError;
 use super::error::configured;

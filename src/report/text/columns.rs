@@ -74,9 +74,15 @@ impl Default for Columns {
 /// Spaces between columns.
 const GAP: usize = 2;
 
-/// A column is not cut below this: a shorter name says nothing, so a
-/// terminal that narrow has to wrap.
+/// A column is not cut below this: a shorter name says nothing, so on a narrower terminal a row takes
+/// several lines.
 const NARROWEST_CUT: usize = 14;
+
+/// How much farther to the right the second line of a row begins.
+const CONTINUED: usize = 4;
+
+/// What is left of a column where the whole terminal has no room for more.
+const MIN_CUT: usize = 4;
 
 impl Columns {
     /// No columns yet.
@@ -107,9 +113,10 @@ impl Columns {
         self.rows.push(cells);
     }
 
-    /// The table, each line indented by so many spaces and ended.
+    /// The table, each line indented by so many spaces and ended. Where a row does not fit into one
+    /// line, what is left of it follows in the next, farther to the right.
     pub fn render(&self, indent: usize, style: &Style) -> String {
-        let widths = self.widths(indent, style);
+        let (widths, lines) = self.layout(indent, style);
         let titles: Vec<Cell> = self
             .columns
             .iter()
@@ -117,10 +124,45 @@ impl Columns {
             .collect();
         let mut text = String::new();
         for row in std::iter::once(&titles).chain(&self.rows) {
-            text.push_str(&self.line(row, &widths, indent, style));
-            text.push('\n');
+            for (n, columns) in lines.iter().enumerate() {
+                let is_empty = |n: &usize| row[*n].text.is_empty();
+                if n > 0 && columns.iter().all(is_empty) {
+                    continue;
+                }
+                let indent = indent + if n > 0 { CONTINUED } else { 0 };
+                text.push_str(&self.line(row, &widths, columns, indent, style));
+                text.push('\n');
+            }
         }
         text
+    }
+
+    /// Width of every column, and which columns stand in which line of a row.
+    fn layout(&self, indent: usize, style: &Style) -> (Vec<usize>, Vec<Vec<usize>>) {
+        let mut widths = self.widths(indent, style);
+        let there: Vec<usize> = (0..widths.len()).filter(|n| widths[*n] > 0).collect();
+        let limit = style.width.unwrap_or(usize::MAX);
+        let used = there.iter().map(|n| widths[*n] + GAP).sum::<usize>();
+        if indent + used.saturating_sub(GAP) <= limit {
+            return (widths, vec![there]);
+        }
+        let mut lines: Vec<Vec<usize>> = vec![Vec::new()];
+        let mut at = indent;
+        for n in there {
+            let begun = lines.last().is_some_and(|line| !line.is_empty());
+            if begun && at + widths[n] > limit {
+                lines.push(Vec::new());
+                at = indent + CONTINUED;
+            }
+            if self.columns[n].cut != Cut::Never {
+                widths[n] = widths[n].min(limit.saturating_sub(at).max(MIN_CUT));
+            }
+            at += widths[n] + GAP;
+            if let Some(line) = lines.last_mut() {
+                line.push(n);
+            }
+        }
+        (widths, lines)
     }
 
     /// Width of every column; 0 leaves it out.
@@ -156,14 +198,19 @@ impl Columns {
         }
     }
 
-    fn line(&self, row: &[Cell], widths: &[usize], indent: usize, style: &Style) -> String {
+    fn line(
+        &self,
+        row: &[Cell],
+        widths: &[usize],
+        columns: &[usize],
+        indent: usize,
+        style: &Style,
+    ) -> String {
         let mut line = " ".repeat(indent);
         // Spaces are written only before the next text, so no line ends in one.
         let mut owed = 0;
-        for ((cell, column), &width) in row.iter().zip(&self.columns).zip(widths) {
-            if width == 0 {
-                continue;
-            }
+        for &n in columns {
+            let (cell, column, width) = (&row[n], &self.columns[n], widths[n]);
             let text = cut(&cell.text, width, column.cut);
             let room = width.saturating_sub(text.width());
             if text.is_empty() {

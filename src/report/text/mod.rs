@@ -21,4 +21,7 @@ pub use history::history_table;
 pub use style::{Ink, Style};
 pub use summary::run_summary;
 pub(super) use words::shell_word;
-pub use words::{age, counted, folded, human_bytes, human_count, human_duration_ms, shown};
+pub use words::{
+    age, counted, counted_do, counted_rows, folded, human_bytes, human_count, human_duration_ms,
+    shown,
+};

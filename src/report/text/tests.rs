@@ -446,13 +446,20 @@ fn a_list_of_runs() {
                 false => "app".to_owned(),
             };
         }
-        let style = Style {
-            width: Some(80),
-            ..NARROW
-        };
-        for line in history_table(&runs, now, &style).lines() {
-            use unicode_width::UnicodeWidthStr;
-            assert!(line.width() <= 80, "{line}");
+        for width in [60, 80] {
+            let style = Style {
+                width: Some(width),
+                ..NARROW
+            };
+            let table = history_table(&runs, now, &style);
+            for line in table.lines() {
+                use unicode_width::UnicodeWidthStr;
+                assert!(line.width() <= width, "{line}");
+            }
+            // What has no room in a line stands in the next.
+            for run in &runs {
+                assert!(table.contains(run.status.as_str()), "{table}");
+            }
         }
     }
     assert_snapshot!(history_table(&[], now, &NARROW), @"No runs.");

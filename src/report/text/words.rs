@@ -93,6 +93,17 @@ pub fn counted(count: usize, noun: &str) -> String {
     }
 }
 
+/// The same of rows, or whatever stands in files: `1 row is`, `3 rows are`.
+pub fn counted_do(count: i64, noun: &str, (one, many): (&str, &str)) -> String {
+    let verb = if count == 1 { one } else { many };
+    format!("{} {verb}", counted_rows(count, noun))
+}
+
+/// `1 row`, `3 rows`: [`counted`] of what databases count.
+pub fn counted_rows(count: i64, noun: &str) -> String {
+    counted(usize::try_from(count).unwrap_or(0), noun)
+}
+
 /// A word of a shell command, quoted where a shell needs it.
 pub(in crate::report) fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');

@@ -236,6 +236,7 @@ impl Door for ShelfDoor {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer);
         Ok(busy.ok().map(|_| Busy {
             abort: false,
+            passing: false,
             setting: "max_active_sessions",
             text: "somebody is at the shelf".to_owned(),
         }))

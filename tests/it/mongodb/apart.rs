@@ -124,7 +124,7 @@ async fn secrets(version: u32) {
         )
     };
     for (task, said) in [
-        (aggregate("[{ $merge: result }]"), "duplicate key"),
+        (aggregate("[{ $merge: result }]"), "has a value already that another document would have"),
         (
             aggregate("[{ $project: { n: { $toInt: $k } } }, { $out: numbers }]"),
             "Failed to parse number",

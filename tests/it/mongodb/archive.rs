@@ -112,7 +112,7 @@ async fn kept_to_the_byte(version: u32) {
     assert_eq!(codes(&third), ["archive.differs"], "{third:#}");
     let why = third["steps"][0]["error"].as_str().unwrap();
     assert!(why.starts_with("1 document stays: "), "{why}");
-    assert!(why.ends_with("; 1 documents were archived"), "{why}");
+    assert!(why.ends_with("; 1 document was archived"), "{why}");
     let now = raw(&base.db, "kept.ü").await;
     assert_eq!(now.len(), kept.len() + 1);
     // Now nothing but what cannot go is left: that is no success either, and changes nothing.

@@ -207,3 +207,39 @@ async fn a_child_that_compares_by_a_collation_is_refused_where_texts_are_compare
     assert_eq!(done["rows"], 2, "{done:#}");
     assert_eq!(base.count("numbers", doc! { "p": 1 }).await, 3);
 }
+
+/// Whoever points at several parents stays, and so does a rule's silence not: it is told, also where
+/// nothing else is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn children_with_arrays_stay_and_are_told() {
+    let base = TestBase::new(60).await;
+    fill(&base, "parents", (0..3).map(|n| doc! { "_id": n })).await;
+    fill(&base, "one", [doc! { "_id": 1, "p": [0, 9] }]).await;
+    let several = [
+        doc! { "_id": 1, "p": [9] },
+        doc! { "_id": 2, "p": [] },
+        doc! { "_id": 3, "p": 9 },
+        doc! { "_id": 4, "p": 0 },
+        doc! { "_id": 5 },
+    ];
+    fill(&base, "several", several).await;
+    for (name, word, left) in [
+        ("one", "1 document has an array in `p`", &["1"][..]),
+        (
+            "several",
+            "2 documents have an array in `p`",
+            &["1", "2", "4", "5"][..],
+        ),
+    ] {
+        let workspace = rule(
+            &base,
+            &format!("collection: {name}, orphaned: {{ field: p, parent: parents }}"),
+        );
+        for _ in 0..2 {
+            let done = run(&workspace, "cleanup", 0);
+            assert_eq!(codes(&done), ["cleanup.types"], "{name}: {done:#}");
+            assert!(done["findings"].to_string().contains(word), "{done:#}");
+            assert_eq!(base.ids(name).await, left, "{name}");
+        }
+    }
+}

@@ -292,3 +292,37 @@ async fn several_pipelines_keep_their_results_in_one_collection() {
     }
     assert_eq!(base.count("maint.claims", doc! {}).await, claims);
 }
+
+/// Who names the wrong collection as a result is told, before it is replaced, what is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_that_what_is_there_goes() {
+    let base = TestBase::new(60).await;
+    events(&base, [1, 2].into_iter()).await;
+    let users = (0..4).map(|n| doc! { "_id": n });
+    base.collection("users").insert_many(users).await.unwrap();
+    let out = "[{ $group: { _id: $day, n: { $sum: 1 } } }, { $out: users }]";
+    let workspace = with(for_base(&base), "events", out);
+    let planned = || {
+        let plan = workspace.run(["plan", "refresh"]).expect(0).stdout;
+        plan.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let words = "takes the place of all that is there, 4 documents that maint has not made";
+    let plan = planned();
+    assert!(plan.contains(words), "{plan}");
+    assert_eq!(base.count("users", doc! {}).await, 4);
+    run(&workspace, "refresh", 0);
+    assert_eq!(base.count("users", doc! {}).await, 2);
+    events(&base, [3].into_iter()).await;
+    let plan = planned();
+    assert!(!plan.contains("takes the place"), "{plan}");
+    // What only adds takes nobody's place.
+    let merge = out.replace("$out: users", "$merge: events_by_day");
+    let by_day = doc! { "_id": 9 };
+    base.collection("events_by_day")
+        .insert_one(by_day)
+        .await
+        .unwrap();
+    let workspace = with(for_base(&base), "events", &merge);
+    let plan = workspace.run(["plan", "refresh"]).expect(0).stdout;
+    assert!(!plan.contains("takes the place"), "{plan}");
+}

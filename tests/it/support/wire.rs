@@ -1,7 +1,7 @@
 //! A TCP proxy that passes everything on, holds it back, or cuts it off.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,7 +24,12 @@ pub(crate) struct Wire {
     mode: Arc<AtomicU8>,
     /// So many bytes still pass, in both directions together.
     spare: Arc<AtomicI64>,
+    /// What the server says, and what is heard instead.
+    said: Said,
 }
+
+/// Bytes that are replaced by as many others, where they come within one piece.
+type Said = Arc<Mutex<Option<(Vec<u8>, Vec<u8>)>>>;
 
 impl Wire {
     /// Leads to this port.
@@ -35,9 +40,12 @@ impl Wire {
         let seen = Arc::clone(&mode);
         let spare = Arc::new(AtomicI64::new(i64::MAX));
         let left = Arc::clone(&spare);
+        let said = Said::default();
+        let heard = Arc::clone(&said);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (mode, left) = (Arc::clone(&seen), Arc::clone(&left));
+                let (heard, nothing) = (Arc::clone(&heard), Said::default());
                 tokio::spawn(async move {
                     if is(&mode, Mode::Cut) {
                         return;
@@ -48,8 +56,8 @@ impl Wire {
                     let (client_read, client_write) = client.into_split();
                     let (server_read, server_write) = server.into_split();
                     tokio::select! {
-                        () = pass(client_read, server_write, &mode, &left) => {}
-                        () = pass(server_read, client_write, &mode, &left) => {}
+                        () = pass(client_read, server_write, &mode, &left, &nothing) => {}
+                        () = pass(server_read, client_write, &mode, &left, &heard) => {}
                     }
                 });
             }
@@ -58,7 +66,19 @@ impl Wire {
             port: own,
             mode,
             spare,
+            said,
         }
+    }
+
+    /// From now on the server is heard to say `as_if` where it says `said`.
+    pub(crate) fn heard(&self, said: &[u8], as_if: &[u8]) {
+        assert_eq!(said.len(), as_if.len());
+        *self.said.lock().unwrap() = Some((said.to_vec(), as_if.to_vec()));
+    }
+
+    /// The server is heard as it speaks.
+    pub(crate) fn heard_truly(&self) {
+        *self.said.lock().unwrap() = None;
     }
 
     /// Lets so many more bytes pass, and nothing after them.
@@ -85,6 +105,7 @@ async fn pass(
     mut to: impl AsyncWriteExt + Unpin,
     mode: &AtomicU8,
     spare: &AtomicI64,
+    said: &Mutex<Option<(Vec<u8>, Vec<u8>)>>,
 ) {
     let mut piece = [0; 16 * 1024];
     loop {
@@ -101,6 +122,13 @@ async fn pass(
         }
         while is(mode, Mode::Stall) {
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if let Some((said, as_if)) = &*said.lock().unwrap()
+            && let Some(at) = piece[..bytes]
+                .windows(said.len())
+                .position(|part| part == said)
+        {
+            piece[at..at + said.len()].copy_from_slice(as_if);
         }
         if is(mode, Mode::Cut) || to.write_all(&piece[..bytes]).await.is_err() {
             return;

@@ -11,7 +11,7 @@ use crate::engines::storage::{Storage, StorageError};
 use crate::plan::archived::{self, Beside};
 use crate::plan::mongodb::{Body, Manifest, Stray, Work};
 use crate::plan::{Finding, Moment, Plan, Severity, Step};
-use crate::values::with_causes;
+use crate::values::{several, several_do, with_causes};
 
 /// What there is of a collection.
 #[derive(Debug)]
@@ -82,9 +82,9 @@ impl Place {
                 "archive.files_missing",
                 Severity::Critical,
                 format!(
-                    "{} documents were archived to {url} in {} parts, and {why}. Bring the files back before they are needed; what is archived from now on may be lost the same way",
-                    known.iter().sum::<i64>(),
-                    known.len()
+                    "{} archived to {url} in {}, and {why}. Bring the files back before they are needed; what is archived from now on may be lost the same way",
+                    several_do(known.iter().sum::<i64>(), "document", ("was", "were")),
+                    several(known.len(), "part")
                 ),
             ),
         };

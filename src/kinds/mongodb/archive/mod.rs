@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use self::beside::Place;
 use self::sampled::Seen;
@@ -240,14 +241,7 @@ impl Kind for Archive {
         if self.destination.target.is_none() && self.destination.files.is_none() {
             for rule in &self.rules {
                 let into = self.into(&own, &rule.collection);
-                let held = db.held(&into.database, &into.collection).await?;
-                let why = match held {
-                    Some(held) => held.unfit,
-                    None => match db.unmakeable() {
-                        Some(why) => Some(why),
-                        None => db.unnameable(&into.database, &into.collection).await?,
-                    },
-                };
+                let (_, why) = db.to_keep(&into.database, &into.collection).await?;
                 if let Some(why) = why {
                     unfit.push((namespace(&into.database, &into.collection), why));
                 }
@@ -383,6 +377,21 @@ impl Kind for Archive {
         take_back_first(&mut plan, &facts.own, &facts.left);
         plan
     }
+}
+
+/// Which documents, by database and collection, a task of these options puts where on another target.
+pub(crate) fn elsewhere(options: &Value, own: &str) -> Vec<((String, String), Destination)> {
+    let Ok(archive) = serde_json::from_value::<Archive>(options.clone()) else {
+        return Vec::new();
+    };
+    let place = |rule: &Rule| {
+        let from = rule.database.clone().unwrap_or_else(|| own.to_owned());
+        let into = Archive::into(&archive, own, &rule.collection);
+        into.target
+            .is_some()
+            .then(|| ((from, rule.collection.clone()), into))
+    };
+    archive.rules.iter().filter_map(place).collect()
 }
 
 /// Files that could not be removed are tried again; nothing waits for that.

@@ -1,7 +1,7 @@
 //! How much a rule may take at the most.
 
 use super::rule::Rule;
-use crate::values::Percent;
+use crate::values::{Percent, several};
 
 /// Orphans may be half of the children where the rule says nothing.
 pub(super) const ORPHANS: Percent = Percent::new(50.0);
@@ -41,7 +41,8 @@ pub(super) fn too_many(rule: &Rule, count: i64, all: i64) -> Option<String> {
         && u64::try_from(count).unwrap_or(0) > most
     {
         return Some(format!(
-            "{count} documents would go, more than `max_rows` ({most})"
+            "{} would go, more than `max_rows` ({most})",
+            several(count, "document")
         ));
     }
     if let Some(most) = share_of(rule) {
@@ -53,7 +54,8 @@ pub(super) fn too_many(rule: &Rule, count: i64, all: i64) -> Option<String> {
                 None => format!("orphans may be ({most}) unless the rule says `max_share`"),
             };
             return Some(format!(
-                "{count} of {all} documents would go ({:.1} %), more than {limit}",
+                "{count} of {} would go ({:.1} %), more than {limit}",
+                several(all, "document"),
                 share * 100.0
             ));
         }

@@ -24,6 +24,8 @@ pub(super) struct Pointing {
     pub(super) met: Vec<String>,
     /// Types of values that no parent has, and how many.
     pub(super) strays: Vec<(String, i64)>,
+    /// Documents with an array there, or around it: each may point at several parents.
+    pub(super) arrays: i64,
     /// Whether some are references (DBRef).
     pub(super) references: bool,
     /// Whether there is no parent at all.
@@ -122,7 +124,11 @@ async fn looked(
     for group in &found {
         let kind = match group.get_str("_id").unwrap_or_default() {
             "int" | "long" | "double" | "decimal" => "number",
-            "missing" | "null" | "undefined" | "array" | "" => continue,
+            "array" => {
+                pointing.arrays += number(group.get("n")).unwrap_or(0);
+                continue;
+            }
+            "missing" | "null" | "undefined" | "" => continue,
             kind => kind,
         };
         *kinds.entry(kind).or_default() += number(group.get("n")).unwrap_or(0);

@@ -8,6 +8,7 @@ use super::{Cleanup, Facts, limits};
 use crate::engines::mongodb::{Json, namespace};
 use crate::plan::mongodb::{AgeLimit, Body, Path, Walk, Work, shell_key, shell_name};
 use crate::plan::{Finding, Moment, Plan, Severity, Step};
+use crate::values::{several, several_do};
 
 impl Cleanup {
     pub(super) fn step(
@@ -174,7 +175,7 @@ impl Cleanup {
         }
         let mut because = reason.join(", ");
         if let Some(count) = look.count {
-            because = format!("{count} documents: {because}");
+            because = format!("{}: {because}", several(count, "document"));
         }
         let age = match (&rule.field, rule.older_than, age) {
             (Some(field), Some(span), Some(age)) => Some(AgeLimit {
@@ -313,18 +314,37 @@ pub(super) fn types_told(
                 severity: Severity::Warning,
                 object: namespace(database, name),
                 message: format!(
-                    "{n} documents have a {kind} in `{}`, and no document of {} has one in `{}`: whether their parent is gone cannot be told, and they stay",
+                    "{} a {kind} in `{}`, and no document of {} has one in `{}`: whether what it points at is gone cannot be told, and nothing of that type goes",
+                    several_do(*n, "document", ("has", "have")),
                     of.field, of.parent, of.parent_field
                 ),
                 suggestion: None,
             });
         }
     }
+    if let (Some(pointing), Some(of)) = (&look.pointing, &rule.orphaned)
+        && pointing.arrays > 0
+    {
+        plan.findings.push(Finding {
+            code: "cleanup.types".to_owned(),
+            severity: Severity::Warning,
+            object: namespace(database, name),
+            message: format!(
+                "{} an array in `{}`, or around it, and may point at several parents: what has one stays",
+                several_do(pointing.arrays, "document", ("has", "have")),
+                of.field
+            ),
+            suggestion: Some(format!(
+                "{}.find({})",
+                shell_name(database, name),
+                arrays(&of.field)
+            )),
+        });
+    }
     if let (true, Some(field)) = (look.timeless > 0, &rule.field) {
         let many = match look.timeless {
-            1 => "1 document has".to_owned(),
             n if n >= COUNTED => format!("at least {n} documents have"),
-            n => format!("{n} documents have"),
+            n => several_do(n, "document", ("has", "have")),
         };
         plan.findings.push(Finding {
             code: "cleanup.types".to_owned(),
@@ -379,7 +399,8 @@ pub(super) fn types_told(
             severity: Severity::Info,
             object: namespace(database, name),
             message: format!(
-                "of {all} documents looked at, some tell no age in `{field}` ({}): those stay for ever",
+                "of {} looked at, some tell no age in `{field}` ({}): those stay for ever",
+                several(all, "document"),
                 wrong.join(", ")
             ),
             suggestion: None,

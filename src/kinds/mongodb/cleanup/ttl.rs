@@ -13,7 +13,7 @@ use crate::plan::mongodb::{
     Body, Command, Work, shell_document, shell_key, shell_name, shell_text, to_read,
 };
 use crate::plan::{Finding, Moment, Plan, Severity, Step, Unfit};
-use crate::values::TimeSpan;
+use crate::values::{TimeSpan, several};
 
 /// Documents that the server itself removes when their time has come.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -258,13 +258,16 @@ impl Ttl {
             {
                 plan.refuse(
                     &object,
-                    format!("{expired} documents would go at once, more than `max_rows` ({most})"),
+                    format!(
+                        "{} would go at once, more than `max_rows` ({most})",
+                        several(expired, "document")
+                    ),
                 );
                 plan.findings.push(Finding {
                     code: "cleanup.too_many".to_owned(),
                     severity: Severity::Critical,
                     object,
-                    message: format!("with the TTL index {expired} documents would go at once, more than `max_rows` ({most}); nothing was done"),
+                    message: format!("with the TTL index {} would go at once, more than `max_rows` ({most}); nothing was done", several(expired, "document")),
                     suggestion: Some(format!("{}.countDocuments({})", shell_name(database, &self.collection), shell_document(&self.expired_at(at.now)))),
                 });
                 return;
@@ -428,11 +431,13 @@ impl Ttl {
             );
         }
         if look.overdue > 0 {
-            let (many, are) = match look.overdue {
-                1 => ("1 document".to_owned(), "is"),
-                n if n >= 1000 => ("at least 1000 documents".to_owned(), "are"),
-                n => (format!("{n} documents"), "are"),
+            let least = if look.overdue >= 1000 {
+                "at least "
+            } else {
+                ""
             };
+            let many = format!("{least}{}", several(look.overdue, "document"));
+            let are = if look.overdue == 1 { "is" } else { "are" };
             say(
                 "ttl.stalled",
                 Severity::Critical,
@@ -463,7 +468,8 @@ impl Ttl {
             severity: Severity::Warning,
             object: object.to_owned(),
             message: format!(
-                "of {all} documents looked at, {n} have no date in `{}` ({}): those never expire",
+                "of {} looked at, {n} without a date in `{}` ({}): what has none never expires",
+                several(all, "document"),
                 self.field,
                 kinds.collect::<Vec<_>>().join(", ")
             ),

@@ -19,7 +19,7 @@ use crate::plan::mongodb::{
     to_write,
 };
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, Unfit};
-use crate::values::{Engine, TimeSpan};
+use crate::values::{Engine, TimeSpan, several};
 
 /// Options of `kind: refresh` on MongoDB.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -408,6 +408,16 @@ impl Kind for Refresh {
             }
             for object in chained {
                 step = step.after("refresh", object.clone());
+            }
+            // Whoever names the wrong collection sees it before all that is in it is gone.
+            if let Some(held) = held.filter(|held| held.documents > 0)
+                && aggregation.replaces()
+                && before.is_none()
+            {
+                step.details.push(format!(
+                    "takes the place of all that is there, {} that maint has not made",
+                    several(held.documents, "document")
+                ));
             }
             if !repeatable {
                 step.details.push(

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::super::common::Collection;
 use super::Aggregation;
+use crate::values::several;
 
 /// Why it has to be made anew, if somebody has emptied it, or put another in its place: `left` is
 /// what was remembered of it. An edit that leaves as many documents is not seen.
@@ -18,7 +19,8 @@ pub(super) fn changed(
     let now = held.documents;
     if documents > 0 && now == 0 {
         return Some(format!(
-            "it held {documents} documents when it was made, and is empty"
+            "it held {} when it was made, and is empty",
+            several(documents, "document")
         ));
     }
     // Once more would add to what is there, whatever that is.
@@ -34,8 +36,12 @@ pub(super) fn changed(
         // Others may write there, too.
         false => now < documents,
     };
-    (differs && !expires)
-        .then(|| format!("it held {documents} documents when it was made, and holds {now}"))
+    (differs && !expires).then(|| {
+        format!(
+            "it held {} when it was made, and holds {now}",
+            several(documents, "document")
+        )
+    })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::say;
 use crate::engines::mongodb::{Limit, Session, namespace, number};
 use crate::plan::mongodb::{Body, shell_name, shell_text};
 use crate::plan::{Plan, Severity};
-use crate::values::TimeSpan;
+use crate::values::{TimeSpan, several};
 
 /// How long counting what is overdue may take, by one index.
 const COUNTING: Limit = Limit(std::time::Duration::from_secs(10));
@@ -127,9 +127,8 @@ impl Snapshot {
             }
             if expiry.overdue > 0 && facts.ttl_monitor != Some(false) {
                 let many = match expiry.overdue {
-                    1 => "1 document".to_owned(),
                     n if n >= MANY => format!("at least {MANY} documents"),
-                    n => format!("{n} documents"),
+                    n => several(n, "document"),
                 };
                 say(
                     plan,

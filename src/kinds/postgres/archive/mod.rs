@@ -31,7 +31,8 @@ use crate::engines::storage::{Storage, check_address};
 use crate::plan::postgres::{Lost, Settle};
 use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step, Unfit, archived};
 use crate::values::{
-    CalendarSpan, Engine, Epoch, Percent, TableName, TimeSpan, TimeZone, wall_clock,
+    CalendarSpan, Engine, Epoch, Percent, TableName, TimeSpan, TimeZone, several, several_do,
+    wall_clock,
 };
 
 /// Options of `kind: archive`.
@@ -543,9 +544,9 @@ fn lost(place: &beside::Place, table: &Table, at: &Moment, url: Option<&str>) ->
         severity: Severity::Critical,
         object: source,
         message: format!(
-            "{} rows were archived to {url} in {} parts, and {why}. Bring the files back before they are needed; what is archived from now on may be lost the same way",
-            known.iter().sum::<i64>(),
-            known.len()
+            "{} archived to {url} in {}, and {why}. Bring the files back before they are needed; what is archived from now on may be lost the same way",
+            several_do(known.iter().sum::<i64>(), "row", ("was", "were")),
+            several(known.len(), "part")
         ),
         suggestion: None,
     })

@@ -77,7 +77,7 @@ for_oldest_and_newest! {
             let run = archive(&workspace);
             assert_eq!(told(&run), (vec!["settle"], vec!["archive.unknown_files"]), "{run:#}");
             let message = run["findings"][0]["message"].as_str().unwrap();
-            assert!(message.contains("has 1 archives of this table, 50 rows") && message.contains("maint archive adopt"), "{message}");
+            assert!(message.contains("has 1 archive of this table, 50 rows") && message.contains("maint archive adopt"), "{message}");
         }
         more(&db, 151, 160).await;
         let run = archive(&workspace);
@@ -117,7 +117,7 @@ for_oldest_and_newest! {
             for _ in 0..2 {
                 let run = workspace.run(["run", "archive", "--now", "--output", "json"]).expect(1).json();
                 let why = run["runs"][0]["steps"][0]["error"].as_str().unwrap().to_owned();
-                assert!(why.contains("has 1 archives of public.t, 50 rows, that the history does not know") && why.contains("would be archived twice"), "{why}");
+                assert!(why.contains("has 1 archive of public.t, 50 rows, that the history does not know") && why.contains("would be archived twice"), "{why}");
                 assert_eq!(db.number("SELECT count(*) FROM t").await, 50);
                 assert_eq!(parquet_files(folder.path()), files);
             }
@@ -177,7 +177,7 @@ for_oldest_and_newest! {
         fs::write(folder.path().join(odd), "{}").unwrap();
         let run = archive(&workspace);
         assert_eq!(told(&run), (vec!["settle"], vec!["archive.unknown_files"]), "{run:#}");
-        assert!(run["findings"][0]["message"].as_str().unwrap().contains("has 1 manifests that the history does not know"), "{run:#}");
+        assert!(run["findings"][0]["message"].as_str().unwrap().contains("has 1 manifest that the history does not know"), "{run:#}");
         let (text, json) = said(&workspace, &["verify"], 1);
         assert!(text.contains("1 of what lies there as manifests and the history does not know cannot be read, and is left out"), "{text}");
         assert_eq!(json["unread"].as_array().unwrap().len(), 1, "{json:#}");

@@ -119,7 +119,7 @@ for_each_version! {
         // Of the other partition rows had gone, and a person says whose those are.
         let told = &run["findings"][0];
         assert_eq!(told["code"], "archive.unknown_files", "{run:#}");
-        assert!(told["message"].as_str().unwrap().contains("has 1 archives of this table, 193 rows"), "{run:#}");
+        assert!(told["message"].as_str().unwrap().contains("has 1 archive of this table, 193 rows"), "{run:#}");
         assert!(!exists(&db, "E 1").await);
         // The same files: nothing was stored twice.
         assert_eq!(parquet_files(folder.path()), stored);

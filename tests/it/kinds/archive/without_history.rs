@@ -137,7 +137,7 @@ for_oldest_and_newest! {
         }
         let adopt = ["archive", "adopt", "--files", &place, "--from", "public.t", "--target", "app"];
         let adopted = workspace.run(adopt).expect(0).stdout;
-        assert!(adopted.contains("1 archived, 100 rows, were not known"), "{adopted}");
+        assert!(adopted.contains("1 archived, 100 rows, not known before"), "{adopted}");
         assert!(workspace.run(adopt).expect(0).stdout.contains("0 archived"));
         let run = archive(&workspace);
         assert_eq!((told(&run), run["rows"].as_i64()), ((vec!["settle", "archive"], vec!["archive.undone"]), Some(100)), "{run:#}");
@@ -151,7 +151,7 @@ for_oldest_and_newest! {
         let run = archive(&workspace);
         assert_eq!((told(&run), run["rows"].as_i64()), ((vec!["settle", "archive"], vec!["archive.unknown_files"]), Some(10)), "{run:#}");
         let said = run["findings"][0]["message"].as_str().unwrap();
-        assert!(said.contains("has 1 archives of this table, 100 rows"), "{said}");
+        assert!(said.contains("has 1 archive of this table, 100 rows"), "{said}");
         db.execute("INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(211, 220) n").await;
         let run = archive(&workspace);
         assert_eq!((told(&run), run["rows"].as_i64()), ((vec!["settle", "archive"], vec!["archive.unknown_files"]), Some(10)), "{run:#}");

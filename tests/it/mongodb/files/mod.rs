@@ -198,7 +198,7 @@ async fn there_and_back(version: u32) {
             .run(restore.into_iter().chain(["--again"]))
             .expect(0)
             .stdout;
-        assert!(again.contains("1 documents are back"), "{again}");
+        assert!(again.contains("1 document is back"), "{again}");
         assert!(bytes(&before) == bytes(&raw(&base.db, into).await));
     }
 }

@@ -36,7 +36,7 @@ async fn what_the_history_does_not_know_is_told(version: u32) {
         assert_eq!(steps(&told, "succeeded").len(), 1, "{told:#}");
         let said = told["findings"][0]["message"].as_str().unwrap();
         assert!(
-            said.contains("has 1 archives of this collection, 30 documents")
+            said.contains("has 1 archive of this collection, 30 documents")
                 && said.contains("maint archive adopt"),
             "{said}"
         );
@@ -248,6 +248,38 @@ async fn doctor_tries_the_place_of_the_files() {
         "{told:#?}"
     );
     assert!(!words.contains('<'), "{told:#?}");
+    // Who checks with connections is told the same.
+    let checked = workspace.run(["check", "--connect"]).expect(3);
+    assert!(
+        checked.stderr.contains("files of task `archive`")
+            && checked.stderr.contains("NoSuchBucket"),
+        "{checked:#?}"
+    );
+    let checked = of(&format!("s3://{BUCKET}/a"))
+        .run(["check", "--connect"])
+        .expect(0);
+    assert!(
+        checked.stdout.contains("takes files and gives them back"),
+        "{checked:#?}"
+    );
+    // A folder that is not there is made by the first run, if it can be.
+    let below = |name: &str| {
+        format!(
+            "file://{}",
+            base.servers.path().join(name).join("old").display()
+        )
+    };
+    std::fs::write(base.servers.path().join("a-file"), "").unwrap();
+    of(&below("nothing-yet"))
+        .run(["check", "--connect"])
+        .expect(0);
+    let unmakeable = of(&below("a-file"));
+    let checked = unmakeable.run(["check", "--connect"]).expect(3);
+    assert!(
+        checked.stderr.contains("a-file cannot be written"),
+        "{checked:#?}"
+    );
+    unmakeable.run(["doctor"]).expect(1);
     let failed = run(&workspace, "archive", 1).to_string();
     assert!(
         failed.contains("NoSuchBucket") && !failed.contains("<Code>"),

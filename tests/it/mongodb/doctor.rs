@@ -1,0 +1,107 @@
+//! What doctor says of a target beside its own rights: who is at work there, and whether what its tasks
+//! archive can be kept on another target.
+
+use mongodb::bson::{DateTime, doc};
+
+use super::{for_base, run};
+use crate::support::mongo::{PASSWORD, TestBase};
+use crate::support::workspace::Workspace;
+
+/// What doctor says, in one line.
+fn doctor(workspace: &Workspace) -> String {
+    let told = workspace.run(["doctor"]).stdout;
+    told.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_holds_a_task_is_named() {
+    let base = TestBase::new(60).await;
+    let old = (0..5).map(|n| doc! { "_id": n, "at": DateTime::from_millis(0) });
+    base.collection("a").insert_many(old).await.unwrap();
+    let workspace = for_base(&base).task(
+        "sweep",
+        "kind: cleanup\ntarget: app\noptions: { rules: [{ collection: a, field: at, older_than: 30d }] }\n",
+    );
+    assert!(!doctor(&workspace).contains("at work just now"));
+    let claim = |minutes: i64| {
+        let at = |ms: i64| DateTime::from_millis(DateTime::now().timestamp_millis() + ms);
+        doc! {
+            "_id": "sweep", "owner": "maint the-other-run", "host": "db-tools-2", "process": "pid:[1] 7",
+            "since": at(-60_000), "expires": at(minutes * 60_000),
+        }
+    };
+    let claims = base.collection("maint.claims");
+    let of = || doc! { "_id": "sweep" };
+    let _ = claims.delete_many(of()).await.unwrap();
+    claims.insert_one(claim(5)).await.unwrap();
+    let told = doctor(&workspace);
+    let words = "note app: sweep: at work just now: maint the-other-run on db-tools-2, since 20";
+    assert!(told.contains(words), "{told}");
+    // One that has run out, and one that nobody of ours would have written, are none.
+    for minutes in [-1, 60] {
+        claims.replace_one(of(), claim(minutes)).await.unwrap();
+        let told = doctor(&workspace);
+        assert!(!told.contains("at work just now"), "{minutes}: {told}");
+    }
+    run(&workspace, "sweep", 0);
+    assert_eq!(base.count("a", doc! {}).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_target_cannot_keep_is_told_before_a_run() {
+    let (base, there) = (TestBase::new(60).await, TestBase::new(44).await);
+    let name = &there.name;
+    let old = (0..5).map(|n| doc! { "_id": n, "at": DateTime::from_millis(0) });
+    base.collection("a").insert_many(old).await.unwrap();
+    let user = format!("few{name}");
+    let admin = there.db.client().database("admin");
+    let roles = vec![doc! { "role": "read", "db": name }];
+    let create =
+        doc! { "createUser": &user, "pwd": PASSWORD, "roles": roles, "writeConcern": { "w": 3 } };
+    admin.run_command(create).await.unwrap();
+    let of = |cold: &str, destination: &str| {
+        Workspace::new(&format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: mongodb, url: \"{}\" }}\n  cold: {{ engine: mongodb, url: \"{cold}\" }}\n",
+            base.url()
+        ))
+        .task("keep", &format!("kind: archive\ntarget: app\noptions:\n  rules: [{{ collection: a, field: at, older_than: 30d }}]\n  destination: {{ target: cold, database: {name}{destination} }}\n"))
+    };
+    let begins = "app: keep: archives to target `cold`: ";
+    // Rights: whoever grants what is asked for can have it run.
+    let few = of(&there.servers.url(Some(&user), name, ""), "");
+    let told = doctor(&few);
+    let lacks = format!(
+        "problem {begins}its user lacks insert, remove on {name}.a: db.getSiblingDB(\"admin\").grant"
+    );
+    assert!(told.contains(&lacks), "{told}");
+    few.run(["doctor"]).expect(1);
+    run(&few, "keep", 1);
+    assert_eq!(base.count("a", doc! {}).await, 5);
+    let grant = doc! {
+        "grantRolesToUser": &user, "roles": [{ "role": "readWrite", "db": name }], "writeConcern": { "w": 3 },
+    };
+    admin.run_command(grant).await.unwrap();
+    let told = doctor(&few);
+    let fine = format!("ok {begins}{name}.a does not exist yet, and can be made");
+    assert!(told.contains(&fine), "{told}");
+    few.run(["doctor"]).expect(0);
+
+    // What documents would not stay in.
+    let capped = doc! { "create": "small", "capped": true, "size": 4096 };
+    there.db.run_command(capped).await.unwrap();
+    let told = doctor(&of(&there.url(), ", collection: small"));
+    let unfit = format!("problem {begins}{name}.small cannot keep them: it is capped");
+    assert!(told.contains(&unfit), "{told}");
+
+    // Nobody is there.
+    let gone = "mongodb://127.0.0.1:1/x?serverSelectionTimeoutMS=500&connectTimeoutMS=500";
+    let told = doctor(&of(gone, ""));
+    assert!(
+        told.contains(&format!("problem {begins}it cannot be reached")),
+        "{told}"
+    );
+
+    run(&few, "keep", 0);
+    assert_eq!(there.count("a", doc! {}).await, 5);
+    assert!(doctor(&few).contains(&format!("ok {begins}{name}.a can keep them")));
+}
