@@ -358,7 +358,7 @@ async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
         if !elsewhere.is_empty() {
             let rows = elsewhere.iter().map(|(_, one)| one.rows()).sum();
             outln!(
-                "{} more, {}, in tables of other databases, which are not looked at here: runs look for the last of them after each start or change of the server there",
+                "{} more, {}, are in tables of other databases, which are not looked at here: runs look for the last of them after each start or change of the server there",
                 elsewhere.len(),
                 counted_rows(rows, "row")
             );

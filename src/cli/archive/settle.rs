@@ -157,7 +157,8 @@ async fn seen_to(context: &Context<'_>, target: &str, id: Uuid) -> Result<u8, Fa
     store.close().await;
     for (_, lost) in told {
         outln!(
-            "seen to: what was lost of {} is not told any more",
+            "seen to: {} batches of {} are not told any more",
+            lost.batches.len(),
             shown(&lost.source)
         );
     }
