@@ -84,7 +84,7 @@ enum Verb {
     /// Copies archived rows into a table, all or nothing, or documents into a
     /// collection; the files stay
     #[command(
-        after_help = "Examples:\n  maint archive restore 0197c1 --into public.orders_back --dry-run\n  maint archive restore --table public.orders --into public.orders_back"
+        after_help = "Examples:\n  maint archive restore 0197c1 --into public.orders_back --dry-run\n  maint archive restore --from public.orders --into public.orders_back"
     )]
     Restore {
         #[command(flatten)]

@@ -42,11 +42,15 @@ pub fn held(oid: &str) -> String {
 }
 
 /// SQL for the size in bytes of the relation `alias` (`pg_class`); of one that somebody holds
-/// the size at its last vacuum has to do.
+/// the size at its last vacuum has to do. One that had none yet is not taken for empty: the rows that
+/// are counted have to do, of the fewest bytes that a row takes.
 pub fn size_of(alias: &str) -> String {
     format!(
         "CASE WHEN {}
-            THEN {alias}.relpages::int8 * pg_catalog.current_setting('block_size')::int8
+            THEN CASE WHEN {alias}.reltuples < 0 AND {alias}.relpages = 0
+                THEN greatest(pg_catalog.current_setting('block_size')::int8, 28::int8
+                    * (pg_catalog.pg_stat_get_live_tuples({alias}.oid) + pg_catalog.pg_stat_get_dead_tuples({alias}.oid)))
+                ELSE {alias}.relpages::int8 * pg_catalog.current_setting('block_size')::int8 END
             ELSE coalesce(pg_catalog.pg_relation_size({alias}.oid), 0) END",
         held(&format!("{alias}.oid"))
     )

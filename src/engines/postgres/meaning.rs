@@ -127,7 +127,7 @@ pub async fn of(db: &Session, texts: &[&str], tables: &[u32]) -> Result<Meaning,
 }
 
 /// Everything in a text that may be a name, in lower case: words, and what is between double quotes.
-pub(super) fn words(text: &str) -> Vec<String> {
+pub fn words(text: &str) -> Vec<String> {
     let lower = text.to_lowercase();
     let plain = lower.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '$'));
     let unquoted = lower.replace("\"\"", "\u{1}");

@@ -1,4 +1,4 @@
-//! Functions that switch row-level security on again.
+//! Functions that switch row-level security on again, and views that ask who reads them.
 //!
 //! What is judged by other tables has to see all their rows, so it is asked with `row_security =
 //! off`: where a policy would hide some, the server refuses. A function that carries `SET
@@ -13,7 +13,7 @@ use crate::values::unreadable;
 /// Functions that the texts name, and what those call, and views: by the server's own record where
 /// there is one, and by names in bodies that are text. A name that is there by accident adds a
 /// function, which only counts where it sets this. `reader` is whose policies are in force.
-const SETTING: &str = r"WITH RECURSIVE called (class, oid, reader) AS (
+const CALLED: &str = "WITH RECURSIVE called (class, oid, reader) AS (
         SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::oid, p.oid, CASE WHEN p.prosecdef THEN p.proowner ELSE me.oid END
             FROM pg_catalog.pg_proc p, pg_catalog.pg_roles me
             WHERE me.rolname = current_user AND p.oid >= 16384 AND pg_catalog.lower(p.proname::text) = ANY ($1::text[])
@@ -36,7 +36,10 @@ const SETTING: &str = r"WITH RECURSIVE called (class, oid, reader) AS (
             LEFT JOIN pg_catalog.pg_proc f ON d.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND f.oid = d.oid
             WHERE d.oid >= 16384 AND d.class IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_class'::pg_catalog.regclass)
     )
-    SELECT n.nspname::text, p.proname::text, pg_catalog.pg_get_function_identity_arguments(p.oid), r.rolname::text,
+";
+
+/// Of these, functions that switch it on.
+const SETTING: &str = r"SELECT n.nspname::text, p.proname::text, pg_catalog.pg_get_function_identity_arguments(p.oid), r.rolname::text,
         EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) AS s (setting) WHERE pg_catalog.starts_with(pg_catalog.lower(s.setting), 'row_security='))
     FROM called c JOIN pg_catalog.pg_proc p ON c.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = c.oid
         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_roles r ON r.oid = c.reader
@@ -47,8 +50,17 @@ const SETTING: &str = r"WITH RECURSIVE called (class, oid, reader) AS (
             AND NOT (pg_catalog.pg_has_role(r.oid, t.relowner, 'USAGE') AND NOT t.relforcerowsecurity))
     ORDER BY 1, 2, 3, 4 LIMIT 1";
 
-/// Why what these texts ask is not answered with all rows, as far as functions hide some on their
-/// own; none where they do not.
+/// Of these, views whose rows depend on who asks, or with which settings: as far as that stands neither in
+/// literals nor in names.
+const BY_READER: &str = r#"SELECT n.nspname::text, v.relname::text
+    FROM called c JOIN pg_catalog.pg_class v ON c.class = 'pg_catalog.pg_class'::pg_catalog.regclass AND v.oid = c.oid AND v.relkind = 'v'
+        JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
+    WHERE pg_catalog.regexp_replace(pg_catalog.pg_get_viewdef(v.oid), '''([^'']|'''')*''|"[^"]*"', '', 'g')
+        ~ '\m(CURRENT_USER|SESSION_USER|CURRENT_ROLE|USER|current_setting|pg_has_role|has_[a-z_]+_privilege|row_security_active)\M'
+    ORDER BY 1, 2 LIMIT 1"#;
+
+/// Why what these texts ask is not answered with all rows, as far as functions or views hide some on
+/// their own; none where they do not.
 ///
 /// # Errors
 /// When the server reports one, or the connection is gone.
@@ -57,8 +69,18 @@ pub async fn hides(db: &Session, texts: &[&str]) -> Result<Option<String>, Engin
     if words.is_empty() {
         return Ok(None);
     }
+    let doing = "looking for views that ask who reads them";
+    let by_reader = format!("{CALLED}{BY_READER}");
+    if let Some(row) = db.query(doing, &by_reader, &[&words]).await?.first() {
+        let view = RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?);
+        return Ok(Some(format!(
+            "the view {view} shows rows by who asks, or by a setting, and what it does not show must not count as gone: name the table that the rows are in, or a view without that"
+        )));
+    }
     let doing = "looking for functions that switch row-level security on";
-    let rows = db.query(doing, SETTING, &[&words]).await?;
+    let rows = db
+        .query(doing, &format!("{CALLED}{SETTING}"), &[&words])
+        .await?;
     let Some(row) = rows.first() else {
         return Ok(None);
     };

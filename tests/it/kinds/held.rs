@@ -106,3 +106,20 @@ for_each_version! {
         assert_eq!(of(&then, "steps", "action", "create_partition").len(), 1, "{then:#}");
     }
 }
+
+for_oldest_and_newest! {
+    /// A table that somebody holds, and that nobody has looked at before, is not taken for empty.
+    async fn what_cannot_be_measured_is_not_empty(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE new (id int, v text); INSERT INTO new SELECT g, md5(g::text) FROM generate_series(1, 20000) g").await;
+        let holder = db.connect().await;
+        holder.batch_execute("SET application_name = 'nightly report'; BEGIN; LOCK TABLE new IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        for (kind, options) in [("analyze", "{}"), ("repack", "{ min_size: 100kB, min_bloat: 1% }")] {
+            let done = run(&workspace(&db, kind, options), kind);
+            assert_ne!(done["status"], "succeeded", "{kind}: {done:#}");
+            assert!(done.to_string().contains("nightly report"), "{kind}: {done:#}");
+        }
+        holder.batch_execute("ROLLBACK").await.unwrap();
+        assert_eq!(of(&run(&workspace(&db, "analyze", "{}"), "analyze"), "steps", "object", "public.new").len(), 1);
+    }
+}

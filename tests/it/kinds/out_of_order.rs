@@ -101,17 +101,35 @@ for_oldest_and_newest! {
             CREATE TABLE p_2019 PARTITION OF p FOR VALUES FROM ('2019-01-01 00:00+00') TO ('2020-01-01 00:00+00');
             CREATE TABLE p_2020 PARTITION OF p FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2200-01-01 00:00+00');
             INSERT INTO p SELECT g, '2019-05-05' FROM generate_series(1, 10) g; INSERT INTO p SELECT g, now() FROM generate_series(11, 100) g;
+            CREATE VIEW v AS SELECT id FROM p; CREATE VIEW above AS SELECT id FROM v WHERE id > 0;
+            CREATE FUNCTION has(wanted int) RETURNS bool STABLE LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM public.p WHERE id = wanted)';
             CREATE TABLE c (id int PRIMARY KEY, pid int); INSERT INTO c SELECT g, g FROM generate_series(1, 100) g; INSERT INTO c VALUES (101, 777)").await;
-        let rule = json!({ "table": "c", "orphaned": { "columns": ["pid"], "parent": "p" } });
+        // However somebody asks for them: directly, through views, or through a function.
+        let rules = [
+            json!({ "table": "c", "orphaned": { "columns": ["pid"], "parent": "above" }, "max_share": "100%" }),
+            json!({ "table": "c", "where": "NOT EXISTS (SELECT FROM public.p AS q WHERE q.id = pid)" }),
+            json!({ "table": "c", "where": "pid NOT IN (TABLE public.v)" }),
+            json!({ "table": "c", "where": "true", "keep": ["public.has(pid)"] }),
+            json!({ "table": "c", "orphaned": { "columns": ["pid"], "parent": "p" } }),
+        ];
         let partitions = json!({ "tables": ["p"], "interval": "year", "keep": "1y", "grace": "7d", "time_zone": "UTC" });
         let workspace = Workspace::for_target(&db.url)
             .task("partitions", &format!("kind: partitions\ntarget: app\noptions: {partitions}\n"))
-            .task("cleanup", &format!("kind: cleanup\ntarget: app\noptions: {}\n", json!({ "rules": [rule] })));
+            .task("other", "kind: cleanup\ntarget: app\noptions: { rules: [{ table: c, where: \"(c.pid = 778)\" }] }\n");
+        let by = |rule: &Value| {
+            let task = format!("kind: cleanup\ntarget: app\noptions: {}\n", json!({ "rules": [rule] }));
+            workspace.file("tasks/cleanup.yaml", &task);
+            run(&workspace, "cleanup")
+        };
         let refused = |part: &'static str| {
-            let run = run(&workspace, "cleanup");
-            let told = run["findings"].to_string();
-            assert!(told.contains("cleanup.rule") && told.contains(part), "{run:#}");
-            assert_eq!(run["rows"], 0, "{run:#}");
+            for rule in &rules {
+                let run = by(rule);
+                let told = run["findings"].to_string();
+                assert!(told.contains("cleanup.rule") && told.contains(part), "{rule}: {run:#}");
+                assert_eq!(run["rows"], 0, "{rule}: {run:#}");
+            }
+            // Who looks at nothing of it is not kept from his work.
+            assert_eq!(run(&workspace, "other")["status"], "succeeded");
         };
         // Somebody begins to detach one, and breaks off.
         let reader = connect(&db.url).await;
@@ -132,8 +150,12 @@ for_oldest_and_newest! {
         refused("public.p_2019");
         assert_eq!(db.number("SELECT count(*) FROM c").await, 101);
         db.execute("ALTER TABLE p ATTACH PARTITION p_2019 FOR VALUES FROM ('2019-01-01 00:00+00') TO ('2020-01-01 00:00+00')").await;
-        assert_eq!(run(&workspace, "cleanup")["rows"], 1);
-        assert_eq!(db.number("SELECT count(*) FROM c WHERE pid = 777").await, 0);
-        assert_eq!(db.number("SELECT count(*) FROM c").await, 100);
+        for rule in &rules {
+            assert_eq!(by(rule)["rows"], 1, "{rule}");
+            assert_eq!(db.number("SELECT count(*) FROM c WHERE pid = 777").await, 0);
+            db.execute("INSERT INTO c VALUES (101, 777)").await;
+        }
+        assert_eq!(run(&workspace, "other")["rows"], 0);
+        assert_eq!(db.number("SELECT count(*) FROM c").await, 101);
     }
 }

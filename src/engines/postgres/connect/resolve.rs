@@ -22,6 +22,7 @@ use super::{service, url};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 const DEFAULT_PORT: u16 = 5432;
+const ROLE: &str = "the name of a role alone: between it and the password stands a `:` that is not percent-encoded, as in `postgres://role:password@host`; a role whose name has one, or a `;` or `,`, is given as PGUSER";
 const PORT: &str = "a number from 1 to 65535, or one per host, separated by commas";
 
 impl Dial {
@@ -66,6 +67,18 @@ fn build(settings: &Settings, environment: &Environment<'_>) -> Result<Dial, Dia
         Some(role) => role.to_owned(),
         None => operating_system_user()?,
     };
+    if let Some(setting) = settings.get("user")
+        && matches!(setting.origin, Origin::Url)
+        && (role.contains([':', ';', ',']) || role.contains("password="))
+    {
+        // What follows is a password, as a template makes it that encodes user and password in one.
+        let hidden = Setting {
+            value: String::new(),
+            origin: setting.origin.clone(),
+            discreet: true,
+        };
+        return Err(hidden.invalid("user", ROLE));
+    }
     let database = settings.value("dbname").unwrap_or(&role).to_owned();
     if settings.value("gssencmode") == Some("require") {
         return Err(DialError::Unsupported {

@@ -72,6 +72,27 @@ fn the_url_beats_the_service_beats_the_environment_beats_the_defaults() {
 }
 
 #[test]
+fn a_password_in_the_name_of_the_role_is_not_said() {
+    for url in [
+        "postgres://app%3AS3cret@h/d",
+        "postgres://app;password=S3cret@h/d",
+        "postgres://app,S3cret@h/d",
+        "host=h user=app:S3cret",
+    ] {
+        let error = resolve(Some(url), &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("not shown") && error.contains("PGUSER"),
+            "{error}"
+        );
+        assert!(!error.contains("S3cret"), "{error}");
+    }
+    let odd = resolve(Some("postgres://h/d"), &[("PGUSER", "a:b")]).unwrap();
+    assert_eq!(odd.describe(), "h:5432/d as a:b");
+    let usual = resolve(Some("postgres://me%40corp.example@h/d"), &[]).unwrap();
+    assert_eq!(usual.describe(), "h:5432/d as me@corp.example");
+}
+
+#[test]
 fn defaults_are_the_operating_system_user_and_ten_seconds() {
     let dial = resolve(None, &[("PGHOST", "h")]).unwrap();
     let user = super::operating_system_user().unwrap();

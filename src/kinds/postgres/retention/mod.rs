@@ -1,6 +1,7 @@
 //! Rows whose time is over: which rule means them, which tables hold them, how they are found and
 //! counted, and what hangs on them. Deleting and archiving share it.
 
+mod apart;
 pub(super) mod clearing;
 mod counting;
 pub(super) mod effects;

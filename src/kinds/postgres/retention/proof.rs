@@ -1,18 +1,17 @@
 //! What has to be true before rows go: conditions mean what they say, absence
 //! is not the work of a filter, and no more rows go than the rule may take.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use super::apart::Apart;
 use super::facts::Table;
 use super::keys;
 use super::rule::Rule;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Identifier, RelationName, Session, meaning, unhidden};
-use crate::kinds::postgres::common::one_line;
-use crate::kinds::postgres::partitions::RETIRED;
 use crate::plan::postgres::Under;
-use crate::values::{Percent, unreadable};
+use crate::values::Percent;
 
 /// A share of all rows that orphans seldom are, and that they are at once where
 /// somebody emptied the parent.
@@ -51,54 +50,6 @@ const FILTERED: &str = "SELECT n.nspname::text, c.relname::text,
     WHERE c.oid = ANY ($1::oid[]) AND pg_catalog.row_security_active(c.oid)
     ORDER BY 1, 2";
 
-/// Partitions of tables, at any depth, whose detachment was begun and not finished; and those that were
-/// detached to be dropped after a while, which a mark of its owner's says that begins with the text beside
-/// the table. For each table, by its place, the first.
-const APART: &str = "WITH marked AS MATERIALIZED (SELECT c.oid, c.relowner, d.description
-        FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-        WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0 AND pg_catalog.starts_with(d.description, $3::text))
-    SELECT one.nth, part.of, part.part, part.pending
-    FROM ROWS FROM (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY AS one(oid, mark, nth)
-        CROSS JOIN LATERAL (WITH RECURSIVE tree (oid) AS (SELECT one.oid
-                UNION SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid)
-            SELECT i.inhparent::pg_catalog.regclass::text, i.inhrelid::pg_catalog.regclass::text, true
-                FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid WHERE i.inhdetachpending
-            UNION ALL SELECT r.oid::pg_catalog.regclass::text, m.oid::pg_catalog.regclass::text, false
-                FROM pg_catalog.pg_class r JOIN marked m ON m.relowner = r.relowner
-                WHERE r.oid = one.oid AND pg_catalog.starts_with(m.description, one.mark)
-            ORDER BY 3 DESC, 2 LIMIT 1) AS part(of, part, pending)";
-
-/// Why rows of parents cannot all be seen, though they are there or may come back; those are missing where
-/// they can.
-async fn apart(
-    db: &Session,
-    parents: &BTreeMap<u32, RelationName>,
-) -> Result<HashMap<u32, String>, EngineError> {
-    let doing = "looking for partitions that are on their way out";
-    let oids: Vec<u32> = parents.keys().copied().collect();
-    let marks = parents.values();
-    let marks: Vec<String> = marks
-        .map(|root| format!("{RETIRED}{} since ", one_line(root)))
-        .collect();
-    let mut found = HashMap::new();
-    for row in db.query(doing, APART, &[&oids, &marks, &RETIRED]).await? {
-        let nth = usize::try_from(row.get::<i64>(0)? - 1).unwrap_or(usize::MAX);
-        let Some(oid) = oids.get(nth) else { continue };
-        let (of, part): (String, String) = (row.get(1)?, row.get(2)?);
-        let (of, part) = (unreadable::escaped(&of), unreadable::escaped(&part));
-        let why = match row.get(3)? {
-            true => format!(
-                "the detachment of {part} from {of} was begun and not finished: its rows are there and nobody sees them, and what is only hidden must not count as gone: ALTER TABLE {of} DETACH PARTITION {part} FINALIZE, and attach it again if its rows are wanted"
-            ),
-            false => format!(
-                "{part} was detached from {of} and is kept for a while before it is dropped: rows that point at its rows would have lost them if it were attached again. The rule is followed once it is dropped, or attached again"
-            ),
-        };
-        found.insert(*oid, why);
-    }
-    Ok(found)
-}
-
 /// Finds out how rules are read that differ in nothing but schemas, and fills in how their orphans
 /// are told; in their order.
 ///
@@ -119,9 +70,9 @@ pub(in crate::kinds::postgres) async fn read(
             Some((parent.oid?, RelationName::new(&*name.schema, &*name.table)))
         });
     let there: BTreeMap<u32, RelationName> = there.collect();
-    let apart = match there.is_empty() {
-        true => HashMap::new(),
-        false => apart(db, &there).await?,
+    let apart = match asked.first() {
+        Some((rule, _)) => Apart::read(db, rule, &there).await?,
+        None => return Ok(readings),
     };
     for ((reading, parent), (rule, _)) in readings.iter_mut().zip(&parents).zip(asked.iter_mut()) {
         let Some(orphaned) = &mut rule.orphaned else {
@@ -131,7 +82,9 @@ pub(in crate::kinds::postgres) async fn read(
         let equal: Result<Vec<String>, String> = parent.equal.iter().cloned().collect();
         reading.refused = match (parent.oid, equal) {
             (None, _) => Some(format!("there is no table {}", orphaned.parent)),
-            (Some(oid), _) if apart.contains_key(&oid) => apart.get(&oid).cloned(),
+            (Some(oid), _) if apart.by_parent.contains_key(&oid) => {
+                apart.by_parent.get(&oid).cloned()
+            }
             (Some(_), Err(why)) => Some(why),
             (Some(_), Ok(equal)) => {
                 orphaned.equal = equal;
@@ -139,6 +92,11 @@ pub(in crate::kinds::postgres) async fn read(
                 None
             }
         };
+    }
+    for reading in &mut readings {
+        if let Some(why) = &apart.by_texts {
+            reading.refused.get_or_insert_with(|| why.clone());
+        }
     }
     let Some((first, _)) = asked.first() else {
         return Ok(readings);
@@ -186,7 +144,10 @@ pub(in crate::kinds::postgres) async fn read(
     if open.is_empty() {
         return Ok(readings);
     }
-    if let Some(why) = unhidden::hides(db, &texts).await? {
+    let parent = first.orphaned.as_ref().map(|o| &o.parent);
+    let parent = parent.map(|p| RelationName::new(&*p.schema, &*p.table).to_string());
+    let asked_of = texts.iter().copied().chain(parent.as_deref());
+    if let Some(why) = unhidden::hides(db, &asked_of.collect::<Vec<_>>()).await? {
         for one in &mut open {
             one.reading.refused = Some(why.clone());
         }

@@ -408,3 +408,37 @@ async fn a_bound_holds_to_the_end_of_the_run() {
     assert_eq!(run(&workspace(&db, &rules))["rows"], 5);
     assert_eq!(db.number("SELECT count(*) FROM bound").await, 95);
 }
+
+for_oldest_and_newest! {
+    /// A view that shows each reader his own rows proves no absence; one that only has such words in a
+    /// literal does.
+    async fn a_view_that_asks_who_reads_it_proves_no_absence(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE p (id int PRIMARY KEY, owner text); INSERT INTO p SELECT g, CASE WHEN g > 6 THEN 'bob' ELSE current_user::text END FROM generate_series(1, 10) g;
+            CREATE VIEW own_ones WITH (security_barrier) AS SELECT * FROM p WHERE owner = current_user::text;
+            CREATE VIEW of_tenant AS SELECT * FROM p WHERE owner = coalesce(current_setting('app.tenant', true), 'me');
+            CREATE VIEW above AS SELECT id FROM own_ones;
+            CREATE VIEW plain AS SELECT id, 'CURRENT_USER' AS \"USER\" FROM p WHERE owner <> 'SESSION_USER';
+            CREATE TABLE c (id int PRIMARY KEY, pid int); INSERT INTO c SELECT g, g FROM generate_series(1, 11) g").await;
+        let run = |rule: &str| {
+            let workspace = Workspace::for_target(&db.url)
+                .task("clean", &format!("kind: cleanup\ntarget: app\noptions: {{ rules: [{{ table: c, {rule}, max_share: 100% }}] }}\n"));
+            workspace.run(["run", "clean", "--now", "--output", "json"]).json()["runs"][0].clone()
+        };
+        for (rule, view) in [
+            ("orphaned: { columns: [pid], parent: own_ones }", "own_ones"), ("orphaned: { columns: [pid], parent: above }", "own_ones"),
+            ("orphaned: { columns: [pid], parent: of_tenant }", "of_tenant"),
+            ("where: \"pid NOT IN (SELECT id FROM public.above)\"", "own_ones"),
+            ("where: \"true\", keep: [\"EXISTS (SELECT FROM public.of_tenant AS q WHERE q.id = pid)\"]", "of_tenant"),
+        ] {
+            let done = run(rule);
+            assert!(done["findings"].to_string().contains(&format!("the view public.{view} shows rows by who asks")), "{rule}: {done:#}");
+            assert_eq!(done["status"], "failed", "{rule}: {done:#}");
+            assert_eq!(db.number("SELECT count(*) FROM c").await, 11, "{rule}");
+        }
+        for rows in [1, 0] {
+            assert_eq!(run("orphaned: { columns: [pid], parent: plain }")["rows"], rows);
+        }
+        assert_eq!(db.number("SELECT sum(id) FROM c").await, 55);
+    }
+}
