@@ -264,6 +264,37 @@ async fn what_a_delete_sets_off_belongs_to_its_plan() {
         saves("with.json");
         db.execute(&format!("DROP TRIGGER noted ON {table}")).await;
         refused("with.json", "not so any more: fires the trigger noted");
+        // The same trigger, with another function, or another function of the name.
+        db.execute(&format!(
+            "CREATE TRIGGER noted BEFORE DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION note()"
+        ))
+        .await;
+        workspace.run(["plan", "--check", "with.json"]).expect(0);
+        for change in [
+            "CREATE OR REPLACE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM public.kept; RETURN OLD; END'",
+            "CREATE OR REPLACE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN RETURN OLD; END'",
+        ] {
+            db.execute(change).await;
+            refused(
+                "with.json",
+                "the definition of public.note() is another one",
+            );
+        }
+        db.execute(&format!("CREATE OR REPLACE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'; DROP TRIGGER noted ON {table}")).await;
+        if task == "gone" {
+            // What hangs on a table whose rows go along counts as well.
+            db.execute("CREATE TABLE child (parent bigint CONSTRAINT family REFERENCES gone ON DELETE CASCADE); CREATE INDEX ON child (parent)").await;
+            saves("along.json");
+            db.execute(
+                "CREATE TRIGGER noted BEFORE DELETE ON child FOR EACH ROW EXECUTE FUNCTION note()",
+            )
+            .await;
+            refused(
+                "along.json",
+                "fires the trigger noted of public.child (public.note), which the plan does not know of",
+            );
+            db.execute("DROP TABLE child").await;
+        }
         for (action, words) in [
             ("CASCADE", "deletes rows of public.child (parent)"),
             ("SET NULL", "sets parent to null in public.child (parent)"),
@@ -305,7 +336,9 @@ async fn what_conditions_read_and_call_belongs_to_their_plan() {
          ALTER TABLE public.s ADD st public.state NOT NULL DEFAULT 'free'; UPDATE public.s SET st = 'held' WHERE id <= 50;
          CREATE TABLE public.parent (id int); INSERT INTO public.parent SELECT generate_series(1, 50);
          CREATE VIEW public.parents AS SELECT id FROM public.parent;
-         CREATE FUNCTION public.is_held(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 <= 50'",
+         CREATE FUNCTION public.is_held(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 <= 50';
+         CREATE FUNCTION public.up_to(int, int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 <= $2';
+         CREATE OPERATOR public.<<=| (LEFTARG = int, RIGHTARG = int, FUNCTION = public.up_to)",
     )
     .await;
     let task = |keep: &str| {
@@ -315,6 +348,7 @@ async fn what_conditions_read_and_call_belongs_to_their_plan() {
     };
     let workspace = Workspace::for_target(&db.url)
         .task("calls", &task("public.is_held(id)"))
+        .task("compares", &task("id OPERATOR(public.<<=|) 50"))
         .task("views", &task("id IN (SELECT id FROM public.vk)"))
         .task("reads", &task("id IN (SELECT id FROM public.kp)"))
         .task("labels", &task("st = 'held'"))
@@ -324,6 +358,11 @@ async fn what_conditions_read_and_call_belongs_to_their_plan() {
             "calls",
             "public.is_held(integer) is another one",
             "CREATE OR REPLACE FUNCTION public.is_held(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT false'",
+        ),
+        (
+            "compares",
+            "public.up_to(integer,integer) is another one",
+            "CREATE OR REPLACE FUNCTION public.up_to(int, int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT false'",
         ),
         (
             "views",

@@ -6,7 +6,7 @@ use super::meaning::words;
 use super::{Session, each};
 use crate::engines::EngineError;
 
-/// Relations and functions that texts may name, what views among them are made of, and of enums of a
+/// Relations, functions and operators that texts may name, what views among them are made of, and of enums of a
 /// table the labels that the texts may mean, each with a number for its definition: another object of
 /// the name has another, and so has one that was replaced. A name that is there by accident costs
 /// nothing as long as what it stands for stays.
@@ -20,6 +20,10 @@ const NAMED: &str = "WITH RECURSIVE named (class, oid) AS (
         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
         WHERE p.oid >= 16384::oid AND pg_catalog.lower(p.proname::text) = ANY ($1::text[])
             AND (pg_catalog.lower(n.nspname::text) = ANY ($1::text[]) OR n.nspname = ANY (pg_catalog.current_schemas(false)))
+        UNION SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::oid, o.oprcode
+        FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+        WHERE o.oid >= 16384::oid AND o.oprcode <> 0 AND pg_catalog.lower(n.nspname::text) = ANY ($1::text[])
+            AND pg_catalog.strpos($3::text, o.oprname::text) > 0
         UNION SELECT 'pg_catalog.pg_type'::pg_catalog.regclass::oid, e.enumtypid
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_enum e ON e.enumtypid = a.atttypid
         WHERE a.attrelid = $2::oid AND a.attnum > 0 AND pg_catalog.lower(e.enumlabel::text) = ANY ($1::text[])
@@ -56,7 +60,9 @@ pub async fn named(
         return Ok(BTreeMap::new());
     }
     let doing = "looking what conditions read and call";
-    let rows = db.query(doing, NAMED, &[&words, &table]).await?;
+    let rows = db
+        .query(doing, NAMED, &[&words, &table, &texts.join(" ")])
+        .await?;
     Ok(each(&rows, |row| Ok((row.get(0)?, row.get(1)?)))?
         .into_iter()
         .collect())

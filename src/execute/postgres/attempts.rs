@@ -231,8 +231,6 @@ pub(super) async fn until_done<A: Attempt>(
                     },
                 }
             }
-            // What code at work with a row has not found says nothing of the table.
-            Halt::Missing(error) if attempt.shrinks() && inside(&error) => return Err(error),
             // The server has said why, and where in it: some of it went before.
             Halt::Failed(error) | Halt::Missing(error)
                 if attempt.is_in_part() && inside(&error) =>

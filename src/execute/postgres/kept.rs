@@ -65,9 +65,9 @@ pub(super) fn is_about_a_row(error: &EngineError) -> bool {
         || (origin.context.is_some() && IN_CODE.contains(&class))
 }
 
-/// What code that is at work with a row may meet, and with another row not: what it calls or names is
-/// missing, forbidden, or too much of it. Nothing of these says that the server, the session or the
-/// transaction has come to an end.
+/// What code that is at work with a row may meet, and with another row not: what it calls is forbidden,
+/// or too much of it. Nothing of these says that the server, the session or the transaction has come to
+/// an end. What is missing is told with the step, as it says how it is found.
 const IN_CODE: [&str; 14] = [
     "0A", // feature_not_supported
     "0L", // invalid_grantor

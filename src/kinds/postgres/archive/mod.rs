@@ -288,7 +288,7 @@ impl Kind for Archive {
             look = looks.into_iter().next().unwrap_or_default();
             foreign_keys = effects::foreign_keys(db, std::iter::once(table)).await?;
             let members: Vec<u32> = table.members.iter().map(|member| member.oid).collect();
-            triggers = effects::triggers(db, &members).await?;
+            triggers = effects::triggers(db, &members, &foreign_keys).await?;
         }
         let ties = Ties::read(db, tables.values(), &[]).await?;
         let place = match (&self.destination.files, tables.get(&self.table)) {

@@ -142,8 +142,10 @@ impl Kind for Cleanup {
             .flat_map(|t| t.members.iter().map(|m| m.oid))
             .collect();
         let members: Vec<u32> = members.into_iter().collect();
+        let all_keys = effects::foreign_keys(db, tables.values()).await?;
+        let triggers = effects::triggers(db, &members, &all_keys).await?;
         let mut foreign_keys: HashMap<u32, Vec<ForeignKey>> = HashMap::new();
-        for fk in effects::foreign_keys(db, tables.values()).await? {
+        for fk in all_keys {
             foreign_keys.entry(fk.root).or_default().push(fk);
         }
         Ok(Facts {
@@ -154,7 +156,7 @@ impl Kind for Cleanup {
             parents,
             schemas,
             foreign_keys,
-            triggers: effects::triggers(db, &members).await?,
+            triggers,
             ties: Ties::read(db, tables.values(), &leftovers).await?,
             leftovers,
             tables,

@@ -40,6 +40,8 @@ pub(in crate::kinds::postgres) struct Trigger {
     pub(in crate::kinds::postgres) name: String,
     /// None for a rule.
     pub(in crate::kinds::postgres) function: Option<String>,
+    /// What is done, by its name, and a number for how it is defined.
+    pub(in crate::kinds::postgres) definition: (String, i64),
 }
 
 const FOREIGN_KEYS: &str = "WITH RECURSIVE fk AS (
@@ -63,13 +65,16 @@ const FOREIGN_KEYS: &str = "WITH RECURSIVE fk AS (
     ORDER BY fk.root, fk.depth, n.nspname, c.relname, fk.conname";
 
 const TRIGGERS: &str = concat!(
-    "SELECT t.tgrelid, t.tgname::text, t.tgfoid::regproc::text
-    FROM pg_catalog.pg_trigger t
+    "SELECT t.tgrelid, t.tgname::text, t.tgfoid::regproc::text, t.tgfoid::pg_catalog.regprocedure::text,
+        pg_catalog.hashtextextended(pg_catalog.concat_ws('/', p.oid, p.prosrc, p.probin, p.prosqlbody::text, p.prolang,
+            p.prosecdef, p.proowner, p.proconfig), 0)
+    FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
     WHERE t.tgrelid = ANY ($1) AND ",
     by_people!("t"),
     " AND t.tgenabled IN ('O', 'A')
         AND t.tgtype & 8 <> 0
-    UNION ALL SELECT w.ev_class, w.rulename::text, NULL FROM pg_catalog.pg_rewrite w
+    UNION ALL SELECT w.ev_class, w.rulename::text, NULL, pg_catalog.concat('rule ', pg_catalog.quote_ident(w.rulename), ' of ', w.ev_class::pg_catalog.regclass),
+        pg_catalog.hashtextextended(pg_catalog.concat_ws('/', w.oid, w.ev_qual, w.ev_action), 0) FROM pg_catalog.pg_rewrite w
     WHERE w.ev_class = ANY ($1) AND w.ev_type = '4' AND w.ev_enabled IN ('O', 'A') ORDER BY 1, 2"
 );
 
@@ -166,27 +171,44 @@ pub(in crate::kinds::postgres) fn announce(
     let of_root = foreign_keys.iter().filter(|fk| fk.concerns(root, member));
     let changed = of_root.filter_map(ForeignKey::sets_off);
     step.body.sets_off.extend(changed.map(told));
-    for trigger in triggers.iter().filter(|t| t.table == member) {
+    let below = foreign_keys.iter().filter(|fk| fk.concerns(root, member));
+    let below: Vec<&ForeignKey> = below.filter(|fk| fk.action == "c").collect();
+    for trigger in triggers {
+        let child = below.iter().find(|fk| fk.child_oid == trigger.table);
+        let of = match child {
+            _ if trigger.table == member => String::new(),
+            Some(fk) => format!(" of {}", fk.child),
+            None => continue,
+        };
         let fires = match &trigger.function {
-            Some(function) => format!("fires the trigger {} ({function})", trigger.name),
-            None => format!("follows the rule {}", trigger.name),
+            Some(function) => format!("fires the trigger {}{of} ({function})", trigger.name),
+            None => format!("follows the rule {}{of}", trigger.name),
         };
         step.details.push(fires.clone());
         step.body.sets_off.push(told(fires));
+        let (name, definition) = &trigger.definition;
+        *step = step
+            .clone()
+            .relying_on_definition(*definition, unreadable::escaped(name));
     }
 }
 
-/// Reads the triggers that deletes in these tables fire.
+/// Reads the triggers that deletes in these tables fire, and those of tables whose rows go along.
 pub(in crate::kinds::postgres) async fn triggers(
     db: &Session,
     tables: &[u32],
+    foreign_keys: &[ForeignKey],
 ) -> Result<Vec<Trigger>, EngineError> {
+    let below = foreign_keys.iter().filter(|fk| fk.action == "c");
+    let mut tables = tables.to_vec();
+    tables.extend(below.map(|fk| fk.child_oid));
     let rows = db.query("reading triggers", TRIGGERS, &[&tables]).await?;
     each(&rows, |row| {
         Ok(Trigger {
             table: row.get(0)?,
             name: row.get(1)?,
             function: row.get(2)?,
+            definition: (row.get(3)?, row.get(4)?),
         })
     })
 }

@@ -43,8 +43,8 @@ for_oldest_and_newest! {
 }
 
 for_oldest_and_newest! {
-    /// Code that is at work with one row calls what is not there, names what is not there, may not, or
-    /// does too much: that row stays and is named, the others go.
+    /// Code that is at work with one row may not, or does too much: that row stays and is named, the
+    /// others go.
     async fn an_error_within_code_is_about_its_row(major: u32) {
         let (db, there) = (fresh_database(major).await, fresh_database(major).await);
         let folder = tempfile::tempdir().unwrap();
@@ -54,11 +54,10 @@ for_oldest_and_newest! {
             CREATE FUNCTION deeper() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN public.deeper(); END';
             CREATE FUNCTION refused() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN PERFORM FROM public.closed; END'; ALTER FUNCTION refused() OWNER TO {role}")).await;
         for (body, code) in [
-            ("PERFORM public.nobody()", "42883"), ("PERFORM FROM public.nowhere", "42P01"), ("PERFORM public.refused()", "42501"),
-            ("PERFORM public.deeper()", "54001"), ("PERFORM (SELECT n FROM public.two)", "21000"), ("SET LOCAL ROLE nobody_at_all", "22023"),
+            ("PERFORM public.refused()", "42501"), ("PERFORM public.deeper()", "54001"), ("PERFORM (SELECT n FROM public.two)", "21000"), ("SET LOCAL ROLE nobody_at_all", "22023"),
         ] {
             // One of them in every way; the others are judged alike.
-            let ways = ways(&files).into_iter().take(if code == "42883" { 4 } else { 1 });
+            let ways = ways(&files).into_iter().take(if code == "42501" { 4 } else { 1 });
             for (name, kind, options) in ways {
                 for one in [&db, &there] {
                     one.execute("DROP TABLE IF EXISTS t, kept; CREATE TABLE t (id int, at timestamptz NOT NULL);
