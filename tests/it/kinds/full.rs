@@ -41,13 +41,13 @@ async fn a_server_without_a_free_connection_has_not_gone_away() {
         patience.pause().await;
     }
     // From now on its connections are refused as where all are taken (53300), whatever others do.
-    client
-        .batch_execute(
-            "ALTER ROLE worker CONNECTION LIMIT 0;
-             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'",
-        )
-        .await
-        .unwrap();
+    // The limit is there before anybody comes back: two statements sent as one would be one transaction.
+    for statement in [
+        "ALTER ROLE worker CONNECTION LIMIT 0",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'",
+    ] {
+        client.batch_execute(statement).await.unwrap();
+    }
     let ended = tokio::task::spawn_blocking(|| running.wait_with_output().unwrap())
         .await
         .unwrap();
