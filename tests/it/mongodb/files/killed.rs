@@ -353,8 +353,8 @@ async fn what_is_tried_again_is_told_without_the_answer() {
         &json!({ "files": address(folder.path()) }),
     );
     let admin = set.root().await.database("admin");
-    let fail = doc! { "configureFailPoint": "failCommand", "mode": { "times": 2 },
-    "data": { "failCommands": ["delete"], "errorCode": 112, "errorLabels": ["TransientTransactionError"] } };
+    let fail = doc! { "configureFailPoint": "failCommand", "mode": { "times": 4 },
+    "data": { "failCommands": ["delete"], "namespace": "app.events", "errorCode": 112, "errorLabels": ["TransientTransactionError"] } };
     admin.run_command(fail).await.unwrap();
     let output = workspace.run(["run", "archive", "--now"]).expect(0);
     let told = "trying again error=WriteConflict (code 112)";
