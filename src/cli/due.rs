@@ -162,26 +162,43 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
     .await?;
     scheduler.called_for(CALLED_WITHIN);
     let mut begun = false;
-    loop {
+    let mut said: Option<String> = None;
+    let cut_off = loop {
         match scheduler.tick().await {
             // What was done is told, and kept beside it.
             Err(error) if begun && error.is_away() => {
                 tracing::warn!(error = %with_causes(&error), "what else is due is not known");
-                break;
+                break false;
             }
             ticked => ticked?,
         };
         let worked = scheduler.at_work() > 0;
         begun |= worked;
+        // A look that a signal has cut short has not found out what is due.
+        let looked = worked || !signals.stop.is_stopping();
         scheduler.idle().await;
         // What waits for its window or its jitter is left to the next call, unless that comes
         // only when the next occurrence is due.
-        let waits = only.is_some() && scheduler.waits_for().is_some();
-        if signals.stop.is_stopping() || (!worked && !waits) {
-            break;
+        let waits = only.and(scheduler.waits_for());
+        if signals.stop.is_stopping() {
+            break waits.is_some() || !looked;
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
+        if !worked && waits.is_none() {
+            break false;
+        }
+        signals.idle(waits.is_some());
+        if let (Some(name), Some(waits)) = (only, waits)
+            && said.as_deref() != Some(waits)
+        {
+            errln!("{name}: what is due waits for {waits}");
+            said = Some(waits.to_owned());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = signals.stop.stopping() => {}
+        }
+        signals.idle(false);
+    };
     let teller = worker.teller();
     let kept = recorder.settle().await;
     let told = kept.is_some() || tell(&teller, store.as_ref(), &signals.stop).await;
@@ -199,7 +216,8 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
     if occurrences.iter().any(|one| fell_short(&one)) {
         code = worse(code, 1);
     }
-    if !told || worker.left_undone() {
+    // Whoever called is to call again: nobody has done what was waited with.
+    if !told || cut_off || worker.left_undone() {
         code = worse(code, signal_code(&signals.stop));
     }
     if let Some(kept) = &kept {

@@ -7,6 +7,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::Failure;
 use super::context::Context;
+use super::written;
 use crate::export::{self, Exported, Kubernetes, Mode};
 use crate::values::{describe, read_text, wall_clock};
 
@@ -178,6 +179,9 @@ impl Export {
                 describe(&why)
             ))
         };
+        for file in &exported.files {
+            written::may_take(&folder.join(&file.name), EXPORTED, is_exported)?;
+        }
         std::fs::create_dir_all(folder).map_err(|why| failed(folder, why))?;
         for file in &exported.files {
             let path = folder.join(&file.name);
@@ -186,6 +190,16 @@ impl Export {
         }
         Ok(())
     }
+}
+
+/// What an exported file may be written over: a folder may be `/etc`.
+const EXPORTED: &str = "a file that `maint export` has written";
+
+fn is_exported(text: &str) -> bool {
+    text.starts_with("# Written by `maint export")
+        || text.contains("\nDescription=maint: the schedule ")
+        || text.contains("\nDescription=When maint runs the schedule ")
+        || text.contains("app.kubernetes.io/managed-by: maint")
 }
 
 /// The largest file of a configuration, in bytes.

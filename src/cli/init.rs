@@ -207,10 +207,11 @@ impl Init {
         place: Option<&Place>,
     ) -> Result<u8, Failure> {
         if draft.tasks.is_empty() {
-            tell_left(&draft, None);
-            return Err(Failure::Usage(
-                "there is nothing here that could become a task; nothing was written".to_owned(),
-            ));
+            return Err(nothing(&draft));
+        }
+        files::without_what_fails(&mut draft, &context.kinds)?;
+        if draft.tasks.is_empty() {
+            return Err(nothing(&draft));
         }
         files::in_the_way(&self.dir, &draft)?;
         // Where the package's files stand, its service runs: with a history where that may write.
@@ -343,6 +344,11 @@ async fn open(dial: &crate::engines::postgres::connect::Dial) -> Result<Session,
     let session = Session::open(dial, "maint init").await?;
     pooler::refuse(&session, dial).await?;
     Ok(session)
+}
+
+fn nothing(draft: &Draft) -> Failure {
+    tell_left(draft, None);
+    Failure::Usage("there is nothing here that could become a task; nothing was written".to_owned())
 }
 
 fn bullet(text: &str, width: Option<usize>) {

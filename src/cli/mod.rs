@@ -38,6 +38,7 @@ mod signals;
 mod status;
 mod usage;
 mod welcome;
+mod written;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

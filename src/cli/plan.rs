@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Failure;
 use super::context::Context;
 use super::documents::{self, PlanOfTask};
+use super::rehearse::of_target;
 use super::run::worse;
 use crate::config::{Config, Target, Task};
 use crate::pipeline::Known;
@@ -125,7 +126,7 @@ pub(super) async fn show_plans(
                 );
             }
             Err(error) if several => code = worse(code, refused(&task, &target, error)),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(of_target(&target, error)),
         }
     }
     let several = several || spread.len() > 1;
@@ -158,7 +159,7 @@ pub(super) async fn show_plans(
                 Ok((plan, counts)) => planned_here.push((task, target, plan, counts)),
                 // What is wrong with one is no reason to say nothing of the others.
                 Err(error) if several => code = worse(code, refused(task, target, error)),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(of_target(target, error)),
             }
         }
         together(&config, &mut planned_here);

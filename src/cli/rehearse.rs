@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::Failure;
 use crate::config::{Config, Target, Task};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust;
@@ -111,6 +112,16 @@ pub(super) async fn code_of_others(config: &Config, task: &Task, target: &Target
             found.map(|one| one.message).collect()
         }
         Err(why) => vec![format!("cannot be planned: {why}")],
+    }
+}
+
+/// An address that makes no sense, with the name of its target: there may be many.
+pub(super) fn of_target(target: &Target, error: PipelineError) -> Failure {
+    match error {
+        PipelineError::Engine(error) if error.is_address() => {
+            Failure::Usage(format!("target `{}`: {}", target.name, with_hint(&error)))
+        }
+        other => other.into(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 use super::context::Context;
+use super::written;
 use crate::config::{self, Config};
 use crate::notify::{PostError, deliver, delivery, last_posted, post_report};
 use crate::report::{self, Asked, Message, Pictures, Scope, Templates, compose, gather};
@@ -58,6 +59,9 @@ impl Report {
         if self.email {
             return send(context, &config, &templates, named, asked).await;
         }
+        if let Some(path) = &self.html {
+            written::may_take(path, PAGE, is_page)?;
+        }
         let store = crate::history::open_existing(config.history.expose()).await?;
         let last = match named {
             Some((name, _)) => last_posted(store.as_ref(), name).await?,
@@ -79,7 +83,7 @@ impl Report {
             .map_err(|why| Failure::Other(format!("the report cannot be written: {why}")))?;
         match &self.html {
             Some(path) => {
-                write(path, &composed.rendered.html)?;
+                written::write(path, &composed.rendered.html, PAGE, is_page)?;
                 let text = format!("{}: {}", composed.rendered.subject, path.display());
                 match context.json() {
                     true => errln!("{text}"),
@@ -162,6 +166,15 @@ async fn send(
         errln!("not sent: {problem}");
     }
     Ok(u8::from(!done.problems.is_empty()))
+}
+
+/// What a report may be written over.
+const PAGE: &str = "a page";
+
+/// Whether a text is a page: whoever has templates of their own decides what else is in it.
+fn is_page(text: &str) -> bool {
+    text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n'])
+        .starts_with('<')
 }
 
 fn preview(folder: &Path, templates: &Templates, config: &Config) -> Result<u8, Failure> {

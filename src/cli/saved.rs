@@ -7,11 +7,13 @@ use std::sync::Arc;
 use super::Failure;
 use super::context::Context;
 use super::documents;
+use super::rehearse::of_target;
+use super::written;
 use crate::config::{Config, Target, Task};
 use crate::pipeline::{self, Known, PipelineError};
 use crate::plan::{Saved, SavedPlan};
 use crate::report::text::counted;
-use crate::values::{describe, read_text, wall_clock};
+use crate::values::{read_text, wall_clock};
 
 /// What `plan --check` ends with where the plan is another one now.
 pub(super) const DIFFERS: u8 = 5;
@@ -25,6 +27,7 @@ pub(super) async fn save(
     work: Work,
     file: &Path,
 ) -> Result<u8, Failure> {
+    written::may_take(file, SAVED, is_saved)?;
     let mut plans = Vec::new();
     for (task, target) in &work {
         for one in pipeline::spread(task, target).await? {
@@ -39,13 +42,7 @@ pub(super) async fn save(
     let mut text =
         serde_json::to_string_pretty(&saved).map_err(|error| Failure::Other(error.to_string()))?;
     text.push('\n');
-    std::fs::write(file, text).map_err(|error| {
-        Failure::Usage(format!(
-            "{} cannot be written: {}",
-            file.display(),
-            describe(&error)
-        ))
-    })?;
+    written::write(file, &text, SAVED, is_saved)?;
     let steps: usize = saved.plans.iter().map(|plan| plan.steps.len()).sum();
     if context.json() {
         documents::print(&documents::Saved {
@@ -64,6 +61,19 @@ pub(super) async fn save(
         );
     }
     Ok(0)
+}
+
+/// What a plan may be written over.
+const SAVED: &str = "a saved plan of maint";
+
+/// Whether a text is a saved plan, of whatever version, and whether or not somebody edited it.
+fn is_saved(text: &str) -> bool {
+    let document: serde_json::Value = match serde_json::from_str(text) {
+        Ok(document) => document,
+        Err(_) => return false,
+    };
+    let has = |key: &str| document.get(key).is_some();
+    has("version") && has("maint") && has("hash") && has("plans")
 }
 
 /// Tells what is different now; changes nothing.
@@ -131,16 +141,18 @@ pub(super) async fn approved(
     file: &Path,
     settings: &[String],
 ) -> Result<(Saved, Work), Failure> {
-    let (saved, work) = read(context, config, file, settings)?;
+    let (mut saved, work) = read(context, config, file, settings)?;
     let mut drift = Vec::new();
     let mut servers = Servers::new();
-    for (plan, (task, target)) in saved.plans.iter().zip(&work) {
+    for (plan, (task, target)) in saved.plans.iter_mut().zip(&work) {
         if is_gone(config, target, &mut servers).await? {
             drift.push(of(plan, GONE));
             continue;
         }
-        let lines = plan.drift(&now(config, task, target).await?);
+        let now = now(config, task, target).await?;
+        let lines = plan.drift(&now);
         drift.extend(lines.into_iter().map(|line| of(plan, &line)));
+        plan.made = now.made;
     }
     if drift.is_empty() {
         return Ok((saved, work));
@@ -251,5 +263,6 @@ async fn now(config: &Config, task: &Task, target: &Target) -> Result<SavedPlan,
             ..Known::default()
         },
     };
-    Ok(pipeline::saved(task, target, known).await?)
+    let saved = pipeline::saved(task, target, known).await;
+    saved.map_err(|error| of_target(target, error))
 }

@@ -1,6 +1,7 @@
 //! Signals ask a command to stop.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::runtime;
@@ -15,6 +16,8 @@ pub(super) struct Signals {
     /// Stopped by the first signal gently, and at once by the second or when
     /// the grace has passed.
     pub(super) stop: Stop,
+    /// Whether nothing runs that would have to be cancelled.
+    idle: Arc<AtomicBool>,
     /// Nobody listens any longer once this is gone.
     _listening: oneshot::Sender<()>,
 }
@@ -45,19 +48,27 @@ impl Signals {
         Signals::start(grace, false)
     }
 
+    /// Notes whether nothing runs, which is said to whoever asks to stop.
+    pub(super) fn idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Relaxed);
+    }
+
     fn start(grace: Grace, hangup: bool) -> Signals {
         let stop = Stop::default();
+        let idle = Arc::new(AtomicBool::new(false));
         let (listening, over) = oneshot::channel();
         let (told, begun) = mpsc::channel();
-        let asked = stop.clone();
+        let (asked, nothing_runs) = (stop.clone(), Arc::clone(&idle));
         // On a thread of its own, so that whatever the work is busy with is told.
         let thread = std::thread::Builder::new().name("signals".to_owned());
-        let started = thread.spawn(move || listen(asked, grace, hangup, over, &told));
+        let started =
+            thread.spawn(move || listen((asked, nothing_runs), grace, hangup, over, &told));
         if let Err(error) = started.and_then(|_| begun.recv().unwrap_or(Ok(()))) {
             tracing::error!(%error, "signals cannot be received; Ctrl-C will not clean up");
         }
         Signals {
             stop,
+            idle,
             _listening: listening,
         }
     }
@@ -92,7 +103,7 @@ impl Grace {
 
 /// Listens until nobody needs it any longer, and tells when it has begun to.
 fn listen(
-    stop: Stop,
+    (stop, idle): (Stop, Arc<AtomicBool>),
     grace: Grace,
     hangup: bool,
     over: oneshot::Receiver<()>,
@@ -114,7 +125,7 @@ fn listen(
         let _ = told.send(begun);
         if let Some(heard) = heard {
             tokio::select! {
-                () = obey(stop, grace, heard) => {}
+                () = obey(stop, &idle, grace, heard) => {}
                 _ = over => {}
             }
         }
@@ -162,13 +173,17 @@ impl Heard {
     }
 }
 
-async fn obey(stop: Stop, grace: Grace, mut heard: Heard) {
+async fn obey(stop: Stop, idle: &AtomicBool, grace: Grace, mut heard: Heard) {
     let number = heard.next().await;
+    let idle = idle.load(Ordering::Relaxed);
     stop.gently(StopReason::Signal(number));
-    errln!(
-        "stopping: no new step begins; what is running is cancelled in {} s, or at once if you ask again",
-        grace.patience.as_secs()
-    );
+    match idle {
+        true => errln!("stopping: nothing is at work, and what waits does not begin"),
+        false => errln!(
+            "stopping: no new step begins; what is running is cancelled in {} s, or at once if you ask again",
+            grace.patience.as_secs()
+        ),
+    }
     tokio::select! {
         _ = heard.next() => {}
         () = tokio::time::sleep(grace.patience) => {}

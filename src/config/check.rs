@@ -280,6 +280,12 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
             let problem = file.problem(span(root, path), message);
             let scheme = expected.split('`').find(|form| form.ends_with("://…"));
             let lacks = scheme.filter(|_| !url.expose().contains("://"));
+            if fits(url.expose().trim()) {
+                file.report(problem.hint(
+                    "there is a blank, or the end of a line, before or behind it: take it out",
+                ));
+                return;
+            }
             file.report(match (prefixed(url.expose()), lacks) {
                 (Some((prefix, rest)), _) => {
                     problem.hint(format!("drop `{prefix}`: it begins with `{rest}://`"))

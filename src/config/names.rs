@@ -104,7 +104,12 @@ impl Names {
                     file.report(file.problem(member.span, "unknown"));
                     continue;
                 }
-                let known = names.targets.keys().chain(groups.iter().map(|g| &g.key));
+                // No group holds itself.
+                let others = groups
+                    .iter()
+                    .map(|g| &g.key)
+                    .filter(|key| **key != entry.key);
+                let known = names.targets.keys().chain(others);
                 let message = format!(
                     "unknown target or group `{}` in group `{}`",
                     shown(member),

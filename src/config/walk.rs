@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 
 use super::files::File;
 use super::names::Names;
-use super::node::{Content, Entry, Meaning, Node, Scalar, Span};
+use super::node::{Content, Entry, Meaning, Node, Scalar, Span, meaning};
 use super::shape::{Shape, is_secret, shape};
 use crate::values::{Engine, closest};
 
@@ -169,6 +169,9 @@ impl Walk<'_> {
             },
         };
         let hint = match (type_name, node.scalar()) {
+            ("array", Some(scalar)) if is_command(path) && scalar.shown().contains(' ') => {
+                Some(format!("write `[{}]`", words_of(scalar.shown())))
+            }
             ("array", Some(scalar)) => Some(format!("write `[{}]`", scalar.shown())),
             ("boolean", Some(scalar)) => match scalar.text.to_ascii_lowercase().as_str() {
                 "yes" | "on" | "y" | "1" => Some("write `true`".to_owned()),
@@ -523,4 +526,28 @@ pub(super) fn to_json(node: &Node) -> Option<Value> {
             Meaning::Text => Value::String(scalar.text.clone()),
         },
     })
+}
+
+/// Whether a list is a program with its arguments.
+fn is_command(path: &str) -> bool {
+    let key = path.rsplit('.').next().unwrap_or_default();
+    ["run", "command"].contains(&key)
+}
+
+/// A command line as the words of a list; what only a shell understands is left to one.
+fn words_of(line: &str) -> String {
+    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let for_shell = |c: char| "|&;<>()$`\\\"'*?[]{}~#!\n".contains(c);
+    if line.contains(for_shell) {
+        return format!("sh, -c, {}", quoted(line));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=+@".contains(c);
+    let words = line.split_whitespace().map(|word| {
+        let is_text = meaning(word) == Meaning::Text && word.len() > 1;
+        match is_text && word.chars().all(plain) {
+            true => word.to_owned(),
+            false => quoted(word),
+        }
+    });
+    words.collect::<Vec<_>>().join(", ")
 }

@@ -57,6 +57,8 @@ pub struct DraftTask {
     pub options: Vec<String>,
     /// The value of `limits:`, empty where the defaults are right.
     pub limits: String,
+    /// Where that stands of which it was made, and its text.
+    pub origin: Option<(String, String)>,
 }
 
 /// When tasks run.
@@ -98,6 +100,7 @@ impl DraftTask {
             enabled: true,
             options: Vec::new(),
             limits: String::new(),
+            origin: None,
         }
     }
 
@@ -138,6 +141,43 @@ impl Draft {
             files.push((format!("tasks/{}.yaml", task.name), task.text()));
         }
         files
+    }
+
+    /// The same with this task alone, whenever it runs.
+    pub fn with_only(&self, task: &DraftTask) -> Draft {
+        let of_it = |target: &&DraftTarget| target.name == task.target;
+        Draft {
+            zone: self.zone.clone(),
+            targets: self.targets.iter().filter(of_it).cloned().collect(),
+            tasks: vec![task.clone()],
+            ..Draft::default()
+        }
+    }
+
+    /// Takes a task out, with all that was made of the same command and what is for them alone; says
+    /// why.
+    pub fn give_up(&mut self, name: &str, reason: &str) {
+        let found = self.tasks.iter().find(|task| task.name == name);
+        let Some(origin) = found.and_then(|task| task.origin.clone()) else {
+            return;
+        };
+        let (gone, kept) = std::mem::take(&mut self.tasks)
+            .into_iter()
+            .partition::<Vec<_>, _>(|task| task.origin.as_ref() == Some(&origin));
+        self.tasks = kept;
+        for schedule in &mut self.schedules {
+            let is_gone = |name: &String| gone.iter().any(|task| task.name == *name);
+            schedule.tasks.retain(|name| !is_gone(name));
+        }
+        self.schedules.retain(|schedule| !schedule.tasks.is_empty());
+        let tasks = &self.tasks;
+        let is_used = |target: &DraftTarget| tasks.iter().any(|task| task.target == target.name);
+        self.targets.retain(is_used);
+        self.left.push(Left {
+            place: origin.0,
+            text: origin.1,
+            reason: reason.to_owned(),
+        });
     }
 
     /// A name that no task has yet, made from this one.

@@ -18,7 +18,7 @@ pub enum PipelineError {
     #[error("the history did not answer: this kind works only with what it remembers as proof")]
     NoProof(#[source] HistoryError),
     /// A saved plan does not fit the database any more.
-    #[error("the saved plan does not fit any more, and nothing was touched:\n  {}", .drift.join("\n  "))]
+    #[error("the saved plan does not fit any more, and none of its steps for this task was carried out: {}", .drift.join("; "))]
     Drifted {
         /// What has changed, a line each.
         drift: Vec<String>,

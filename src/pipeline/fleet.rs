@@ -236,15 +236,13 @@ fn news(target: &Target, there: &BTreeMap<String, There>, known: &BTreeMap<Strin
             note(name, seen);
         }
     }
-    let (mut gone, mut shut) = (Vec::new(), Vec::new());
+    let mut gone = Vec::new();
+    let shut = there.iter().filter(|(_, there)| **there == There::Closed);
+    let shut: Vec<&String> = shut.map(|(name, _)| name).collect();
     for (name, seen) in known.iter().filter(|(_, seen)| seen.gone.is_none()) {
         match there.get(name) {
-            Some(There::Meant) => continue,
-            // It may be back any time; what it failed at is waited for meanwhile.
-            Some(There::Closed) => {
-                shut.push(name.as_str());
-                continue;
-            }
+            // What is closed may be back any time; what it failed at is waited for meanwhile.
+            Some(There::Meant | There::Closed) => continue,
             Some(There::Left) | None => {}
         }
         // Whoever changed `databases` knows that.
@@ -285,7 +283,7 @@ fn news(target: &Target, there: &BTreeMap<String, There>, known: &BTreeMap<Strin
     findings.extend(shut.into_iter().map(|name| Finding {
         code: "database.closed".to_owned(),
         severity: Severity::Warning,
-        object: name.to_owned(),
+        object: name.clone(),
         message: format!("the database {name} takes no connections: nothing is done in it"),
         suggestion: None,
     }));

@@ -66,7 +66,7 @@ pub struct Request<'a> {
     /// Where its days and months begin.
     pub zone: Tz,
     /// Exactly these steps, and no others.
-    pub approved: Option<&'a SavedPlan>,
+    pub approved: Option<Approved<'a>>,
     /// How long to wait for somebody who is at work with the task: zero, but
     /// where that is an owner believed to be dead.
     pub patience: Duration,
@@ -74,6 +74,16 @@ pub struct Request<'a> {
     pub news: &'a [Finding],
     /// The time that all databases of the task have together; `None` where each has its own.
     pub shared: Option<&'a Arc<Shared>>,
+}
+
+/// A plan that was saved, and found to fit before the first of its document began.
+#[derive(Clone, Copy, Debug)]
+pub struct Approved<'a> {
+    /// What is to be done, with the steps as they were made then.
+    pub plan: &'a SavedPlan,
+    /// Whether plans of the same document have changed this target since: what they did is no
+    /// difference.
+    pub behind_own: bool,
 }
 
 /// What a run needs from its surroundings.

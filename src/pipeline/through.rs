@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::known::{last_place, learn};
 use super::{
-    Answer, Known, PipelineError, Request, Surroundings, Way, cancel, commands, dead, deadline,
-    error, for_work, kept_out, lanes, millis, sum_up, whole,
+    Answer, Approved, Known, PipelineError, Request, Surroundings, Way, cancel, commands, dead,
+    deadline, error, for_work, kept_out, lanes, millis, sum_up, whole,
 };
 use crate::config::{Limits, Target, Task, Throttle};
 use crate::engines::EngineError;
@@ -23,7 +23,8 @@ use crate::execute::{
 };
 use crate::history::{RunRecord, RunStatus, carried_out};
 use crate::plan::{
-    AnyKind, Body, Entry, Finding, Memory, Moment, Plan, Predictor, SavedPlan, Severity, Skip, Step,
+    AnyKind, Body, Entry, Finding, Made, Memory, Moment, Plan, Predictor, SavedPlan, SavedStep,
+    Severity, Skip, Step,
 };
 use crate::values::wall_clock;
 
@@ -102,7 +103,11 @@ impl<D: Door> Way for Through<D> {
         known: Known,
     ) -> Result<SavedPlan, PipelineError> {
         let (plan, door, session) = self.proposed(task, target, known).await?;
-        document(task, &target.name, (&door, &session), &plan).await
+        let saved = document(task, &target.name, (&door, &session), &plan).await?;
+        Ok(SavedPlan {
+            made: Made::of(plan.steps),
+            ..saved
+        })
     }
 
     async fn dry_run(
@@ -229,16 +234,16 @@ impl<D: Door> Way for Through<D> {
             if round == 1 {
                 until = deadline(request, began.elapsed());
             }
-            if let Some(approved) = request.approved {
+            if let Some(approved) = &request.approved {
                 plan = plan.numbered(1);
                 let through = (&door, &site.primary);
                 let found = document(request.task, &record.target, through, &plan).await?;
                 if only_approved(approved, &found, &mut plan)? {
                     let also = record.part.take().map(|part| format!("{part}, "));
                     let also = also.unwrap_or_default();
-                    record.part = Some(format!("{also}saved plan {}", approved.document));
+                    record.part = Some(format!("{also}saved plan {}", approved.plan.document));
                 }
-                plan.findings.push(applied(approved));
+                plan.findings.push(applied(approved.plan));
             }
             drop(proposing);
             // What was tried in the first round has had its chance.
@@ -400,16 +405,35 @@ async fn remember_place<D: Door>(
 
 /// Leaves of the plan what was approved, in that order, and nothing for a
 /// second round. Says whether that is less than there was.
+///
+/// What plans of the same document did before may be why a step would not be done any more: rows went, and
+/// the statistics are out of date. It is done as it was made before the first of them began. Not so
+/// what takes something away, or what cannot be done now.
 fn only_approved<B: Body>(
-    approved: &SavedPlan,
+    approved: &Approved<'_>,
     found: &SavedPlan,
     plan: &mut Plan<B>,
 ) -> Result<bool, PipelineError> {
-    let drift = approved.drift(found);
+    let behind_own = |step: &SavedStep| {
+        let made = approved.plan.made.steps::<B>().iter();
+        let mut made = made.filter(|one| step.is(&one.action, &one.object));
+        approved.behind_own
+            && !found.refused.contains(&step.object)
+            && made.any(|one| !one.body.destroys())
+    };
+    let drift = approved.plan.drift_without(found, &behind_own);
     if !drift.is_empty() {
         return Err(PipelineError::Drifted { drift });
     }
-    let place = |step: &Step<B>| approved.place(&step.action, &step.object);
+    let place = |step: &Step<B>| approved.plan.place(&step.action, &step.object);
+    let same = |a: &Step<B>, b: &Step<B>| a.action == b.action && a.object == b.object;
+    let made = approved.plan.made.steps::<B>().iter();
+    let gone = made.filter(|step| place(step).is_some());
+    let gone: Vec<Step<B>> = gone
+        .filter(|step| !plan.steps.iter().any(|other| same(step, other)))
+        .cloned()
+        .collect();
+    plan.steps.extend(gone);
     let all = plan.steps.len();
     plan.steps.retain(|step| place(step).is_some());
     plan.steps.sort_by_key(place);

@@ -1,6 +1,9 @@
 //! A plan as a document of its own: reviewed by people, carried out later.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -9,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::body::{DEFINITION_OF, ID_OF, NUMBER_OF_COLUMN};
-use super::{Body, Plan, Skip};
+use super::{Body, Plan, Skip, Step};
 
 /// A step may change so many rows more than twice what was looked at: time goes on, and a few
 /// rows are soon twice as many.
@@ -62,6 +65,43 @@ pub struct SavedPlan {
     /// What is left alone, and why; not part of the document.
     #[serde(skip)]
     pub left: Vec<Skip>,
+    /// The objects of which something is asked for that cannot be done; not part of the document.
+    #[serde(skip)]
+    pub refused: Vec<String>,
+    /// The steps themselves, where they were made just now; not part of the document.
+    #[serde(skip)]
+    pub made: Made,
+}
+
+/// Steps of some engine.
+#[derive(Clone, Default)]
+pub struct Made(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Made {
+    /// These.
+    pub fn of<B: Body>(steps: Vec<Step<B>>) -> Made {
+        Made(Some(Arc::new(steps)))
+    }
+
+    /// Those of this engine.
+    pub fn steps<B: Body>(&self) -> &[Step<B>] {
+        let steps = self.0.as_ref();
+        let steps = steps.and_then(|steps| steps.downcast_ref::<Vec<Step<B>>>());
+        steps.map_or(&[], Vec::as_slice)
+    }
+}
+
+impl fmt::Debug for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Made" } else { "NotMade" })
+    }
+}
+
+/// They say nothing that the plan does not say.
+impl PartialEq for Made {
+    fn eq(&self, _: &Made) -> bool {
+        true
+    }
 }
 
 /// One step, with the facts it rests on.
@@ -125,6 +165,8 @@ impl SavedPlan {
             with_all: false,
             steps: steps.collect(),
             document: String::new(),
+            refused: plan.refused.iter().map(|one| one.object.clone()).collect(),
+            made: Made::default(),
             left: plan
                 .refused
                 .iter()
@@ -142,10 +184,20 @@ impl SavedPlan {
     /// would do `now`; one line each, empty where it can be. Steps that have
     /// come up since are no reason: they are not carried out.
     pub fn drift(&self, now: &SavedPlan) -> Vec<String> {
+        self.drift_without(now, &|_| false)
+    }
+
+    /// The same where steps for which `expected` holds need not be there `now`.
+    pub fn drift_without(
+        &self,
+        now: &SavedPlan,
+        expected: &dyn Fn(&SavedStep) -> bool,
+    ) -> Vec<String> {
         let mut lines = self.strangeness(now);
         for step in &self.steps {
             let what = format!("{} {}", step.action, step.object);
             match now.steps.iter().find(|other| other.is_same_work(step)) {
+                None if expected(step) => {}
                 None => {
                     let why = self.why_not(step, now);
                     let why = why.map(|why| format!(": {why}"));
@@ -239,6 +291,11 @@ fn names(text: &str, object: &str) -> bool {
 }
 
 impl SavedStep {
+    /// Whether it does this with that object.
+    pub fn is(&self, action: &str, object: &str) -> bool {
+        self.action == action && self.object == object
+    }
+
     fn is_same_work(&self, other: &SavedStep) -> bool {
         self.action == other.action && self.object == other.object
     }

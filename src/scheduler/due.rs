@@ -157,6 +157,8 @@ pub struct Due {
     pub wake: Option<DateTime<Utc>>,
     /// The occurrence that is due and has to wait.
     pub waiting: Option<DateTime<Utc>>,
+    /// What it waits for, in words.
+    pub waits_for: Option<String>,
 }
 
 /// Decides about everything that is due at `now` and not recorded yet.
@@ -191,6 +193,7 @@ pub fn due(
         decisions: Vec::new(),
         wake: next.map(|at| at.max(now)),
         waiting: None,
+        waits_for: None,
     };
     let behind = next.is_some_and(|at| at <= now);
     // The newest stands for all before it, also where its turn is yet to come.
@@ -204,7 +207,11 @@ pub fn due(
     };
     let last = newest.map(|at| one(schedule, zone, known, now, at, after, delay));
     let covered = match &last {
-        Some(One::Decided(Decision::Start { at, .. })) | Some(One::Wait { at, .. }) => Some(*at),
+        Some(One::Decided(Decision::Start { at, .. })) => {
+            Some(format!("the one of {}", shown(*at, zone)))
+        }
+        // The next one may come before its turn, and stand for it as well.
+        Some(One::Wait { .. }) => Some("a later one, which waits,".to_owned()),
         _ => None,
     };
     let last = last.filter(|_| !behind);
@@ -217,8 +224,8 @@ pub fn due(
                 reason: reason + &others,
             },
             None => {
-                let reason = match covered {
-                    Some(run) => format!("the one of {} {DOES_ITS_WORK}", shown(run, zone)),
+                let reason = match &covered {
+                    Some(later) => format!("{later} {DOES_ITS_WORK}"),
                     None if known.attended == Some(at) => {
                         "it could not begin before the next one was due".to_owned()
                     }
@@ -235,8 +242,9 @@ pub fn due(
     }
     match last {
         Some(One::Decided(decision)) => due.decisions.push(decision),
-        Some(One::Wait { at, until }) => {
+        Some(One::Wait { at, until, what }) => {
             due.waiting = Some(at);
+            due.waits_for = Some(what);
             due.wake = due.wake.into_iter().chain([until]).min();
         }
         None => {}
@@ -249,6 +257,7 @@ enum One {
     Wait {
         at: DateTime<Utc>,
         until: DateTime<Utc>,
+        what: String,
     },
 }
 
@@ -290,18 +299,24 @@ fn one(
                 shown(running, zone)
             ));
         }
-        Some(Running::Unproven(_)) => {
+        Some(Running::Unproven(running)) => {
             return One::Wait {
                 at,
                 until: now + WAITING,
+                what: format!(
+                    "the one of {} to end, or to be taken over where its owner is dead",
+                    shown(running, zone)
+                ),
             };
         }
         None => {}
     }
     if now < at + delay {
+        let until = (at + delay).with_timezone(&zone);
         return One::Wait {
             at,
             until: at + delay,
+            what: format!("its `jitter` to pass, at {}", until.format("%H:%M:%S %Z")),
         };
     }
     // Who was there at its time may wait for as long as it takes.
@@ -318,13 +333,24 @@ fn one(
         latest,
     ) {
         Opening::Now => {}
-        Opening::At(opens) => return One::Wait { at, until: opens },
+        Opening::At(opens) => {
+            let until = opens.with_timezone(&zone);
+            return One::Wait {
+                at,
+                until: opens,
+                what: format!(
+                    "its window, which opens at {}",
+                    until.format("%a %Y-%m-%d %H:%M %Z")
+                ),
+            };
+        }
         Opening::Never(closed) => return miss(closed),
     }
     match &known.before {
-        Before::Waiting(_) => One::Wait {
+        Before::Waiting(name) => One::Wait {
             at,
             until: now + WAITING,
+            what: format!("`{name}` to end, which comes before it"),
         },
         Before::Failed(why) => skip(why.clone()),
         Before::Done => One::Decided(Decision::Start {

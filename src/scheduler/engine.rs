@@ -66,6 +66,8 @@ pub struct Ticked {
 struct State {
     since: DateTime<Utc>,
     attended: Option<DateTime<Utc>>,
+    /// What that waits for, in words.
+    waits_for: Option<String>,
     /// The lease of the one before as it was when its successor began to wait.
     lease_seen: Option<DateTime<Utc>>,
 }
@@ -192,10 +194,12 @@ impl Scheduler {
         self.look_at_everything(now);
     }
 
-    /// The occurrence that the only schedule waits with.
-    pub fn waits_for(&self) -> Option<DateTime<Utc>> {
+    /// What the only schedule waits for with an occurrence that is due, in words.
+    pub fn waits_for(&self) -> Option<&str> {
         let name = self.options.only.as_ref()?;
-        self.states.get(name)?.attended
+        let state = self.states.get(name)?;
+        state.attended?;
+        Some(state.waits_for.as_deref().unwrap_or("its turn"))
     }
 
     /// The configuration that is in force.
@@ -355,6 +359,7 @@ impl Scheduler {
                     Some(_) => lease,
                 };
                 state.attended = due_now.waiting;
+                state.waits_for = due_now.waits_for;
             }
             self.wake_at(name, due_now.wake);
         }

@@ -378,3 +378,50 @@ async fn a_signal_does_not_wait_for_those_of_a_schedule() {
     assert_eq!(code, Some(143));
     assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
 }
+
+/// Who waits with what is due says for what; and who is told to end meanwhile has done nothing of it:
+/// that is no success.
+#[tokio::test]
+async fn who_is_ended_while_waiting_has_not_succeeded() {
+    let db = unanalyzed().await;
+    let day = (chrono::Utc::now() + chrono::TimeDelta::days(3)).format("%a");
+    let workspace = Workspace::new(&format!(
+        "timezone: UTC\nhistory: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\n\
+         schedules:\n  nightly: {{ cron: \"* * * * *\", tasks: [analyze], window: \"{day} 03:00-05:00\" }}\n",
+        db.url
+    ))
+    .task("analyze", "kind: analyze\ntarget: app\n");
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        let said = workspace.path().join("said.txt");
+        let mut process = workspace
+            .process(["run", "--due", "--schedule", "nightly"])
+            .stderr(std::fs::File::create(&said).unwrap())
+            .spawn()
+            .unwrap();
+        let patience = Patience::until("the program to say that it waits");
+        let text = || std::fs::read_to_string(&said).unwrap();
+        while !text().contains("nightly: what is due waits for its window, which opens at ") {
+            patience.pause().await;
+        }
+        kill(Pid::from_raw(process.id() as i32), signal).unwrap();
+        let patience = Patience::until("the command to end");
+        let status = loop {
+            if let Some(status) = process.try_wait().unwrap() {
+                break status;
+            }
+            patience.pause().await;
+        };
+        assert_eq!(status.code(), Some(code), "{}", text());
+        assert!(text().contains("nothing is at work"), "{}", text());
+        assert!(!text().contains("cancelled"), "{}", text());
+        assert_eq!(
+            text().matches("waits for its window").count(),
+            1,
+            "{}",
+            text()
+        );
+    }
+    assert_eq!(db.number(ANALYZED).await, 0);
+    let history = workspace.run(["history"]).expect(0);
+    assert!(history.stdout.contains("No runs"), "{history:#?}");
+}

@@ -405,3 +405,155 @@ async fn what_conditions_read_and_call_belongs_to_their_plan() {
     workspace.run(["run", "--plan", "anew.json"]).expect(0);
     assert_eq!(db.number("SELECT count(*) FROM public.s").await, 0);
 }
+
+/// A file that somebody names is overwritten only where it holds what would be written again.
+#[tokio::test]
+async fn a_file_that_holds_something_else_is_not_overwritten() {
+    let (_db, workspace) = bloated().await;
+    let text = |file: &str| std::fs::read_to_string(workspace.path().join(file)).unwrap();
+    let schedules = text("schedules.yaml");
+    let task = text("tasks/reindex.yaml");
+    let refused = workspace
+        .run(["plan", "reindex", "--save", "schedules.yaml"])
+        .expect(2);
+    assert!(
+        refused.stderr.contains(
+            "schedules.yaml is there already, and is not a saved plan of maint: nothing was written"
+        ),
+        "{refused:#?}"
+    );
+    workspace
+        .run(["plan", "reindex", "--save", "tasks/reindex.yaml"])
+        .expect(2);
+    workspace.file("other.json", "{\"version\": 1}");
+    workspace
+        .run(["plan", "reindex", "--save", "other.json"])
+        .expect(2);
+    assert_eq!(text("other.json"), "{\"version\": 1}");
+    // Empty, as `mktemp` makes it; a plan; and one that somebody has edited.
+    workspace.file("plan.json", "");
+    for _ in 0..2 {
+        workspace
+            .run(["plan", "reindex", "--save", "plan.json"])
+            .expect(0);
+    }
+    let edited = text("plan.json").replace("REINDEX INDEX", "DROP INDEX");
+    workspace.file("plan.json", &edited);
+    workspace
+        .run(["plan", "reindex", "--save", "plan.json"])
+        .expect(0);
+    assert!(text("plan.json").contains("REINDEX INDEX"));
+    workspace
+        .run(["plan", "reindex", "--save", "nowhere/plan.json"])
+        .expect(2);
+
+    workspace.run(["run", "reindex", "--now"]).expect(0);
+    for _ in 0..2 {
+        workspace.run(["report", "--html", "report.html"]).expect(0);
+    }
+    workspace
+        .run(["report", "--html", "tasks/reindex.yaml"])
+        .expect(2);
+    workspace.file(
+        "schedules.yaml",
+        &format!("{schedules}schedules:\n  nightly: {{ cron: \"0 3 * * *\", tasks: [reindex] }}\n"),
+    );
+    for format in ["systemd", "crontab"] {
+        for _ in 0..2 {
+            workspace
+                .run(["export", "--out", "units", format])
+                .expect(0);
+        }
+    }
+    workspace.file("etc/crontab", "0 1 * * * root true\n");
+    let refused = workspace
+        .run(["export", "--out", "etc", "crontab"])
+        .expect(2);
+    assert!(
+        refused.stderr.contains("etc/crontab is there"),
+        "{refused:#?}"
+    );
+    assert_eq!(text("etc/crontab"), "0 1 * * * root true\n");
+    assert_eq!(text("tasks/reindex.yaml"), task);
+}
+
+/// What the steps of a plan do is no difference to the steps that come after them; what others do
+/// is, and so is what cannot be done any more.
+#[tokio::test]
+async fn what_a_plan_has_done_itself_does_not_keep_the_rest_of_it_from_being_done() {
+    let db = fresh_database(17).await;
+    let fill = "CREATE TABLE log (id bigint, at timestamptz NOT NULL);
+         INSERT INTO log SELECT n, now() - n * interval '1 minute' FROM generate_series(1, 20000) n;
+         CREATE INDEX log_id ON log (id); CREATE INDEX ON log (at);
+         DELETE FROM log WHERE id % 5 <> 0";
+    db.execute(fill).await;
+    db.execute("VACUUM ANALYZE log").await;
+    let workspace = Workspace::for_target(&db.url)
+        .task(
+            "a-clean",
+            "kind: cleanup\ntarget: app\noptions: { rules: [{ table: public.log, column: at, older_than: 1d, max_share: 100% }] }\n",
+        )
+        .task(
+            "b-index",
+            "kind: reindex\ntarget: app\noptions: { min_size: 100kB, min_bloat: 30%, include: [public.log_id] }\n",
+        );
+    let save = |file: &'static str| {
+        workspace
+            .run(["plan", "a-clean", "b-index", "--save", file])
+            .expect(0)
+    };
+    save("plan.json");
+    workspace.run(["plan", "--check", "plan.json"]).expect(0);
+    let index = file_of(&db, "log_id").await;
+    let ran = workspace.run(["run", "--plan", "plan.json"]).expect(0);
+    assert_ne!(file_of(&db, "log_id").await, index, "{ran:#?}");
+    assert_eq!(
+        db.number("SELECT count(*) FROM log WHERE at < now() - interval '25 hours'")
+            .await,
+        0
+    );
+
+    // The same done by somebody else is a difference.
+    db.execute(&format!("DROP TABLE log; {fill}")).await;
+    db.execute("VACUUM ANALYZE log").await;
+    save("again.json");
+    db.execute("DELETE FROM log WHERE at < now() - interval '1 day'")
+        .await;
+    let index = file_of(&db, "log_id").await;
+    let patience = crate::support::patience::Patience::until("the statistics to arrive");
+    while db
+        .number("SELECT pg_stat_get_mod_since_analyze('log'::regclass)")
+        .await
+        == 0
+    {
+        patience.pause().await;
+    }
+    let refused = workspace.run(["run", "--plan", "again.json"]).expect(2);
+    assert!(
+        refused.stderr.contains("would not be done any more"),
+        "{refused:#?}"
+    );
+    assert_eq!(file_of(&db, "log_id").await, index);
+
+    // What a task of the plan has made impossible is told in one line, and for that task alone.
+    db.execute(&format!("DROP TABLE log; {fill}")).await;
+    db.execute("VACUUM ANALYZE log").await;
+    let workspace = workspace.task(
+        "a-drop",
+        "kind: sql\ntarget: app\noptions: { statements: [{ name: gone, sql: DROP TABLE public.log }] }\n",
+    );
+    workspace
+        .run(["plan", "a-drop", "a-clean", "--save", "gone.json"])
+        .expect(0);
+    let ran = workspace.run(["run", "--plan", "gone.json"]).expect(1);
+    let said = format!("{}{}", ran.stdout, ran.stderr);
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        said.contains("none of its steps for this task was carried out"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("\\n") && !said.contains("nothing was touched"),
+        "{said}"
+    );
+}

@@ -9,6 +9,7 @@ use crate::cli::Failure;
 use crate::config::{self, Config};
 use crate::init::Draft;
 use crate::plan::KindInfo;
+use crate::values::Problems;
 
 /// What a variable holds while the files are checked, where nobody knows better.
 const PLACEHOLDER: &str = "postgres://localhost/placeholder";
@@ -118,6 +119,18 @@ pub(super) fn checked(
     kinds: &[KindInfo],
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Failure> {
+    read(draft, kinds, variable)?.map_err(|problems| {
+        Failure::Other(format!(
+            "what would have been written does not pass the check, which is a mistake of maint; nothing was written\n{problems}"
+        ))
+    })
+}
+
+fn read(
+    draft: &Draft,
+    kinds: &[KindInfo],
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Result<Config, Problems>, Failure> {
     let failed = |why: std::io::Error| Failure::Other(format!("the files cannot be tried: {why}"));
     let folder = tempfile::tempdir().map_err(failed)?;
     fs::create_dir(folder.path().join("tasks")).map_err(failed)?;
@@ -127,11 +140,28 @@ pub(super) fn checked(
     let ours = |name: &str| draft.targets.iter().any(|target| target.variable == name);
     let env =
         |name: &str| variable(name).or_else(|| ours(name).then(|| placeholder(draft).to_owned()));
-    config::load_for_check(&folder.path().join("schedules.yaml"), kinds, &env).map_err(|problems| {
-        Failure::Other(format!(
-            "what would have been written does not pass the check, which is a mistake of maint; nothing was written\n{problems}"
-        ))
-    })
+    let file = folder.path().join("schedules.yaml");
+    Ok(config::load_for_check(&file, kinds, &env))
+}
+
+/// Takes out what was translated and does not pass the check, with its reason: a command may say what no
+/// task can, and the others are none the worse for it.
+///
+/// # Errors
+/// When nothing can be tried.
+pub(super) fn without_what_fails(draft: &mut Draft, kinds: &[KindInfo]) -> Result<(), Failure> {
+    if read(draft, kinds, &|_| None)?.is_ok() {
+        return Ok(());
+    }
+    let translated = draft.tasks.iter().filter(|task| task.origin.is_some());
+    for task in translated.cloned().collect::<Vec<_>>() {
+        if let Err(problems) = read(&draft.with_only(&task), kinds, &|_| None)? {
+            let why = problems.iter().next();
+            let why = why.map_or("", |why| why.message.as_str());
+            draft.give_up(&task.name, &format!("it makes no task: {why}"));
+        }
+    }
+    Ok(())
 }
 
 fn placeholder(draft: &Draft) -> &'static str {

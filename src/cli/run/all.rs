@@ -1,6 +1,6 @@
 //! Several tasks, one after another, each on several of its targets at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::cli::documents::{self, NotStarted};
 use crate::cli::screen::{Bars, Screen};
 use crate::config::{Config, Target, Task};
 use crate::execute::{Observer, Shared, Silent, Stop};
-use crate::history::{Kept, Recorder, RunRecord, RunStatus, Store, Trigger};
+use crate::history::{Kept, Recorder, RunRecord, RunStatus, StepStatus, Store, Trigger};
 use crate::notify::{Teller, schedule_of};
 use crate::pipeline::PipelineError;
-use crate::pipeline::{self, Among, Lanes, Request, Surroundings};
+use crate::pipeline::{self, Among, Approved, Lanes, Request, Surroundings};
 use crate::plan::{Finding, Saved, SavedPlan};
 use crate::report::text::{Style, run_summary};
 use crate::scheduler::{DueNow, due_now};
@@ -85,6 +85,7 @@ pub(in crate::cli) async fn run_all(
         teller: Arc::clone(&teller),
         refused: Mutex::default(),
         quiet: Mutex::default(),
+        changed: Mutex::default(),
     };
     let mut code = 0;
     let mut done = Vec::new();
@@ -193,6 +194,8 @@ struct Running<'a> {
     /// In how many databases of a server a task found nothing to do or to say, and in how many
     /// it has run.
     quiet: Mutex<BTreeMap<String, (usize, usize)>>,
+    /// On which targets a step was begun.
+    changed: Mutex<BTreeSet<String>>,
 }
 
 /// One task on one target, which stands for nothing else any more.
@@ -315,7 +318,11 @@ impl Running<'_> {
             zone: self.config.timezone,
             approved: self.how.approved.and_then(|saved| {
                 let of = |plan: &&SavedPlan| plan.task == task.name && plan.target == target.name;
-                saved.plans.iter().find(of)
+                let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+                Some(Approved {
+                    plan: saved.plans.iter().find(of)?,
+                    behind_own: changed.contains(&target.name),
+                })
             }),
             patience: Duration::ZERO,
             news,
@@ -447,6 +454,14 @@ impl Running<'_> {
         self.pings
             .ended(schedule, ran.as_ref().ok().map(|(record, _)| record.status));
         let (record, unreachable) = ran?;
+        if record
+            .steps
+            .iter()
+            .any(|step| step.status != StepStatus::Skipped)
+        {
+            let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+            changed.insert(target.name.clone());
+        }
         let code = match &unreachable {
             // Nothing was out of reach: what the file says makes no sense.
             Some(PipelineError::Engine(error)) if error.is_address() => 2,

@@ -68,6 +68,7 @@ impl Collected {
                 format!("From {}: {}", line.place, told(line.text)),
             )
             .within(&work.limits);
+            task.origin = Some((line.place.clone(), told(line.text)));
             task.why.push(work.differs);
             task.options = work.options;
             task.enabled = work.enabled && line.active;
@@ -102,6 +103,11 @@ impl Collected {
                 "" => "app",
                 name => name,
             });
+            // YAML would take it for a number.
+            let wanted = match wanted.starts_with(|c: char| c.is_ascii_digit()) {
+                true => format!("db-{wanted}"),
+                false => wanted,
+            };
             let taken = draft
                 .targets
                 .iter()
@@ -114,11 +120,6 @@ impl Collected {
             let variable = match alone(place) {
                 true => variable.to_owned(),
                 false => format!("{}_URL", name.to_uppercase().replace('-', "_")),
-            };
-            // A variable begins with a letter.
-            let variable = match variable.starts_with(|c: char| c.is_ascii_digit()) {
-                true => format!("DB_{variable}"),
-                false => variable,
             };
             let whole = match place.host.as_str() {
                 "" => told(&place.database),

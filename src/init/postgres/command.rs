@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::statement::{FULL, Work, analyze, in_order, reindex_of, translate, vacuum_of};
+use super::statement::{FREEZES, FULL, Work, analyze, in_order, reindex_of, translate, vacuum_of};
 
 /// Variables by which a client finds its database, as they are set around a command.
 pub(super) type Variables = BTreeMap<String, String>;
@@ -147,6 +147,14 @@ fn without_wrappers<'a>(mut words: &'a [String], variables: &mut Variables) -> &
     }
 }
 
+/// An option as it is written.
+fn dashed(name: &str) -> String {
+    match name.chars().count() {
+        1 => format!("-{name}"),
+        _ => format!("--{name}"),
+    }
+}
+
 /// Options with their values in order, and what is no option.
 struct Options {
     given: Vec<(String, String)>,
@@ -168,8 +176,11 @@ impl Options {
                     .split_once('=')
                     .map_or((name, None), |(name, value)| (name, Some(value.to_owned())));
                 let known = long.iter().find(|(known, _)| *known == name);
-                let key = known.map_or_else(|| name.to_owned(), |(_, letter)| letter.to_string());
-                let takes = known.is_some_and(|(_, letter)| valued.contains(*letter));
+                let lettered = known.filter(|(_, letter)| *letter != BY_NAME);
+                let key =
+                    lettered.map_or_else(|| name.to_owned(), |(_, letter)| letter.to_string());
+                let takes =
+                    known.is_some_and(|(_, letter)| *letter == BY_NAME || valued.contains(*letter));
                 let value = match (value, takes) {
                     (Some(value), _) => value,
                     (None, true) => words.next().cloned().unwrap_or_default(),
@@ -206,6 +217,48 @@ impl Options {
         self.given.iter().any(|(name, _)| name == key)
     }
 
+    /// Refuses an option that is not known here: its value may stand where a database does.
+    /// `letters` and `flags` are those without a value.
+    fn all_known(
+        &self,
+        program: &str,
+        letters: &str,
+        long: &[(&str, char)],
+        flags: &[&str],
+    ) -> Result<(), String> {
+        let known = |name: &str| {
+            let by_letter =
+                |one: char| letters.contains(one) || long.iter().any(|(_, l)| *l == one);
+            let mut chars = name.chars();
+            match (chars.next(), chars.next()) {
+                (Some(letter), None) => letter != BY_NAME && by_letter(letter),
+                _ => flags.contains(&name) || long.iter().any(|(one, _)| *one == name),
+            }
+        };
+        match self.given.iter().find(|(name, _)| !known(name)) {
+            Some((name, _)) => Err(format!("`{}` of {program} {UNKNOWN}", dashed(name))),
+            None => Ok(()),
+        }
+    }
+
+    /// Says of these that nothing here does what they did.
+    fn leave_out(&self, names: &[&str], works: &mut [Work]) {
+        for (name, value) in self
+            .given
+            .iter()
+            .filter(|(name, _)| names.contains(&name.as_str()))
+        {
+            let value = match value.as_str() {
+                "" => String::new(),
+                value => format!(" {value}"),
+            };
+            for work in works.iter_mut() {
+                work.differs
+                    .push_str(&format!(" `{}{value}` is left out.", dashed(name)));
+            }
+        }
+    }
+
     fn place(&self) -> Place {
         let last = |key: &str| self.all(key).pop();
         Place {
@@ -217,6 +270,18 @@ impl Options {
         }
     }
 }
+
+/// For an option with a value that has no letter.
+const BY_NAME: char = '-';
+
+/// What the programs of one statement say of their output, and of a password.
+const FLAGS: [(&str, char); 5] = [
+    ("echo", 'e'),
+    ("no-password", 'w'),
+    ("password", 'W'),
+    ("quiet", 'q'),
+    ("verbose", 'v'),
+];
 
 const COMMON: [(&str, char); 4] = [
     ("dbname", 'd'),
@@ -237,6 +302,7 @@ fn psql(arguments: &[String]) -> Result<(Place, Vec<Work>), String> {
         ("log-file", 'L'),
         ("field-separator", 'F'),
         ("record-separator", 'R'),
+        ("table-attr", 'T'),
     ]);
     let options = Options::read(arguments, "cdfhpUvPFRTLo", &long);
     if options.has("f") {
@@ -275,8 +341,25 @@ fn vacuumdb(arguments: &[String]) -> Result<(Place, Vec<Work>), String> {
         ("analyze", 'z'),
         ("analyze-only", 'Z'),
         ("parallel", 'P'),
+        ("buffer-usage-limit", BY_NAME),
+        ("maintenance-db", BY_NAME),
+        ("min-mxid-age", BY_NAME),
+        ("min-xid-age", BY_NAME),
     ]);
+    long.extend(FLAGS);
+    let flags = [
+        "analyze-in-stages",
+        "disable-page-skipping",
+        "force-index-cleanup",
+        "missing-stats-only",
+        "no-index-cleanup",
+        "no-process-main",
+        "no-process-toast",
+        "no-truncate",
+        "skip-locked",
+    ];
     let options = Options::read(arguments, "dhpUjtnNP", &long);
+    options.all_known("vacuumdb", "afFzZ", &long, &flags)?;
     if options.has("f") {
         return Err(FULL.to_owned());
     }
@@ -287,9 +370,16 @@ fn vacuumdb(arguments: &[String]) -> Result<(Place, Vec<Work>), String> {
     if !only_analyze {
         works.push(vacuum_of(&names));
     }
+    if options.has("F") {
+        for work in &mut works {
+            work.differs.push_str(FREEZES);
+        }
+    }
     if only_analyze || options.has("z") {
         works.push(analyze(&names));
     }
+    let limits = ["buffer-usage-limit", "min-mxid-age", "min-xid-age", "P"];
+    options.leave_out(&[&limits[..], &flags[1..]].concat(), &mut works);
     finish(&options, &mut works);
     Ok((options.place(), works))
 }
@@ -303,8 +393,12 @@ fn reindexdb(arguments: &[String]) -> Result<(Place, Vec<Work>), String> {
         ("system", 's'),
         ("schema", 'S'),
         ("table", 't'),
+        ("maintenance-db", BY_NAME),
+        ("tablespace", BY_NAME),
     ]);
+    long.extend(FLAGS);
     let options = Options::read(arguments, "dhpUijSt", &long);
+    options.all_known("reindexdb", "as", &long, &["concurrently"])?;
     if options.has("s") {
         return Err(
             "indexes of the system catalogs cannot be rebuilt without blocking everybody"
@@ -315,6 +409,7 @@ fn reindexdb(arguments: &[String]) -> Result<(Place, Vec<Work>), String> {
     names.extend(options.all("i"));
     names.extend(options.all("S").iter().map(|schema| format!("{schema}.*")));
     let mut works = vec![reindex_of(&names)];
+    options.leave_out(&["tablespace"], &mut works);
     finish(&options, &mut works);
     Ok((options.place(), works))
 }
@@ -371,6 +466,32 @@ mod tests {
                 "flock|-n|/run/lock/db|reindexdb|--concurrently|-S|app|-d|shop",
                 "shop: reindex [include: [\"app.*\"] min_bloat: 30%]",
             ),
+            (
+                "vacuumdb|--freeze|--min-xid-age|1000000|shop",
+                "shop: vacuum []",
+            ),
+            (
+                "vacuumdb|--min-mxid-age|5|--buffer-usage-limit|1MB|-P|2|shop",
+                "shop: vacuum []",
+            ),
+            (
+                "vacuumdb|--maintenance-db|postgres|--min-xid-age=7|--skip-locked|-eqvw|shop",
+                "shop: vacuum []",
+            ),
+            (
+                "vacuumdb|--brand-new|8|shop",
+                "no: `--brand-new` of vacuumdb is not known here",
+            ),
+            (
+                "vacuumdb|-x|8|shop",
+                "no: `-x` of vacuumdb is not known here",
+            ),
+            (
+                "reindexdb|--tablespace|ts|--maintenance-db|m|shop",
+                "shop: reindex [min_bloat: 30%]",
+            ),
+            ("psql|-T|border=1|-c|VACUUM|shop", "shop: vacuum []"),
+            ("psql|--table-attr|x|-c|VACUUM|shop", "shop: vacuum []"),
             ("vacuumdb|--full|shop", "no: VACUUM FULL"),
             ("psql|-f|x.sql", "no: the statements are in a file"),
             ("psql|shop", "no: it has no statement"),

@@ -199,6 +199,10 @@ pub(super) fn reindex_of(names: &[String]) -> Work {
     work
 }
 
+/// What becomes of FREEZE.
+pub(super) const FREEZES: &str =
+    " FREEZE: rows are frozen when they are old, which `freeze_age` sets.";
+
 /// Why nobody wants it at night either.
 pub(super) const FULL: &str = "VACUUM FULL keeps everybody out of the table while it runs, and no kind does that: `kind: vacuum` makes its space reusable";
 
@@ -210,9 +214,7 @@ fn vacuum(tokens: &Tokens<'_>) -> Result<Vec<Work>, String> {
     }
     let mut works = vec![vacuum_of(&tables)];
     if has("freeze") {
-        works[0]
-            .differs
-            .push_str(" FREEZE: rows are frozen when they are old, which `freeze_age` sets.");
+        works[0].differs.push_str(FREEZES);
     }
     if has("analyze") || has("analyse") {
         works.push(analyze(&tables));
@@ -332,6 +334,15 @@ fn delete(tokens: &Tokens<'_>) -> Option<Work> {
     work.differs.push_str(&format!(
         " Where {column} is of type timestamp (without time zone), the rule needs `time_zone` with the zone that its values are told in, which is mostly what `SHOW TimeZone` says there: without it they are taken for UTC, and rows may go hours earlier than there."
     ));
+    let others = parts.iter().enumerate().filter(|(other, _)| *other != n);
+    if let Some(table) = others
+        .filter_map(|(_, part)| unqualified(tokens, part.clone()))
+        .next()
+    {
+        work.differs.push_str(&format!(
+            " In `where`, every table of a subquery has to be named with its schema, such as public.{table}, since the search_path is empty."
+        ));
+    }
     if let Some(days) = age.midnight {
         work.differs.push_str(&format!(
             " There it counted back from midnight, here it counts from the moment of the run: with {older_than} nothing goes earlier than there, and some up to a day later. For a column of type date, {days}d is the same as there."
@@ -370,6 +381,25 @@ fn conjuncts(tokens: &Tokens<'_>, from: usize) -> Option<Vec<Range<usize>>> {
     }
     parts.push(begin..tokens.all.len());
     (depth == 0 && parts.iter().all(|part| !part.is_empty())).then_some(parts)
+}
+
+/// The first table of a subquery that is named without its schema.
+fn unqualified(tokens: &Tokens<'_>, part: Range<usize>) -> Option<String> {
+    if !part.clone().any(|n| tokens.word(n) == "select") {
+        return None;
+    }
+    let mut behind = part.filter(|n| {
+        let distinct = n
+            .checked_sub(1)
+            .is_some_and(|n| tokens.word(n) == "distinct");
+        ["from", "join"].contains(&tokens.word(*n)) && !distinct
+    });
+    behind.find_map(|n| match tokens.name(n + 1)? {
+        (None, name, next) if !tokens.is(next, '(') && name != "lateral" => {
+            Some(pattern(None, &name))
+        }
+        _ => None,
+    })
 }
 
 /// How old rows may become.

@@ -256,6 +256,25 @@ async fn a_database_that_is_closed_is_told_until_it_is_open_again() {
     assert_eq!(fleet.analyzed("tenant_2").await, 1);
 }
 
+/// Nor is one unsaid that was closed before anybody knew of it.
+#[tokio::test]
+async fn a_database_that_was_closed_before_the_first_run_is_told() {
+    let fleet = Fleet::start(2, &[1]).await;
+    fleet
+        .run("ALTER DATABASE tenant_2 WITH ALLOW_CONNECTIONS false")
+        .await;
+    let workspace = fleet.workspace("");
+    for first in [true, false] {
+        let said = workspace.run(["run", "statistics", "--now", "--output", "json"]);
+        let said = said.expect(0).json();
+        let closed = owned("database.closed", "tenant_2");
+        match first {
+            true => assert_eq!(told(&said), [owned("database.new", ""), closed]),
+            false => assert_eq!(told(&said), [closed]),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_database_that_lets_nobody_in_stops_no_other() {
     let fleet = Fleet::start(3, &[1, 3]).await;

@@ -117,6 +117,74 @@ fn a_crontab_becomes_tasks() {
     assert!(nothing.files().is_empty());
 }
 
+/// A line that makes no task is told, and takes nothing from the others; a value of an option is no
+/// database, and what is left out of a command is said.
+#[test]
+fn a_line_that_makes_no_task_costs_no_other() {
+    let folder = Folder::new();
+    let crontab = "1 3 * * * psql shop -c 'DELETE FROM ev WHERE at < now() - interval $$9 days$$ AND tenant = $1'\n\
+        2 3 * * * psql shop -c \"DELETE FROM ev WHERE at < now() - interval '90 days' AND id NOT IN (SELECT ev_id FROM audit)\"\n\
+        3 3 * * * vacuumdb --freeze --min-xid-age 1000000 --no-index-cleanup shop\n\
+        4 3 * * * reindexdb --tablespace fast shop\n\
+        5 3 * * * vacuumdb 2024\n\
+        6 3 * * * vacuumdb --not-known-yet 7 shop\n";
+    let written = folder
+        .run_with(&["init", "--from", "crontab", "-"], crontab)
+        .expect(0);
+    for (line, why) in [
+        ("line 1", "a placeholder (`$1`)"),
+        ("line 6", "`--not-known-yet` of vacuumdb is not known here"),
+    ] {
+        let from = written.stdout.find(&format!("- {line}:"));
+        let told = from.map(|at| &written.stdout[at..]).unwrap_or_default();
+        let told = told.split("\n  - ").next().unwrap();
+        let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(told.contains(why), "{told}\n{}", written.stdout);
+    }
+    let files = folder.files();
+    let tasks = files.iter().filter(|(name, _)| name.starts_with("tasks/"));
+    let names: Vec<&str> = tasks.map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+    let text = |name: &str| {
+        let text = folder.text(&format!("tasks/{name}.yaml"));
+        text.replace("\n# ", " ")
+    };
+    let schedules = &files["schedules.yaml"];
+    assert!(
+        schedules.contains("  shop: {") && schedules.contains("  db-2024: {"),
+        "{schedules}"
+    );
+    assert!(!schedules.contains("1000000"), "{schedules}");
+    let names = files.keys().cloned().collect::<Vec<_>>().join(" ");
+    let cleanup = names
+        .split(' ')
+        .find_map(|name| name.strip_prefix("tasks/cleanup"))
+        .map(|rest| text(&format!("cleanup{}", rest.trim_end_matches(".yaml"))));
+    let cleanup = cleanup.unwrap();
+    assert!(
+        cleanup.contains("older_than: 90d") && cleanup.contains("such as public.audit,"),
+        "{cleanup}"
+    );
+    let vacuum = text("vacuum");
+    for said in [
+        "target: shop",
+        "`--min-xid-age 1000000` is left out",
+        "`--no-index-cleanup` is left out",
+        "FREEZE: rows are frozen when they are old",
+    ] {
+        assert!(vacuum.contains(said), "{said}: {vacuum}");
+    }
+    let reindex = text("reindex");
+    assert!(
+        reindex.contains("target: shop") && reindex.contains("`--tablespace fast` is left out"),
+        "{reindex}"
+    );
+    let folder = folder
+        .env("SHOP_URL", "postgres://localhost/shop")
+        .env("DB_2024_URL", "postgres://localhost/2024");
+    folder.run(&["check"]).expect(0);
+}
+
 /// Of which type a column is a crontab does not say: what that may cost is said in the task, which is
 /// off. And a schedule is called what it is.
 #[test]

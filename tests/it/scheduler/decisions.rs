@@ -309,7 +309,7 @@ fn others_are_waited_for() {
     };
     assert_eq!(
         words(&ask(&daily, &waited, "2026-06-11T02:00:00Z")),
-        ["10 02:00 miss quietly: the one of 2026-06-11 02:00 does its work"]
+        ["10 02:00 miss quietly: a later one, which waits, does its work"]
     );
 }
 

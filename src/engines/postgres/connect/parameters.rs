@@ -185,7 +185,9 @@ pub(super) struct Setting {
 
 impl Setting {
     pub(super) fn invalid(&self, name: &'static str, expected: &'static str) -> DialError {
-        let value = if self.discreet || name == "password" {
+        // A piece of a password may stand anywhere in a URL.
+        let in_url = matches!(self.origin, Origin::Url);
+        let value = if in_url || self.discreet || name == "password" {
             "a value (not shown)".to_owned()
         } else {
             format!("the value `{}`", self.value)
