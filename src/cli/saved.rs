@@ -10,8 +10,9 @@ use super::documents;
 use super::rehearse::of_target;
 use super::written;
 use crate::config::{Config, Target, Task};
+use crate::history::{RunFilter, RunStatus};
 use crate::pipeline::{self, Known, PipelineError};
-use crate::plan::{Saved, SavedPlan};
+use crate::plan::{APPLIED, Finding, Saved, SavedPlan};
 use crate::report::text::counted;
 use crate::values::{read_text, wall_clock};
 
@@ -84,7 +85,7 @@ pub(super) async fn check(
     settings: &[String],
 ) -> Result<u8, Failure> {
     let (saved, work) = read(context, config, file, settings)?;
-    let mut differences = Vec::new();
+    let mut differences = done_before(config, &saved).await?;
     let mut servers = Servers::new();
     for (plan, (task, target)) in saved.plans.iter().zip(&work) {
         if is_gone(config, target, &mut servers).await? {
@@ -142,7 +143,7 @@ pub(super) async fn approved(
     settings: &[String],
 ) -> Result<(Saved, Work), Failure> {
     let (mut saved, work) = read(context, config, file, settings)?;
-    let mut drift = Vec::new();
+    let mut drift = done_before(config, &saved).await?;
     let mut servers = Servers::new();
     for (plan, (task, target)) in saved.plans.iter_mut().zip(&work) {
         if is_gone(config, target, &mut servers).await? {
@@ -164,6 +165,43 @@ pub(super) async fn approved(
         file.display()
     )))
 }
+
+/// What of a plan was carried out already, a line each: it was approved for once. One that says the same and was
+/// saved later is another one.
+async fn done_before(config: &Config, saved: &Saved) -> Result<Vec<String>, Failure> {
+    let Ok(store) = crate::history::open_existing(config.history.expose()).await else {
+        return Ok(Vec::new());
+    };
+    let mut lines = Vec::new();
+    for plan in saved.plans.iter().filter(|plan| !plan.steps.is_empty()) {
+        let filter = RunFilter {
+            task: Some(plan.task.clone()),
+            target: Some(plan.target.clone()),
+            statuses: vec![RunStatus::Succeeded],
+            since: Some(saved.created_at),
+            limit: Some(MOST_RUNS),
+            ..RunFilter::default()
+        };
+        for run in store.runs(&filter).await? {
+            let record = store.run(&run.id.to_string()).await?;
+            let applied = |one: &Finding| one.code == APPLIED && one.message.contains(&saved.hash);
+            if record.findings.iter().any(applied) {
+                let at = run.started_at.with_timezone(&config.timezone);
+                let line = format!(
+                    "was carried out already, at {}: `maint show {}`",
+                    at.format("%Y-%m-%d %H:%M %Z"),
+                    run.short_id
+                );
+                lines.push(of(plan, &line));
+                break;
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// So many runs since a plan was saved are looked at.
+const MOST_RUNS: u32 = 100;
 
 /// What a task is for now and was not when plans for all databases of a server were saved.
 async fn new_databases(config: &Config, saved: &Saved, work: &Work) -> Result<Work, Failure> {

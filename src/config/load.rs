@@ -13,9 +13,9 @@ use super::node::Node;
 use super::reading::{Care, against, tree, typed};
 use super::sources::{self, Answers};
 use super::types::{Config, Task};
-use super::{check, options, throttle, told};
+use super::{check, closed, options, throttle, told};
 use crate::plan::KindInfo;
-use crate::values::{Problem, Problems, describe};
+use crate::values::{Problem, Problems, describe, wall_clock};
 
 /// Reads `schedules.yaml` and the folder `tasks/` beside it; never connects.
 ///
@@ -158,6 +158,8 @@ pub fn load_with(
     if care == Care::Check {
         let unscheduled = unscheduled(&config);
         config.warnings.extend(unscheduled);
+        let never_within = closed::never_within(&config, wall_clock());
+        config.warnings.extend(never_within);
     }
     config.outside = outside;
     Ok(config)

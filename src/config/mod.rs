@@ -7,6 +7,7 @@
 
 mod built;
 mod check;
+mod closed;
 mod databases;
 mod files;
 mod formats;

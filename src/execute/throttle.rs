@@ -9,7 +9,7 @@ use super::{Busy, Door, Event, Execution, StopReason};
 use crate::config::Throttle;
 use crate::engines::EngineError;
 use crate::history::{StepRecord, Throttled};
-use crate::values::with_causes;
+use crate::values::{describe, with_causes};
 
 /// How often the server is asked while something waits, or is at work.
 const EVERY: Duration = Duration::from_secs(1);
@@ -220,10 +220,7 @@ impl Throttler {
             }),
             Err(error) => Some(Held {
                 for_good: true,
-                text: format!(
-                    "{shown} did not answer: {}",
-                    with_causes(&error.without_url())
-                ),
+                text: format!("{shown} did not answer: {}", unanswered(&error)),
             }),
         }
     }
@@ -368,6 +365,26 @@ fn client() -> Result<reqwest::Client, String> {
         .user_agent(concat!("maint/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| format!("no HTTP client could be made: {error}"))
+}
+
+/// Why there was no answer, in words of ours as far as there are some.
+fn unanswered(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return format!("not within {} s", ANSWER_WITHIN.as_secs());
+    }
+    let mut cause = std::error::Error::source(error);
+    let mut last = None;
+    while let Some(next) = cause {
+        last = Some(match next.downcast_ref::<std::io::Error>() {
+            Some(why) if why.kind() == std::io::ErrorKind::ConnectionRefused => {
+                "nothing listens there (the connection was refused)".to_owned()
+            }
+            Some(why) => describe(why),
+            None => next.to_string(),
+        });
+        cause = next.source();
+    }
+    last.unwrap_or_else(|| "the connection failed".to_owned())
 }
 
 /// The setting that ends a run, by the one that would pause it.

@@ -23,8 +23,8 @@ use crate::execute::{
 };
 use crate::history::{RunRecord, RunStatus, carried_out};
 use crate::plan::{
-    AnyKind, Body, Entry, Finding, Made, Memory, Moment, Plan, Predictor, SavedPlan, SavedStep,
-    Severity, Skip, Step,
+    APPLIED, AnyKind, Body, Entry, Finding, Made, Memory, Moment, Plan, Predictor, SavedPlan,
+    SavedStep, Severity, Skip, Step,
 };
 use crate::values::wall_clock;
 
@@ -444,7 +444,7 @@ fn only_approved<B: Body>(
 /// Which document a run has carried out.
 fn applied(approved: &SavedPlan) -> Finding {
     Finding {
-        code: "plan.applied".to_owned(),
+        code: APPLIED.to_owned(),
         severity: Severity::Info,
         object: String::new(),
         message: format!("carried out a saved plan, {}", approved.document),

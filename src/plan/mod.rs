@@ -39,7 +39,7 @@ pub use postgres::{
     Vain, Walk, Whole, Without, Work, block_of, block_of_place, folder_key, key_of, storing,
 };
 pub use predict::{Fit, Past, PastEnd, Prediction, Predictor, Time};
-pub use saved::{Made, SAVED_VERSION, Saved, SavedPlan, SavedStep};
+pub use saved::{APPLIED, Made, SAVED_VERSION, Saved, SavedPlan, SavedStep};
 pub use share::{GIVES_WAY, Shares, forecast_shared, identity, share_out};
 pub use step::{Memory, Need, Place, Step};
 pub use unfit::{Misfit, Part, Unfit};

@@ -18,6 +18,9 @@ use super::{Body, Plan, Skip, Step};
 /// rows are soon twice as many.
 const A_FEW_ROWS: i64 = 100;
 
+/// The code of the finding that says which document a run has carried out.
+pub const APPLIED: &str = "plan.applied";
+
 /// The version of the document that this program writes and reads.
 pub const SAVED_VERSION: u32 = 1;
 

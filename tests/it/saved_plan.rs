@@ -557,3 +557,101 @@ async fn what_a_plan_has_done_itself_does_not_keep_the_rest_of_it_from_being_don
         "{said}"
     );
 }
+
+/// Many more rows than were counted are a difference, and so is a plan that was carried out already: a
+/// statement that is done twice may be one too many.
+#[tokio::test]
+async fn a_plan_is_for_so_many_rows_and_for_once() {
+    let db = fresh_database(17).await;
+    db.execute(
+        "CREATE TABLE log (id bigint PRIMARY KEY, at timestamptz NOT NULL);
+         INSERT INTO log SELECT n, now() - n * interval '1 hour' FROM generate_series(1, 2000) n;
+         CREATE INDEX ON log (at); ANALYZE log; CREATE TABLE told (id int)",
+    )
+    .await;
+    let workspace = Workspace::for_target(&db.url)
+        .task(
+            "clean",
+            "kind: cleanup\ntarget: app\noptions: { rules: [{ table: public.log, column: at, older_than: 60d }] }\n",
+        )
+        .task(
+            "tell",
+            "kind: sql\ntarget: app\noptions: { statements: [{ name: one, sql: INSERT INTO public.told VALUES (1) }] }\n",
+        );
+    workspace
+        .run(["plan", "clean", "--save", "plan.json"])
+        .expect(0);
+    workspace.run(["plan", "--check", "plan.json"]).expect(0);
+    db.execute("UPDATE log SET at = '2001-01-01' WHERE id % 10 <> 0")
+        .await;
+    let checked = workspace.run(["plan", "--check", "plan.json"]).expect(5);
+    assert!(
+        checked.stdout.contains("more than twice as many"),
+        "{checked:#?}"
+    );
+    let refused = workspace.run(["run", "--plan", "plan.json"]).expect(2);
+    assert!(
+        refused.stderr.contains("more than twice as many"),
+        "{refused:#?}"
+    );
+    assert_eq!(db.number("SELECT count(*) FROM log").await, 2000);
+
+    let told = "SELECT count(*) FROM told";
+    workspace
+        .run(["plan", "tell", "--save", "tell.json"])
+        .expect(0);
+    workspace.run(["run", "--plan", "tell.json"]).expect(0);
+    for (command, code) in [(["plan", "--check"], 5), (["run", "--plan"], 2)] {
+        let said = workspace
+            .run([command[0], command[1], "tell.json"])
+            .expect(code);
+        let text = format!("{}{}", said.stdout, said.stderr);
+        assert!(text.contains("was carried out already, at "), "{text}");
+    }
+    assert_eq!(db.number(told).await, 1);
+    // Approved once more.
+    workspace
+        .run(["plan", "tell", "--save", "tell.json"])
+        .expect(0);
+    workspace.run(["run", "--plan", "tell.json"]).expect(0);
+    assert_eq!(db.number(told).await, 2);
+}
+
+/// The tasks of a set may all want the same first: whoever comes first does it for the others.
+#[tokio::test]
+async fn tasks_of_a_plan_that_want_the_same_analyze_are_all_carried_out() {
+    let db = fresh_database(18).await;
+    db.execute(
+        "CREATE TABLE big (id bigint, note text) WITH (autovacuum_enabled = false);
+         INSERT INTO big SELECT n, 'note ' || n FROM generate_series(1, 60000) n;
+         CREATE INDEX big_id ON big (id); DELETE FROM big WHERE id % 2 = 0",
+    )
+    .await;
+    let with = |kind: &str, options: &str| {
+        format!("kind: {kind}\ntarget: app\noptions: {{ {options} }}\n")
+    };
+    let workspace = Workspace::for_target(&db.url)
+        .task("a-analyze", &with("analyze", ""))
+        .task("b-vacuum", &with("vacuum", ""))
+        .task(
+            "c-index",
+            &with("reindex", "min_size: 100kB, min_bloat: 10%"),
+        )
+        .task(
+            "d-repack",
+            &with("repack", "min_size: 100kB, min_bloat: 10%"),
+        );
+    workspace.run(["plan", "--save", "plan.json"]).expect(0);
+    let plan = std::fs::read_to_string(workspace.path().join("plan.json")).unwrap();
+    let analyzes = plan.matches("\"action\": \"analyze\"").count();
+    assert!(analyzes > 1, "{plan}");
+    let ran = workspace
+        .run(["run", "--plan", "plan.json", "--output", "json"])
+        .expect(0);
+    let runs = ran.json()["runs"].as_array().unwrap().clone();
+    assert_eq!(runs.len(), 4, "{ran:#?}");
+    assert!(
+        runs.iter().all(|run| run["status"] == "succeeded"),
+        "{ran:#?}"
+    );
+}

@@ -16,12 +16,13 @@ use super::bounds::Bounds;
 use super::load;
 use super::monitor::Monitor;
 use super::reach::{Door, Seen, dial, is_elsewhere, place, replicas};
-use super::{ask, ask_under, check, gate, raised, room, settle, shrink, statements, walk, whole};
+use super::{
+    ask_under, check, counting, gate, raised, room, settle, shrink, statements, walk, whole,
+};
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::copies;
 use crate::engines::postgres::seats::Seats;
-use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Session, claim, each, pooler};
 use crate::execute::step::end;
 use crate::execute::{self, Busy, Database, Execution, Holder, Size};
@@ -38,33 +39,6 @@ const STATISTICS_ARRIVE: Duration = Duration::from_millis(700);
 /// Databases, and whether they may be connected to. Templates are none that anybody works in.
 const DATABASES: &str = "SELECT d.datname::text, d.datallowconn FROM pg_catalog.pg_database d
     WHERE NOT d.datistemplate ORDER BY 1";
-
-/// Takes the guards of all steps that are going to be counted; `false`, in a
-/// new transaction, where that cannot be.
-async fn hold_all(session: &Session, steps: &[Step]) -> Result<bool, EngineError> {
-    let counted = steps.iter().filter(|step| step.body.count.is_some());
-    let guards: Vec<&Guard> = counted
-        .filter_map(|step| step.body.guard.as_ref())
-        .collect();
-    let Some(all) = Guard::of_all(&guards) else {
-        return Ok(true);
-    };
-    let brief = "SET LOCAL lock_timeout = '2s'";
-    session
-        .execute("limiting the wait for locks", brief)
-        .await?;
-    match all.take(session).await {
-        Ok(()) => Ok(true),
-        Err(error) if error.is_unreachable() => Err(error),
-        Err(error) => {
-            tracing::warn!(error = %with_causes(&error), "rows of some tables are not counted");
-            session.execute("leaving the snapshot", "ROLLBACK").await?;
-            let again = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-            session.execute("taking a snapshot", again).await?;
-            Ok(false)
-        }
-    }
-}
 
 #[async_trait]
 impl execute::Door for Door {
@@ -156,26 +130,15 @@ impl execute::Door for Door {
         session: &Session,
         steps: &[Step],
     ) -> Result<BTreeMap<u32, i64>, EngineError> {
-        let mut counts = BTreeMap::new();
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        session.execute("taking a snapshot", begin).await?;
-        let held = hold_all(session, steps).await?;
-        for step in steps {
-            // What could not be kept from getting code of others is not counted.
-            let counted = step.body.count.as_ref();
-            if let Some(query) = counted.filter(|_| held || step.body.guard.is_none()) {
-                let doing = "saying how conditions are read";
-                let settings = step.body.under.settings("SET LOCAL");
-                session.execute(doing, &settings).await?;
-                let doing = "counting rows";
-                let rows = ask(session, doing, query).await?;
-                if let Some(row) = rows.first() {
-                    counts.insert(step.seq, row.get(0)?);
-                }
-            }
-        }
-        session.execute("leaving the snapshot", "ROLLBACK").await?;
-        Ok(counts)
+        counting::all(session, steps).await
+    }
+
+    async fn count_for_review(
+        &self,
+        session: &Session,
+        steps: &[Step],
+    ) -> Result<BTreeMap<u32, i64>, EngineError> {
+        counting::for_review(session, steps).await
     }
 
     async fn fit_for_claim(&self, session: &Session) -> Result<(), EngineError> {

@@ -12,6 +12,7 @@ mod beyond;
 mod bounds;
 mod came;
 mod check;
+mod counting;
 mod door;
 pub(super) mod export;
 mod fate;

@@ -9,6 +9,7 @@ use super::super::lanes;
 use super::{dial, open};
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
+use crate::engines::postgres::catalog::may_vacuum;
 use crate::engines::postgres::seats::Seats;
 use crate::engines::postgres::{Identifier, Session, claim, copies, disk, trust};
 use crate::execute::postgres;
@@ -27,10 +28,14 @@ const TABLES: &str = "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg
         AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')";
 
 const OWNERSHIP: &str =
-    "SELECT count(*) FILTER (WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')), count(*)
+    "SELECT count(*) FILTER (WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')), count(*),
+        count(*) FILTER (WHERE {may_maintain})
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
         AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')";
+
+/// Kinds whose every step needs the right to maintain a table.
+const MAINTAINING: [&str; 5] = ["analyze", "refresh", "reindex", "repack", "vacuum"];
 
 /// Tables whose statistics the role may not see.
 const BLIND: &str =
@@ -96,7 +101,7 @@ pub(in crate::pipeline) async fn examine(
         }
     }
     if target.scope.has_database() {
-        examine_database(&session, &target.trust_owners, lines).await?;
+        examine_database(&session, target, tasks, lines).await?;
     }
     let seats = Seats::of(&session).await?;
     for task in tasks {
@@ -233,12 +238,14 @@ fn examine_server(session: &Session, lines: &mut Vec<Line>) {
 
 async fn examine_database(
     session: &Session,
-    trust_owners: &[String],
+    target: &Target,
+    tasks: &[&Task],
     lines: &mut Vec<Line>,
 ) -> Result<(), EngineError> {
     let mut say = |level, text: String| lines.push((level, text));
-    trust(session, trust_owners, &mut say).await?;
-    let owned = session.query("counting tables", OWNERSHIP, &[]).await?;
+    trust(session, &target.trust_owners, &mut say).await?;
+    let ownership = OWNERSHIP.replace("{may_maintain}", &may_vacuum(&session.server));
+    let owned = session.query("counting tables", &ownership, &[]).await?;
     if let Some(row) = owned.first() {
         let number = |n: usize| row.get::<i64>(n);
         let (mine, all) = (number(0)?, number(1)?);
@@ -254,6 +261,26 @@ async fn examine_database(
                 }
             ),
         );
+        // Whether something is due today says nothing of tomorrow.
+        let kept_out = tasks
+            .iter()
+            .filter(|task| MAINTAINING.contains(&task.kind.as_str()));
+        let kept_out: Vec<&str> = kept_out.map(|task| task.name.as_str()).collect();
+        if all > 0 && number(2)? == 0 && !kept_out.is_empty() {
+            let role = Identifier::new(&*session.server.role);
+            let help = match session.server.major() >= 17 {
+                true => format!("GRANT pg_maintain TO {role}"),
+                false => format!("give {role} the role that owns them"),
+            };
+            say(
+                Level::Problem,
+                format!(
+                    "{}: the role may maintain none of {}, whatever is due: {help}",
+                    kept_out.join(", "),
+                    counted(usize::try_from(all).unwrap_or(0), "table")
+                ),
+            );
+        }
     }
     let blind = session.query("counting tables", BLIND, &[]).await?;
     if let Some(row) = blind.first() {

@@ -275,3 +275,30 @@ for_oldest_and_newest! {
         assert_eq!(run(&workspace, "p")["steps"], json!([]));
     }
 }
+
+for_oldest_and_newest! {
+    /// A role that may maintain nothing is told so by `doctor`, whether or not anything is due just then.
+    async fn who_may_maintain_nothing_is_told_so_before_anything_is_due(major: u32) {
+        let db = fresh_database(major).await;
+        let (keeper, url) = role(&db, "").await;
+        db.execute(&format!("CREATE TABLE t (id int); CREATE TABLE u (id int); GRANT SELECT ON t, u TO {keeper}")).await;
+        db.execute("VACUUM ANALYZE t").await;
+        db.execute("VACUUM ANALYZE u").await;
+        let workspace = Workspace::for_target(&url)
+            .task("reindex", "kind: reindex\ntarget: app\n")
+            .task("vacuum", "kind: vacuum\ntarget: app\n");
+        let told = "reindex, vacuum: the role may maintain none of 2 tables, whatever is due: ";
+        let told = match major >= 17 {
+            true => format!("{told}GRANT pg_maintain TO {keeper}"),
+            false => format!("{told}give {keeper} the role that owns them"),
+        };
+        let said = workspace.run(["doctor", "--output", "json"]).expect(1).json();
+        let lines = said["checks"].as_array().unwrap();
+        let has = |lines: &[Value]| lines.iter().any(|line| line["level"] == "problem" && line["text"] == told.as_str());
+        assert!(has(lines), "{said:#}");
+        // One table will do: of the others the plan tells.
+        db.execute(&format!("ALTER TABLE t OWNER TO {keeper}")).await;
+        let said = workspace.run(["doctor", "--output", "json"]).json();
+        assert!(!said.to_string().contains("may maintain none"), "{said:#}");
+    }
+}

@@ -287,7 +287,7 @@ for_each_version! {
             assert!(lines.iter().any(|line| fits(&line)), "{level} {words:?}: {said:#}");
         };
         told("problem", &["asks: each step would fail", "nonsense"]);
-        told("problem", &["calls: would wait", "did not answer", "throttle.http"]);
+        told("problem", &["calls: would wait", "did not answer: nothing listens there", "throttle.http"]);
         told("problem", &["follows: would wait", "throttle.replica_gone"]);
         told("problem", &["blind: each step would fail", "replica 1 does not say"]);
         told("problem", &["counts: "]);

@@ -195,6 +195,33 @@ fn a_task_that_no_occurrence_finds_open_is_refused_by_the_check() {
     }
 }
 
+/// Where every occurrence waits for another day, that is said.
+#[test]
+fn a_schedule_whose_times_are_never_within_its_window_is_told() {
+    for (schedule, told) in [
+        ("cron: \"0 2 * * SUN\", window: \"Sat 03:00-05:00\"", true),
+        ("cron: \"0 2 * * *\", window: \"03:00-05:00\"", true),
+        ("cron: \"* * * * *\", window: \"Sat 03:00-05:00\"", false),
+        ("cron: \"0 3 1 1 *\", window: \"Sat 03:00-05:00\"", false),
+        ("cron: \"0 3 * * *\", window: \"Sat 03:00-05:00\"", false),
+        ("cron: \"0 4 * * SAT\", window: \"Sat 03:00-05:00\"", false),
+        ("cron: \"0 2 * * SUN\"", false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let tasks = [("a", "")];
+        let file = write(
+            folder.path(),
+            "postgres://127.0.0.1:1/none",
+            schedule,
+            &tasks,
+        );
+        let config = load_for_check(&file, &maint::kinds::catalog(), &|_| None).unwrap();
+        let said = config.warnings.iter();
+        let said = said.filter(|one| one.contains("none of its times is within its window"));
+        assert_eq!(said.count() == 1, told, "{schedule}: {:?}", config.warnings);
+    }
+}
+
 /// What was missed because of a window is no secret: `maint status` says it until it has run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_status_names_what_was_left_undone() {

@@ -123,11 +123,17 @@ pub(super) fn arrange(
     if left > 0 {
         let message = if due.is_empty() {
             format!(
-                "nothing was looked at: all {all} objects were found in order less than {recheck_after} ago (`recheck_after`). `--set recheck_after=0s` looks again"
+                "nothing was looked at: {} in order less than {recheck_after} ago (`recheck_after`). `--set recheck_after=0s` looks again",
+                match all {
+                    1 => "the only object was found".to_owned(),
+                    all => format!("all {all} objects were found"),
+                }
             )
         } else {
             format!(
-                "{left} of {all} objects were found in order less than {recheck_after} ago (`recheck_after`) and are not looked at now. `--set recheck_after=0s` looks at all"
+                "{left} of {all} objects {} in order less than {recheck_after} ago (`recheck_after`) and {} not looked at now. `--set recheck_after=0s` looks at all",
+                if left == 1 { "was found" } else { "were found" },
+                if left == 1 { "is" } else { "are" },
             )
         };
         plan.skip("integrity", &message);
