@@ -159,8 +159,8 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// Dresses up a driver error; `doing` completes "while …".
-    pub fn statement(doing: &str, cause: tokio_postgres::Error) -> Self {
+    /// Dresses up a driver error; `doing` completes "while …", and `sql` is what was asked.
+    pub fn statement(doing: &str, sql: &str, cause: tokio_postgres::Error) -> Self {
         let Some(db) = cause.as_db_error() else {
             return EngineError::Driver {
                 doing: doing.to_owned(),
@@ -180,7 +180,7 @@ impl EngineError {
         EngineError::Statement {
             doing: doing.to_owned(),
             sqlstate: db.code().code().to_owned(),
-            message: told(db, &origin),
+            message: told(db, sql, &origin),
             origin: Box::new(origin),
         }
     }

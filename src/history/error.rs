@@ -78,6 +78,16 @@ pub enum HistoryError {
         /// The role that maint connects as.
         role: String,
     },
+    /// The database keeps texts in an encoding that not every name fits into.
+    #[error(
+        "the history at {place} is in a database with the encoding {encoding}, which cannot hold every name: a record with another one would keep all others out"
+    )]
+    Encoding {
+        /// `host:port/database`.
+        place: String,
+        /// As the server calls it.
+        encoding: String,
+    },
     /// A copy between places that do not fit.
     #[error("a history is copied from a SQLite file to PostgreSQL")]
     CannotCopy,
@@ -266,6 +276,9 @@ impl HistoryError {
             HistoryError::NotAllowed { .. } => {
                 "as the owner of that database: CREATE SCHEMA maint AUTHORIZATION ROLE, with the role of the history's URL; or grant it CREATE on the database once".to_owned()
             }
+            HistoryError::Encoding { .. } => {
+                "name another database in `history:`, made with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0; runs that are here already can be read as before, and pg_dump with psql brings them along".to_owned()
+            }
             HistoryError::NotOurs { owner, role, .. } => {
                 let (owner, role) = (Identifier::new(&**owner), Identifier::new(&**role));
                 format!("look at what it is; then ALTER … OWNER TO {role}, or connect as {owner}, or add options=-crole={owner} to the URL if {owner} is what maint is to be there; or DROP it, or name another database")
@@ -368,6 +381,7 @@ impl HistoryError {
             | HistoryError::AmbiguousRun { .. } => Standing::Usage,
             HistoryError::NotAllowed { .. }
             | HistoryError::NotOurs { .. }
+            | HistoryError::Encoding { .. }
             | HistoryError::Missing { .. }
             | HistoryError::NoFolder { .. }
             | HistoryError::Damaged { .. }

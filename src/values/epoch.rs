@@ -68,6 +68,20 @@ impl Epoch {
         )
     }
 
+    /// Numbers that are times at all: none, and what stands for it, is no time of any unit.
+    pub fn times() -> RangeInclusive<i64> {
+        1..=i64::MAX
+    }
+
+    /// That `field` holds no time of our days in any unit, though it holds numbers: dates that are written
+    /// as numbers, days, or no times at all. As old as they seem none of them is.
+    pub fn unknown(self, field: &str) -> String {
+        format!(
+            "as {} no number in `{field}` is a time of 1980 or later, and in no other unit that `epoch` knows it is one: what it counts is not known, and everything there would pass for old. Where it is a date written as a number (20260131), or counts days, name a column that is a date, or delete with `kind: sql`",
+            self.name()
+        )
+    }
+
     /// As it is written in YAML.
     pub fn name(self) -> &'static str {
         match self {

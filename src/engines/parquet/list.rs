@@ -66,7 +66,7 @@ impl<'a> Array<'a> {
         }
     }
 
-    /// As the server reads it; elements have this form.
+    /// As the server writes it, and reads it; elements have this form.
     pub(super) fn literal(&self, form: Form) -> Option<String> {
         let mut out = String::new();
         if self.dimensions.is_empty() {
@@ -95,14 +95,7 @@ impl<'a> Array<'a> {
                 Some(bytes) => {
                     text.clear();
                     plain(form, bytes, &mut text)?;
-                    out.push('"');
-                    for c in text.chars() {
-                        if matches!(c, '"' | '\\') {
-                            out.push('\\');
-                        }
-                        out.push(c);
-                    }
-                    out.push('"');
+                    quoted(&text, &mut out);
                 }
                 None => out.push_str("NULL"),
             }
@@ -111,6 +104,24 @@ impl<'a> Array<'a> {
         }
         Some(out)
     }
+}
+
+/// An element as the server writes it: in quotes only where it could be taken for something else
+/// (`array_out` in `arrayfuncs.c`), so that the text of an array is what it was.
+fn quoted(text: &str, out: &mut String) {
+    let special = |c: char| matches!(c, '"' | '\\' | '{' | '}' | ',' | ' ' | '\t'..='\r');
+    if !text.is_empty() && !text.eq_ignore_ascii_case("null") && !text.contains(special) {
+        out.push_str(text);
+        return;
+    }
+    out.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
 }
 
 /// The array that a list and its dimensions tell, as [`parts`] has it. `append` writes
@@ -230,12 +241,12 @@ mod tests {
             (
                 Some("[1:2][-1:0]"),
                 vec![element("a"), element(""), element("c"), None],
-                r#"[1:2][-1:0]={{"a",""},{"c",NULL}}"#,
+                r#"[1:2][-1:0]={{a,""},{c,NULL}}"#,
             ),
             (
                 Some("[1:1][1:2][1:1]"),
                 vec![element("a"), element("b")],
-                r#"[1:1][1:2][1:1]={{{"a"},{"b"}}}"#,
+                r#"[1:1][1:2][1:1]={{{a},{b}}}"#,
             ),
         ] {
             let bytes = encoded(shape, &elements).unwrap();

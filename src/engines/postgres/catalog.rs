@@ -66,37 +66,6 @@ pub fn tree(oid: &str) -> String {
     )
 }
 
-/// SQL: whether the publication `publication` (`pg_publication`) tells of what happens in the
-/// table with this oid, by itself or as part of a table above it.
-///
-/// The server's own view answers the same, and opens every published table for it. Since 19 a
-/// publication of all tables may leave some out, with all that is part of them.
-pub fn published(server: &Server, publication: &str, oid: &str) -> String {
-    let (listed, left_out) = match server.major() >= 19 {
-        true => (
-            " AND NOT r.prexcept",
-            format!(
-                " AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = {publication}.oid AND r.prexcept
-                    AND (r.prrelid = {oid} OR r.prrelid IN (SELECT a.relid FROM pg_catalog.pg_partition_ancestors({oid}) a)))"
-            ),
-        ),
-        false => ("", String::new()),
-    };
-    let schemas = match server.major() >= 15 {
-        true => format!(
-            " OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s JOIN pg_catalog.pg_class m ON m.relnamespace = s.pnnspid
-                WHERE s.pnpubid = {publication}.oid AND (m.oid = {oid} OR m.oid IN (SELECT a.relid FROM pg_catalog.pg_partition_ancestors({oid}) a)))"
-        ),
-        false => String::new(),
-    };
-    format!(
-        "(EXISTS (SELECT FROM pg_catalog.pg_class m WHERE m.oid = {oid} AND m.relkind IN ('r', 'p') AND m.relpersistence = 'p' AND m.oid >= 16384)
-            AND ({publication}.puballtables{left_out}
-                OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = {publication}.oid{listed}
-                    AND (r.prrelid = {oid} OR r.prrelid IN (SELECT a.relid FROM pg_catalog.pg_partition_ancestors({oid}) a))){schemas}))"
-    )
-}
-
 /// SQL: whether the server holds writers to the constraint `alias` (`pg_constraint`):
 /// since 18 it may be NOT ENFORCED, and then nothing is looked up for it.
 pub fn enforced(server: &Server, alias: &str) -> String {

@@ -15,6 +15,7 @@ pub mod meaning;
 mod name;
 mod origin;
 pub mod pooler;
+pub mod publications;
 pub mod repacking;
 mod row;
 pub mod seats;

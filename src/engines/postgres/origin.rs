@@ -14,6 +14,14 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Whether a function made the statement at its run (`EXECUTE`), of whatever values.
+    pub fn is_made(&self) -> bool {
+        let context = self.context.as_deref().unwrap_or_default();
+        context
+            .lines()
+            .any(|line| line.starts_with("PL/pgSQL") && line.contains("EXECUTE"))
+    }
+
     /// Whether the code of a function said so on purpose, with a code of its
     /// own choice: then the code says nothing about the server.
     pub fn is_raised(&self) -> bool {

@@ -59,7 +59,7 @@ impl Row {
             Ok(wire) => Ok(T::of(wire)),
             Err(cause) => {
                 let doing = format!("{}, column {}", self.doing, what());
-                Err(EngineError::statement(&doing, cause))
+                Err(EngineError::statement(&doing, "", cause))
             }
         }
     }

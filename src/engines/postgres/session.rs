@@ -133,7 +133,7 @@ impl Session {
         Box::pin(async move {
             let link = dial.connect(application_name).await?;
             let described = dial.describe();
-            let failed = |cause| blame(&described, "preparing the session", cause);
+            let failed = |cause| blame(&described, "preparing the session", "", cause);
             // Before anything else is said: `SET` looks up no function and no operator, and the
             // owner of a database chooses where everything else would be looked for.
             let reported = link.version.as_deref().and_then(settings::major_of);
@@ -301,9 +301,9 @@ impl Session {
                 Err(cause) if known.is_some() && is_outdated(&cause) => {
                     self.prepared().remove(sql);
                     let again = self.client.query(&marked(sql), params).await;
-                    again.map_err(|_| self.blame(doing, cause))
+                    again.map_err(|_| self.blame(doing, sql, cause))
                 }
-                asked => asked.map_err(|cause| self.blame(doing, cause)),
+                asked => asked.map_err(|cause| self.blame(doing, sql, cause)),
             };
             Ok(Row::all(doing, rows?))
         })
@@ -342,7 +342,7 @@ impl Session {
                 self.prepared().remove(sql);
             }
             begun?;
-            let rows = asked.map_err(|cause| self.blame(doing, cause))?;
+            let rows = asked.map_err(|cause| self.blame(doing, sql, cause))?;
             ended?;
             Ok(Row::all(doing, rows))
         })
@@ -374,7 +374,7 @@ impl Session {
         sql: &'a str,
     ) -> BoxFuture<'a, Result<Vec<Row>, EngineError>> {
         Box::pin(async move {
-            let failed = |cause| self.blame(doing, cause);
+            let failed = |cause| self.blame(doing, sql, cause);
             let sql = marked(sql);
             let none: [&(dyn ToSql + Sync); 0] = [];
             let rows = self.client.query_raw(&sql, none).await.map_err(failed)?;
@@ -402,7 +402,7 @@ impl Session {
         mut each: impl FnMut(&[Option<&[u8]>]) -> bool + Send + 'a,
     ) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(async move {
-            let failed = |cause| self.blame(doing, cause);
+            let failed = |cause| self.blame(doing, sql, cause);
             let sql = marked(sql);
             let rows = self.client.query_raw(&sql, params.iter().copied());
             let rows = rows.await.map_err(failed)?;
@@ -433,7 +433,7 @@ impl Session {
         mut next: impl FnMut() -> Option<bytes::Bytes> + Send + 'a,
     ) -> BoxFuture<'a, Result<u64, EngineError>> {
         Box::pin(async move {
-            let failed = |cause| self.blame(doing, cause);
+            let failed = |cause| self.blame(doing, sql, cause);
             let sink = self.client.copy_in(sql).await.map_err(failed)?;
             pin_mut!(sink);
             while let Some(piece) = next() {
@@ -456,7 +456,7 @@ impl Session {
         mut coming: UnboundedReceiver<Option<bytes::Bytes>>,
     ) -> BoxFuture<'a, Result<bool, EngineError>> {
         Box::pin(async move {
-            let failed = |cause| self.blame(doing, cause);
+            let failed = |cause| self.blame(doing, sql, cause);
             let sink = self.client.copy_in(sql).await.map_err(failed)?;
             pin_mut!(sink);
             while let Some(next) = coming.recv().await {
@@ -487,7 +487,7 @@ impl Session {
             let rows = self
                 .count_rows(sql)
                 .await
-                .map_err(|cause| self.blame(doing, cause))?;
+                .map_err(|cause| self.blame(doing, sql, cause))?;
             Ok(Done {
                 notices: self.drain_notices(),
                 rows,
@@ -512,7 +512,7 @@ impl Session {
                 .client
                 .execute(&prepared, params)
                 .await
-                .map_err(|cause| self.blame(doing, cause))?;
+                .map_err(|cause| self.blame(doing, sql, cause))?;
             Ok(Done {
                 notices: self.drain_notices(),
                 rows,
@@ -534,7 +534,7 @@ impl Session {
                 .client
                 .simple_query(&marked(sql))
                 .await
-                .map_err(|cause| self.blame(doing, cause))?;
+                .map_err(|cause| self.blame(doing, sql, cause))?;
             Ok(messages.iter().find_map(|message| match message {
                 SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten().map(str::to_owned),
                 _ => None,
@@ -587,7 +587,7 @@ impl Session {
             .client
             .prepare(&marked(sql))
             .await
-            .map_err(|cause| self.blame(doing, cause))?;
+            .map_err(|cause| self.blame(doing, sql, cause))?;
         match prepared.params().len() {
             placeholders if placeholders == values => Ok(prepared),
             placeholders => Err(EngineError::Placeholders {
@@ -640,7 +640,7 @@ impl Session {
         notices
     }
 
-    fn blame(&self, doing: &str, cause: tokio_postgres::Error) -> EngineError {
+    fn blame(&self, doing: &str, sql: &str, cause: tokio_postgres::Error) -> EngineError {
         if cause.is_closed() || self.client.is_closed() {
             EngineError::Lost {
                 doing: doing.to_owned(),
@@ -648,20 +648,20 @@ impl Session {
                 source: Box::new(cause),
             }
         } else {
-            blame(&self.described, doing, cause)
+            blame(&self.described, doing, sql, cause)
         }
     }
 }
 
 /// A statement that another session has prepared already, or that nobody has:
 /// between us and the server there is a pooler that shares its sessions.
-fn blame(server: &str, doing: &str, cause: tokio_postgres::Error) -> EngineError {
+fn blame(server: &str, doing: &str, sql: &str, cause: tokio_postgres::Error) -> EngineError {
     // duplicate_prepared_statement, invalid_sql_statement_name
     match cause.code().map(|code| code.code()) {
         Some("42P05" | "26000") => EngineError::Pooler {
             server: server.to_owned(),
         },
-        _ => EngineError::statement(doing, cause),
+        _ => EngineError::statement(doing, sql, cause),
     }
 }
 

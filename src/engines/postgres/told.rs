@@ -12,6 +12,28 @@ const SETTINGS: [&str; 4] = ["guc.c", "guc_funcs.c", "variable.c", "reloptions.c
 /// division_by_zero.
 const WITHOUT: [&str; 3] = ["22001", "22004", "22012"];
 
+/// Codes whose messages quote names: of what is missing, or cannot be read. As a rule they stand in a
+/// statement, and may be values of rows where a function makes a name or a query of them
+/// (`to_tsquery`, `current_setting`, casts to `regclass`).
+const OF_NAMES: [&str; 10] = [
+    "3D000", // invalid_catalog_name
+    "3F000", // invalid_schema_name
+    "42601", // syntax_error
+    "42602", // invalid_name
+    "42622", // name_too_long
+    "42703", // undefined_column
+    "42704", // undefined_object
+    "42725", // ambiguous_function
+    "42883", // undefined_function
+    "42P01", // undefined_table
+];
+
+/// Where files are read for whoever names them; elsewhere an error names a file of the server's own.
+const OF_FILES: &str = "genfile.c";
+
+/// What messages are quoted with, whatever language they are in.
+const QUOTES: [char; 9] = ['"', '«', '»', '„', '“', '”', '「', '」', '`'];
+
 /// The parts of an error, as far as they decide what is told.
 struct Said<'a> {
     code: &'a str,
@@ -20,6 +42,8 @@ struct Said<'a> {
     hint: Option<&'a str>,
     /// Whether it is about a place in the text of the statement.
     in_text: bool,
+    /// What was asked, and what a function asked, as far as its author wrote that.
+    asked: [Option<&'a str>; 2],
     origin: &'a Origin,
     table: Option<String>,
     column: Option<&'a str>,
@@ -28,7 +52,7 @@ struct Said<'a> {
 }
 
 /// An error of the server in words that hold no values of rows.
-pub(in crate::engines) fn told(error: &DbError, origin: &Origin) -> String {
+pub(in crate::engines) fn told(error: &DbError, sql: &str, origin: &Origin) -> String {
     let qualified = |name: Option<&str>| {
         let name = name?;
         Some(match error.schema() {
@@ -36,7 +60,12 @@ pub(in crate::engines) fn told(error: &DbError, origin: &Origin) -> String {
             None => Identifier::new(name).to_string(),
         })
     };
+    let within = match error.position() {
+        Some(ErrorPosition::Internal { query, .. }) if !origin.is_made() => Some(query.as_str()),
+        _ => None,
+    };
     Said {
+        asked: [Some(sql), within],
         code: error.code().code(),
         message: error.message(),
         detail: error.detail(),
@@ -56,9 +85,12 @@ impl Said<'_> {
         let plain = !self.may_quote();
         let mut text = match plain {
             true => self.message.to_owned(),
-            false => "a value does not fit; the server's log has its words".to_owned(),
+            false if self.class() == "22" => {
+                "a value does not fit; the server's log has its words".to_owned()
+            }
+            false => "a value was taken for a name or a query, and names nothing or cannot be read; the server's log has its words".to_owned(),
         };
-        if let Some(detail) = self.detail.filter(|_| !self.may_detail()) {
+        if let Some(detail) = self.detail.filter(|_| plain && !self.may_detail()) {
             text.push_str(". ");
             text.push_str(detail);
         }
@@ -82,14 +114,30 @@ impl Said<'_> {
     /// Whether the message may quote a value of a row: what could not be read as a number, a date, a
     /// document. What stands in the statement itself, in a setting, or what a function's author wrote, is none.
     fn may_quote(&self) -> bool {
-        let setting = self.code == "22023"
-            && self
-                .origin
-                .file
-                .as_deref()
-                .is_some_and(|file| SETTINGS.contains(&file));
+        if self.is_authored() {
+            return false;
+        }
+        let file = self.origin.file.as_deref().unwrap_or_default();
+        // What a function's author took for a field of a record is no value.
+        if file == OF_FILES || (OF_NAMES.contains(&self.code) && !file.starts_with("pl_")) {
+            return !self.in_text && !self.quotes_what_was_asked();
+        }
+        let setting = self.code == "22023" && SETTINGS.contains(&file);
         let plain = self.in_text || setting || WITHOUT.contains(&self.code);
-        self.class() == "22" && !plain && !self.is_authored()
+        self.class() == "22" && !plain
+    }
+
+    /// Whether all that the message quotes stands in what was asked, or is the name of a setting that
+    /// applications make up.
+    fn quotes_what_was_asked(&self) -> bool {
+        let bare = |text: &str| text.replace('"', "");
+        let asked: Vec<String> = self.asked.iter().flatten().map(|sql| bare(sql)).collect();
+        // A quoted name within quotes begins and ends twice.
+        let message = self.message.replace("\"\"", "\"");
+        let mut quoted = message.split(QUOTES).skip(1).step_by(2);
+        quoted.all(|text| {
+            asked.iter().any(|sql| sql.contains(text)) || (self.code == "42704" && is_setting(text))
+        })
     }
 
     /// Whether the detail may: keys and whole rows that break a constraint, the rows that a view would hold
@@ -131,12 +179,23 @@ impl Said<'_> {
     }
 }
 
+/// Whether it is named as settings are that an application makes up: `app.tenant`.
+fn is_setting(text: &str) -> bool {
+    let word = |word: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        !word.is_empty() && word.len() < 64 && word.chars().all(plain)
+    };
+    text.split_once('.')
+        .is_some_and(|(class, name)| word(class) && word(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn said(code: &'static str, message: &'static str, origin: &Origin, in_text: bool) -> String {
         Said {
+            asked: [Some("DELETE FROM s.t WHERE app.f(v) > 'known'"), None],
             code,
             message,
             detail: Some("Key (id)=(geheim) geheim"),
@@ -190,6 +249,27 @@ mod tests {
             (
                 said("22000", "held by legal", &raised, false),
                 "held by legal (table s.t, constraint u)",
+            ),
+            // Names are told that stand in the statement, and settings of applications.
+            (
+                said("42P01", "relation \"s.t\" does not exist", &server, false),
+                "relation \"s.t\" does not exist. Key (id)=(geheim) geheim",
+            ),
+            (
+                said("42704", "no setting \"app.tenant\"", &server, false),
+                "no setting \"app.tenant\". Key (id)=(geheim) geheim",
+            ),
+            (
+                said("42704", "no setting \"geheim\"", &server, false),
+                "a value was taken for a name or a query, and names nothing or cannot be read; the server's log has its words",
+            ),
+            (
+                said("42601", "syntax error in »geheim und mehr«", &server, false),
+                "a value was taken for a name or a query, and names nothing or cannot be read; the server's log has its words",
+            ),
+            (
+                said("42601", "syntax error at »geheim«", &server, true),
+                "syntax error at »geheim«. Key (id)=(geheim) geheim",
             ),
             // What others depend on is told, and what an author says.
             (

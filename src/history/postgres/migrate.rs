@@ -46,7 +46,33 @@ pub(super) enum Standing {
     Current,
 }
 
+/// What texts are kept as in this database.
+const ENCODING: &str = "SELECT pg_catalog.getdatabaseencoding()";
+
+/// Encodings that hold whatever objects are called; `SQL_ASCII` keeps bytes as they come.
+const HOLD_ALL: [&str; 2] = ["UTF8", "SQL_ASCII"];
+
 impl PostgresStore {
+    /// Refuses a database that could not keep every name: a record with another one would never go in,
+    /// nor would any that wait behind it.
+    pub(super) async fn refuse_encodings(&self) -> Result<(), HistoryError> {
+        const OPERATION: &str = "read the encoding";
+        let failed = |error| self.failed(OPERATION, error);
+        let mut reading = self.begin(OPERATION, Access::Read).await?;
+        let encoding: String = super::scalar(ENCODING)
+            .fetch_one(&mut *reading)
+            .await
+            .map_err(failed)?;
+        reading.commit().await.map_err(failed)?;
+        match HOLD_ALL.contains(&encoding.as_str()) {
+            true => Ok(()),
+            false => Err(HistoryError::Encoding {
+                place: self.place.clone(),
+                encoding,
+            }),
+        }
+    }
+
     pub(super) async fn standing(&self) -> Result<Standing, HistoryError> {
         const OPERATION: &str = "read the schema";
         let failed = |error| self.failed(OPERATION, error);
@@ -79,6 +105,7 @@ impl PostgresStore {
     pub(in crate::history) async fn rehearse(&self) -> Result<(), HistoryError> {
         const OPERATION: &str = "make its tables in the schema `maint`";
         let failed = |error| self.failed(OPERATION, error);
+        self.refuse_encodings().await?;
         let (mut writing, _) = self.hosts.begin(BEGIN).await.map_err(failed)?;
         self.begin_schema(&mut writing, OPERATION).await?;
         writing.rollback().await.map_err(failed)

@@ -20,6 +20,9 @@ impl PostgresStore {
     ) -> Result<PostgresStore, HistoryError> {
         let writable = opening == Opening::CreateIfMissing;
         let store = PostgresStore::connect(dial, writable).await?;
+        if writable {
+            store.refuse_encodings().await?;
+        }
         match (store.standing().await?, opening) {
             (Standing::Current, _) => {}
             (Standing::Absent, Opening::MustExist) => {

@@ -1,4 +1,4 @@
-//! What a `DROP TABLE` would be refused for. Kinds that drop look before they
+//! What a `DROP TABLE` would be refused for, or would stop. Kinds that drop look before they
 //! detach: what was detached and cannot be dropped is gone from its table.
 
 use std::collections::HashMap;
@@ -29,6 +29,11 @@ const DEPENDENTS: &str = "WITH RECURSIVE goes (root, class, object) AS (
     UNION
     SELECT g.root, pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0) || ' (of which it is a part)'
     FROM goes g JOIN pg_catalog.pg_depend d ON d.classid = g.class AND d.objid = g.object AND d.deptype = 'e'
+    UNION
+    -- Without the table that it writes to, a subscription stops for good.
+    SELECT o.oid, 'subscription ' || pg_catalog.quote_ident(s.subname)
+    FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS o (oid) JOIN pg_catalog.pg_subscription_rel r ON r.srrelid = o.oid
+        JOIN pg_catalog.pg_subscription s ON s.oid = r.srsubid
     ORDER BY 1, 2";
 
 /// What keeps each of these tables from being dropped, in words.

@@ -332,6 +332,13 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
     )
     .keeps(Keeps::FromAll),
     code(
+        "publication.refuses",
+        "A publication has the server refuse to delete any row of a table.",
+        "None of its rows go, though they meet the rule: subscribers could not be told which row went.",
+        "Give the table a primary key or a replica identity (`ALTER TABLE … REPLICA IDENTITY FULL`, which does for a row filter too), or publish no deletes.",
+    )
+    .keeps(Keeps::FromAll),
+    code(
         "query.refused",
         "A query of yours was not asked.",
         "What it was to find out is not known.",
@@ -411,6 +418,13 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "More rows meet the rule than `max_rows` or `max_share` allows.",
         "Nothing of the table was touched: so many are more often a mistake in the rule than a wish.",
         "Look at the rows; if they are to go, raise the limit that the finding names.",
+    )
+    .keeps(Keeps::FromAll),
+    code(
+        "rows.unguarded",
+        "Foreign keys point at a table, and their triggers are switched off there.",
+        "Rows would go that others point at, without an error: nothing of the table is touched. A load with `--disable-triggers` that was cut off leaves a table so.",
+        "The suggestion switches them on again; look beforehand whether rows point at nothing already.",
     )
     .keeps(Keeps::FromAll),
     code(

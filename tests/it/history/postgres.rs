@@ -426,7 +426,8 @@ async fn check_says_whether_it_could_be_made() {
     let read_only = "default_transaction_read_only";
     db.execute(&format!("ALTER ROLE {role} SET {read_only} = on"))
         .await;
-    refused(&["target_session_attrs=read-write"]);
+    // Sessions that begin read-only write all the same.
+    fine();
     db.execute(&format!("ALTER ROLE {role} RESET {read_only}"))
         .await;
     let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'maint'";
@@ -482,4 +483,54 @@ async fn limits_of_its_role_do_not_end_the_history() {
             .await,
         1
     );
+}
+
+/// A database that cannot hold every name is no place for a history: one record with such a name would
+/// never go in, nor would those behind it. One that keeps bytes as they come is.
+#[tokio::test]
+async fn a_database_that_holds_not_every_name_is_refused() {
+    let admin = fresh_database(17).await;
+    for (encoding, refuses) in [("LATIN1", true), ("WIN1252", true), ("SQL_ASCII", false)] {
+        let name = format!("{}_{}", admin.name, encoding.to_lowercase());
+        admin
+            .client
+            .batch_execute(&format!(
+                "CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+            ))
+            .await
+            .unwrap();
+        let url = admin.url.replace(&admin.name, &name);
+        match open(&url).await {
+            Ok(store) => {
+                assert!(!refuses, "{encoding} was opened");
+                store.close().await;
+            }
+            Err(error) => {
+                assert!(refuses, "{encoding}: {error}");
+                assert!(
+                    said(&error).contains(encoding) && said(&error).contains("ENCODING 'UTF8'")
+                );
+            }
+        }
+        admin
+            .client
+            .batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)"))
+            .await
+            .unwrap();
+    }
+}
+
+/// Sessions that begin read-only, by role or database, are no standby: the history is made and written.
+#[tokio::test]
+async fn sessions_that_begin_read_only_write_all_the_same() {
+    let db = fresh_database(17).await;
+    db.execute(&format!(
+        "ALTER DATABASE {} SET default_transaction_read_only = on",
+        db.name
+    ))
+    .await;
+    let store = open(&db.url).await.unwrap();
+    store.open_run(&run("task", 0)).await.unwrap();
+    store.close().await;
+    assert_eq!(db.number("SELECT count(*) FROM maint.runs").await, 1);
 }

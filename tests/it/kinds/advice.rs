@@ -106,7 +106,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// An index over the rows whose key is given serves a foreign key, and one
     /// that serves it, or makes another superfluous, is not called unused.
     async fn an_index_that_serves_a_foreign_key_is_neither_missing_nor_unused(major: u32) {
@@ -351,7 +351,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What is suggested against an open transaction ends that one and no other.
     async fn a_process_id_is_ended_only_while_it_is_the_same(major: u32) {
         let db = fresh_database(major).await;
@@ -394,7 +394,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Statistics of an index are of what the index stores, not of its column:
     /// words under a column of whole numbers stop nobody.
     async fn an_index_that_stores_something_else_stops_no_look(major: u32) {
@@ -429,7 +429,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Who looks at a part of a task by hand does not make advice about the rest vanish; who
     /// looks closer does not look at less.
     async fn advice_outlives_a_run_over_a_part(major: u32) {

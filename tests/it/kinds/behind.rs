@@ -3,7 +3,7 @@
 use crate::support::servers::{connect, fresh_database, wait_for_statistics};
 use crate::support::workspace::Workspace;
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Nine tables that one session holds are one entry of the report, with all names; and a night
     /// in which nothing was done is not "all well".
     async fn nine_tables_behind_one_lock_are_told_once(major: u32) {

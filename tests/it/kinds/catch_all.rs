@@ -57,7 +57,7 @@ for_oldest_and_newest! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Many days of one season look alike in two zones; those before tell which is meant.
     async fn days_of_another_season_tell_the_zone(major: u32) {
         let db = fresh_database(major).await;
@@ -80,7 +80,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// The first partition is stored where its table says.
     async fn the_first_partition_is_where_its_table_says(major: u32) {
         let cluster = private_cluster(major, &[]);
@@ -96,7 +96,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Rows that come all the time into the default partition do not keep those that are there
     /// from leaving it, and none of them is lost.
     async fn steady_inserts_do_not_keep_rows_from_moving(major: u32) {
@@ -129,7 +129,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Bounds beyond the times of our days are read, and a row whose key only looks old keeps its
     /// partition, until it is gone.
     async fn only_keys_that_begin_with_their_time_grow_old(major: u32) {

@@ -6,7 +6,7 @@ use super::{finding, objects};
 use crate::support::servers::fresh_database;
 use crate::support::workspace::Workspace;
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A partition that cannot be read keeps statistics of the whole from being
     /// gathered, and nothing else: that is told, and no failure.
     async fn a_partition_out_of_reach_keeps_only_the_whole(major: u32) {
@@ -52,7 +52,7 @@ const AWAY: &str = "CREATE EXTENSION postgres_fdw; CREATE SERVER away FOREIGN DA
     INSERT INTO e_new SELECT g, '2022-06-01', g FROM generate_series(1, 2000) g;
     INSERT INTO beside SELECT generate_series(1, 50)";
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What this server has of a table is checked, and damage there is found, whether or not the rest can be reached;
     /// of the rest it is said that nothing is known.
     async fn what_is_here_is_checked(major: u32) {
@@ -82,7 +82,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Everything else that works on such a table does its work on the rest of it.
     async fn no_kind_stumbles_over_a_server_that_is_away(major: u32) {
         let db = fresh_database(major).await;

@@ -174,3 +174,35 @@ for_oldest_and_newest! {
         assert_eq!(invalid(&db).await, ["alone"]);
     }
 }
+
+for_oldest_and_newest! {
+    /// Whoever reads the table for long keeps what a rebuild has left from being dropped: until it is, no
+    /// night makes one more.
+    async fn what_cannot_be_dropped_gets_no_company(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT n, n FROM generate_series(1, 60000) n;
+            CREATE INDEX t_v ON t (v); DELETE FROM t WHERE id % 10 > 0").await;
+        db.execute("VACUUM t").await;
+        db.execute("ANALYZE t").await;
+        let workspace = Workspace::for_target(&db.url).task(
+            "reindex",
+            "kind: reindex\ntarget: app\noptions: { min_size: 0kB }\nlimits: { lock_timeout: 200ms, lock_retries: 1, transaction_wait: 1s }\n",
+        );
+        let reader = db.connect().await;
+        reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t").await.unwrap();
+        let night = || workspace.run(["run", "reindex", "--now", "--output", "json"]).json()["runs"][0].clone();
+        night();
+        let left = invalid(&db).await;
+        assert!(left.iter().any(|name| name.ends_with("_ccnew")), "{left:?}");
+        for n in 1..=2 {
+            let run = night();
+            assert_eq!(invalid(&db).await, left, "night {n}: {run:#}");
+            assert_ne!(run["status"], "succeeded", "{run:#}");
+        }
+        reader.batch_execute("COMMIT").await.unwrap();
+        let run = night();
+        assert_eq!((&run["status"], invalid(&db).await.len()), (&serde_json::json!("succeeded"), 0), "{run:#}");
+        let rebuilt = run["steps"].as_array().unwrap().iter().filter(|s| s["action"] == "reindex").count();
+        assert_eq!(rebuilt, 2, "{run:#}");
+    }
+}

@@ -84,7 +84,7 @@ for_oldest_and_newest! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// One partition that somebody holds stops what needs it, and not what happens beside it.
     async fn one_partition_stops_what_needs_it(major: u32) {
         let db = fresh_database(major).await;

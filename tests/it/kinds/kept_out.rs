@@ -34,7 +34,7 @@ fn letters(workspace: &Workspace) -> String {
     std::fs::read_to_string(workspace.path().join("letters.json")).unwrap_or_default()
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// An old transaction: the third time in a row is a warning, which is sent and stands until the work is done.
     async fn what_is_kept_out_again_and_again_is_told(major: u32) {
         let db = fresh_database(major).await;
@@ -70,7 +70,7 @@ for_each_version! {
 
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What skips a table in use has succeeded, and says so once it is always in use.
     async fn a_table_that_is_always_in_use_is_told(major: u32) {
         let db = fresh_database(major).await;

@@ -34,7 +34,7 @@ fn workspace(db: &TestDatabase, rule: &Value) -> (Workspace, tempfile::TempDir) 
     (workspace, folder)
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Bounds in the order of somebody's operator class do not say how old rows are: nothing leaves by them.
     async fn an_order_of_ones_own_says_nothing_of_age(major: u32) {
         let db = fresh_database(major).await;

@@ -17,7 +17,7 @@ fn run(workspace: &Workspace, task: &str, code: i32) -> Value {
     output.expect(code).json()["runs"][0].clone()
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A partition of somebody else is passed by, and the table is analyzed all the same: once.
     async fn partitions_of_others_do_not_make_their_table_stale(major: u32) {
         let db = fresh_database(major).await;

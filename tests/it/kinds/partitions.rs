@@ -120,7 +120,7 @@ for_oldest_and_newest! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A key that has no numbers for what is asked for gets partitions up to its end, and a word.
     async fn a_type_that_ends_is_told_before_it_does(major: u32) {
         let db = fresh_database(major).await;
@@ -186,7 +186,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Siblings on a disk of their own, in a table access method and without a log of their own.
     async fn a_new_partition_lies_where_its_siblings_lie(major: u32) {
         let db = fresh_database(major).await;
@@ -348,7 +348,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     async fn gaps_are_told_and_filled(major: u32) {
         let db = fresh_database(major).await;
         db.execute("CREATE TABLE e (at date) PARTITION BY RANGE (at); CREATE TABLE e_1 PARTITION OF e FOR VALUES FROM ('2024-01-01') TO ('2024-01-20');
@@ -363,7 +363,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Names that collide once they are cut still name different tables.
     async fn long_names_keep_their_period(major: u32) {
         let db = fresh_database(major).await;
@@ -384,7 +384,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Rows come in all the while; the server itself would refuse one that
     /// had to wait longer than the task's lock timeout.
     async fn inserts_go_on_all_the_while(major: u32) {
@@ -421,7 +421,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What cannot have partitions is said clearly, and nothing is touched.
     async fn unsuitable_tables_are_refused(major: u32) {
         let db = fresh_database(major).await;

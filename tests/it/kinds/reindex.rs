@@ -174,7 +174,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// `method: exact` reads pages where pgstattuple is installed, and says so
     /// where it is not.
     async fn exact_where_possible(major: u32) {
@@ -274,7 +274,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What was learned of an index holds for that one: another that was made under its name is
     /// not measured against it, nor is one of a table that was made anew.
     async fn what_was_learned_of_an_index_is_not_believed_of_another_of_its_name(major: u32) {

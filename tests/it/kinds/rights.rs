@@ -37,7 +37,7 @@ async fn granted(db: &TestDatabase, workspace: &Workspace, task: &str) -> (Vec<S
     panic!("{all:?} did not help");
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// The table that rows go to: with no right, with some, and where it is to be made.
     async fn rights_at_the_destination_are_told(major: u32) {
         let lock = if major >= 17 { "MAINTAIN" } else { "UPDATE" };
@@ -127,7 +127,7 @@ for_oldest_and_newest! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A table whose schema the role may not use: its rows, and the parents of its orphans.
     async fn schemas_that_are_closed_are_told(major: u32) {
         let db = fresh_database(major).await;

@@ -80,7 +80,7 @@ options:
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     async fn a_failure_ends_it_and_a_transaction_is_all_or_nothing(major: u32) {
         let db = fresh_database(major).await;
         db.execute(TABLES).await;
@@ -105,7 +105,7 @@ options:
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Nothing is touched where a statement cannot be read.
     async fn sql_that_cannot_be_read_ends_the_run_before_anything_happens(major: u32) {
         let db = fresh_database(major).await;
@@ -222,7 +222,7 @@ fn codes(document: &Value) -> Vec<String> {
     findings.iter().map(code).collect()
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What a procedure has committed is not done a second time, whatever ends the first.
     async fn what_may_be_done_in_part_is_begun_once(major: u32) {
         let db = fresh_database(major).await;

@@ -116,7 +116,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Who asks twice does not wait for the grace.
     async fn a_second_signal_stops_at_once(major: u32) {
         let db = fresh_database(major).await;

@@ -18,7 +18,7 @@ fn run(workspace: &Workspace, code: i32) -> Value {
     output.expect(code).json()
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Triggers, rules and policies that keep rows are named; nothing is made
     /// halfway, and without them the rows move.
     async fn who_keeps_rows_in_the_default_is_named(major: u32) {
@@ -63,7 +63,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Rows that move have not been deleted: who would believe it, triggers and
     /// subscribers, is named, and nothing moves.
     async fn who_would_take_them_for_deleted_is_named(major: u32) {
@@ -101,7 +101,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A foreign key may point at the table, above it, or at the default partition itself:
     /// the rows that move would take the rows that refer to them along.
     async fn whoever_refers_to_them_is_named(major: u32) {
@@ -127,7 +127,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A default partition that nobody could look into is not told to be empty, nor is one that
     /// is too large to be looked into.
     async fn a_default_that_was_not_read_is_not_empty(major: u32) {

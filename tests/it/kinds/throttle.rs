@@ -183,7 +183,7 @@ async fn a_wrong_question_fails_the_step() {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Between two batches of a walk: nothing more goes until the reason is gone.
     async fn a_walk_pauses_between_batches(major: u32) {
         let db = fresh_database(major).await;
@@ -217,7 +217,7 @@ throttle: { query: 'SELECT EXISTS (SELECT FROM public.hold) AND (SELECT count(*)
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// However fast batches follow each other: a limit is passed by one of them at most.
     async fn a_limit_is_passed_by_one_batch_at_most(major: u32) {
         let db = fresh_database(major).await;
@@ -249,7 +249,7 @@ throttle: { query: 'SELECT EXISTS (SELECT FROM public.hold) AND (SELECT count(*)
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What would let each step of the night fail, or wait, is told by day.
     async fn the_doctor_asks_what_a_run_would_ask(major: u32) {
         let db = fresh_database(major).await;

@@ -32,7 +32,7 @@ fn near_end(document: &Value) -> Vec<(String, String, String)> {
     all
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A partition with numbers of its own, keys that refer to keys that refer, defaults with a cast, identities,
     /// whatever uses the columns; and a partition key, for which there is no statement.
     async fn what_is_advised_for_numbers_runs_as_written(major: u32) {

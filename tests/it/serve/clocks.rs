@@ -50,7 +50,7 @@ async fn known_since(workspace: &Workspace, since: DateTime<Utc>) {
     store.close().await;
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What a clock that was ahead has said of a schedule holds it up no longer than until
     /// somebody looks, and is told, in either history.
     async fn a_schedule_first_seen_by_a_clock_ahead_runs(major: u32) {
@@ -90,7 +90,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// An instance whose clock is not that of the history does nothing before its time, and all
     /// say so.
     async fn nothing_is_done_early_by_the_clock_of_the_history(major: u32) {

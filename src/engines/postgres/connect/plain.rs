@@ -49,7 +49,7 @@ impl Dial {
     ) -> Result<Dial, ConnectError> {
         let mut wanted = self.clone();
         if writable && wanted.session == SessionKind::Any {
-            wanted.session = SessionKind::ReadWrite;
+            wanted.session = SessionKind::Primary;
         }
         let hosts: Vec<Dial> = wanted.hosts.iter().map(|host| wanted.only(host)).collect();
         let several = wanted.has_several_hosts();

@@ -7,7 +7,7 @@ use crate::engines::EngineError;
 use crate::engines::parquet::{Column, Form, Kept, kept_as};
 use crate::engines::postgres::catalog::{FOREIGN_PART, UNLOGGED, by_people, no_table};
 use crate::engines::postgres::{RelationName, Session, each, first};
-use crate::values::TableName;
+use crate::values::{TableName, unreadable};
 
 /// A column, and how it can be kept in a file.
 #[derive(Clone, Debug)]
@@ -185,4 +185,38 @@ pub(super) async fn has_schema(db: &Session, table: &TableName) -> Result<bool, 
     let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname::text = $1)";
     let rows = db.query("reading schemas", sql, &[&table.schema]).await?;
     Ok(first(&rows, 0)?.unwrap_or(false))
+}
+
+const LARGE_OBJECTS: &str = concat!(
+    "SELECT pg_catalog.concat('the trigger ', pg_catalog.quote_ident(t.tgname), ' of ', t.tgrelid::pg_catalog.regclass, ' removes large objects with its rows')
+    FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = ANY ($1) AND ",
+    by_people!("t"),
+    r" AND t.tgenabled <> 'D' AND t.tgtype & 8 <> 0 AND (p.prosrc = 'lo_manage' OR p.prosrc ~* '\mlo_unlink\M')
+    UNION ALL SELECT pg_catalog.concat('the column ', pg_catalog.quote_ident(a.attname), ' is of type ', a.atttypid::pg_catalog.regtype)
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
+    WHERE $2::bool AND a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
+        AND y.typname = 'lo' AND y.typbasetype = 'pg_catalog.oid'::pg_catalog.regtype
+    ORDER BY 1 DESC LIMIT 1"
+);
+
+/// Why the contents of large objects that these relations point at would be lost when their rows are
+/// archived: a trigger removes them with the rows; or, where the archive is `elsewhere` than in this
+/// database, nothing here points at them any more, and `vacuumlo` removes them.
+pub(super) async fn large_objects(
+    db: &Session,
+    relations: &[u32],
+    elsewhere: bool,
+) -> Result<Option<String>, EngineError> {
+    let doing = "looking for large objects";
+    let rows = db
+        .query(doing, LARGE_OBJECTS, &[&relations, &elsewhere])
+        .await?;
+    let why: Option<String> = first(&rows, 0)?;
+    Ok(why.map(|why| {
+        format!(
+            "{}: a row holds only the number of such an object, so its content would be lost; keep it in the row first (bytea, by lo_get)",
+            unreadable::escaped(&why)
+        )
+    }))
 }

@@ -145,6 +145,8 @@ pub(crate) struct Facts {
     ties: Ties,
     /// Columns that only a member has, by member.
     own_columns: HashMap<u32, Vec<String>>,
+    /// Why contents would be lost that rows only point at.
+    large_objects: Option<String>,
     /// Columns of what was detached: since then the table may have got others.
     detached_columns: HashMap<u32, Vec<Found>>,
     /// What was detached, and is part of another table by now.
@@ -301,6 +303,15 @@ impl Kind for Archive {
         {
             some_are_free = estimate::any_free(db, &rule, table, age, &ties, &look.under).await?;
         }
+        let large_objects = match tables.get(&self.table) {
+            Some(table) => {
+                let relations = table.relations();
+                let elsewhere =
+                    self.destination.table.is_none() || self.destination.database.is_some();
+                columns::large_objects(db, &relations, elsewhere).await?
+            }
+            None => None,
+        };
         let own_columns = match tables.get(&self.table) {
             Some(table) => columns::own(db, table).await?,
             None => HashMap::new(),
@@ -358,6 +369,7 @@ impl Kind for Archive {
             some_are_free,
             ties,
             own_columns,
+            large_objects,
             detached_columns,
             elsewhere,
             astray,
@@ -390,6 +402,10 @@ impl Kind for Archive {
         plan.considered = table.members.len();
         if let (Some(why), Some(_)) = (&facts.clock, rule.older_than) {
             clock_differs(&mut plan, &rule, why);
+            return plan;
+        }
+        if let Some(why) = &facts.large_objects {
+            invalid(&mut plan, &rule, why);
             return plan;
         }
         if let Some(url) = &self.destination.files

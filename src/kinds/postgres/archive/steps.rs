@@ -181,7 +181,7 @@ pub(super) fn of(
                 most: facts.look.most,
                 found: None,
             };
-            if let Some(finding) = removal.in_vain(at) {
+            if let Some(finding) = removal.hopeless(at) {
                 plan.skip(finding.object.clone(), &finding.message);
                 plan.undone(finding);
                 continue;

@@ -97,7 +97,7 @@ pub(super) fn of_rule(
             continue;
         }
         let removal = removal(options, subject, member, victims, facts);
-        if let Some(finding) = removal.in_vain(at) {
+        if let Some(finding) = removal.hopeless(at) {
             plan.skip(finding.object.clone(), &finding.message);
             plan.undone(finding);
             continue;

@@ -9,8 +9,8 @@ use super::calendar::{FIRST, Interval, Key, LAST, Point};
 use super::coverage::{Stretch, missing};
 use super::facts::{Facts, ITSELF, Node, a_held, bytes};
 use super::make::{
-    LONGEST_NAME, Names, afterwards, cut, ends_below, make, not_to_be_copied, own_default, owned,
-    stored,
+    LONGEST_NAME, Names, afterwards, cut, ends_below, make, not_to_be_copied, not_wider,
+    own_default, owned, secure, stored,
 };
 use super::{Partitions, Subject, default};
 use crate::engines::postgres::trust::Use;
@@ -432,9 +432,12 @@ fn step(
     }
     make(name, &like, template, facts, &mut names_below, &mut sql);
     if let Some(root) = root.filter(|_| template.is_none()) {
-        // What the owner would give by default is the owner's to say, not ours.
-        if root.owner != facts.role {
-            own_default(name, root, facts, &mut sql);
+        match subject.default {
+            // It is the only sibling there is, and rows may come from it.
+            Some(default) => secure(name, default, facts, &mut sql),
+            // What the owner would give by default is the owner's to say, not ours.
+            None if root.owner != facts.role => own_default(name, root, facts, &mut sql),
+            None => not_wider(name, root, facts, &mut sql),
         }
         owned(name, root, facts, &mut sql);
     }

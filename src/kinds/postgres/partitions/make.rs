@@ -134,7 +134,7 @@ pub(super) fn make(
 }
 
 /// Who may see and do what: before any row is in it, or anybody can look.
-fn secure(name: &RelationName, like: &Node, facts: &Facts, sql: &mut Vec<String>) {
+pub(super) fn secure(name: &RelationName, like: &Node, facts: &Facts, sql: &mut Vec<String>) {
     let own = &like.attached;
     if own.row_security {
         sql.push(format!("ALTER TABLE {name} ENABLE ROW LEVEL SECURITY"));
@@ -195,6 +195,16 @@ pub(super) fn own_default(name: &RelationName, like: &Node, facts: &Facts, sql: 
             whom(&me.cloned())
         ));
     }
+}
+
+/// Takes back what the owner's default privileges gave to whom the table above gives nothing, or shows
+/// some rows only.
+pub(super) fn not_wider(name: &RelationName, above: &Node, facts: &Facts, sql: &mut Vec<String>) {
+    let others = facts.by_default.iter().filter(|role| {
+        let granted = above.grants.iter().any(|(to, ..)| to == *role);
+        role.as_ref() != Some(&facts.role) && (!granted || above.attached.row_security)
+    });
+    sql.extend(others.map(|role| format!("REVOKE ALL ON TABLE {name} FROM {}", whom(role))));
 }
 
 fn whom(role: &Option<String>) -> String {

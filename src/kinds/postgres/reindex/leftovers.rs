@@ -10,6 +10,9 @@ use crate::kinds::postgres::common::Selection;
 use crate::kinds::postgres::half_built;
 use crate::plan::{Finding, Param, Plan, Query, Severity, Statement, Step};
 
+/// What the step is called that removes one.
+const DROP: &str = "drop_leftover";
+
 /// Whether it is still invalid, and nobody holds a lock under which it could
 /// become valid. A build holds such a lock from its first moment to its last,
 /// so between this answer and the DROP nobody can complete one.
@@ -86,7 +89,7 @@ pub(super) fn plan(leftovers: &[Leftover], selection: &Selection<'_>, role: &str
             plan.findings.push(not_ours(leftover, role));
         } else {
             plan.steps.push(
-                Step::new("drop_leftover", name.clone(), format!("table {}", leftover.table_oid))
+                Step::new(DROP, name.clone(), format!("table {}", leftover.table_oid))
                     .because(format!(
                         "left by a failed concurrent rebuild of {}: invalid, the same definition, and nobody works on its table",
                         leftover.base
@@ -107,4 +110,19 @@ pub(super) fn plan(leftovers: &[Leftover], selection: &Selection<'_>, role: &str
             );
         }
     }
+}
+
+/// The rebuild of an index, once what earlier ones have left of it is gone: who keeps that from being
+/// dropped would keep the next one, too, and each is a copy that every write goes into.
+pub(super) fn first(leftovers: &[Leftover], index: &IndexFacts, plan: &Plan, step: Step) -> Step {
+    let name = index.name();
+    let left = leftovers.iter().filter(|l| l.base.to_string() == name);
+    left.fold(step, |step, leftover| {
+        let dropped = leftover.index.to_string();
+        let planned = |s: &Step| s.action == DROP && s.object == dropped;
+        match plan.steps.iter().any(planned) {
+            true => step.after(DROP, dropped),
+            false => step,
+        }
+    })
 }

@@ -196,9 +196,11 @@ impl Kind for Reindex {
         let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         leftovers::plan(&facts.leftovers, &selection, &facts.role, &mut plan);
         let remains: HashSet<u32> = facts.leftovers.iter().map(|l| l.oid).collect();
-        // Another rebuild would leave one more beside what nobody of us may remove.
+        // Another rebuild would leave one more beside what nobody of us may remove, or can now.
         let stuck = facts.leftovers.iter().filter(|l| !l.may);
         let stuck: HashSet<String> = stuck.map(|l| l.base.to_string()).collect();
+        let held = facts.leftovers.iter().filter(|l| l.may && l.busy.is_some());
+        let held: HashSet<String> = held.map(|l| l.base.to_string()).collect();
 
         let mut candidates: Vec<(&IndexFacts, i64, String)> = Vec::new();
         let mut to_analyze: BTreeMap<u32, Unanalyzed<'_>> = BTreeMap::new();
@@ -227,6 +229,13 @@ impl Kind for Reindex {
                 plan.skip(
                     index.name(),
                     "what an earlier rebuild of it left has to be dropped by its owner first",
+                );
+                continue;
+            }
+            if held.contains(&index.name()) {
+                plan.skip(
+                    index.name(),
+                    "what an earlier rebuild of it left cannot be dropped while somebody works on its table",
                 );
                 continue;
             }
@@ -300,11 +309,12 @@ impl Kind for Reindex {
                 .cmp(&(a.0.bytes - a.1))
                 .then_with(|| a.0.index.cmp(&b.0.index))
         });
-        plan.steps.extend(
-            candidates
-                .into_iter()
-                .map(|(index, ideal, reason)| rebuild(index, ideal).because(reason)),
-        );
+        let mut rebuilds: Vec<Step> = Vec::new();
+        for (index, ideal, reason) in candidates {
+            let step = rebuild(index, ideal).because(reason);
+            rebuilds.push(leftovers::first(&facts.leftovers, index, &plan, step));
+        }
+        plan.steps.extend(rebuilds);
         for finding in unseen.findings("indexes of ", &facts.role, &facts.rights) {
             plan.undone(finding);
         }

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use super::super::common::Forbidden;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{
-    NOT_SYSTEM_SCHEMA, by_people, enforced, may_reindex, may_vacuum, published, size_of,
+    NOT_SYSTEM_SCHEMA, by_people, enforced, may_reindex, may_vacuum, size_of,
 };
+use crate::engines::postgres::publications::{Published, published, refusals};
 use crate::engines::postgres::{Identifier, RelationName, Session, each, first};
 
 /// One table with storage of its own.
@@ -54,9 +55,8 @@ pub(crate) struct TableFacts {
     pub(super) unproved: Vec<String>,
     /// Logical slots that would decode every moved row.
     pub(super) slots: Vec<String>,
-    /// It is published, and nothing tells its rows apart: the server refuses
-    /// to change any.
-    pub(super) unidentified: bool,
+    /// Why publications have the server refuse to change any row.
+    pub(super) unpublishable: Vec<String>,
     pub(super) columns: Vec<ColumnFacts>,
     /// Which table it is, and of which columns its rows are.
     pub(super) made_as: String,
@@ -126,8 +126,7 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, {size}, {t
         ARRAY(SELECT s.slot_name::text FROM pg_catalog.pg_replication_slots s
             WHERE s.slot_type = 'logical' AND s.database = pg_catalog.current_database()
                 AND s.plugin <> 'pgrepack' AND (s.plugin <> 'pgoutput' OR p.published) ORDER BY 1),
-        p.published AND c.relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid
-            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END),
+        {unpublishable},
         pg_catalog.concat_ws('/', $2::oid, c.oid, pg_catalog.hashtextextended(pg_catalog.concat_ws('/', c.relam, c.reloptions,
             (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.atttypid, a.atttypmod), ' ' ORDER BY a.attnum)
                 FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)), 0))
@@ -166,6 +165,7 @@ pub(super) async fn tables(db: &Session, min_bytes: i64) -> Result<Vec<TableFact
         .replace("{not_system}", NOT_SYSTEM_SCHEMA)
         .replace("{by_people}", by_people!("g"))
         .replace("{enforced}", &enforced(&db.server, "k"))
+        .replace("{unpublishable}", &refusals(&db.server, Published::Update))
         .replace("{published}", &published(&db.server, "b", "c.oid"))
         .replace("{index_size}", &size_of("x"))
         .replace("{toast_size}", &size_of("t"))
@@ -204,7 +204,7 @@ pub(super) async fn tables(db: &Session, min_bytes: i64) -> Result<Vec<TableFact
                 .collect(),
             unproved: row.get(22)?,
             slots: row.get(23)?,
-            unidentified: row.get(24)?,
+            unpublishable: row.get(24)?,
             made_as: row.get(25)?,
             columns: Vec::new(),
             measured_bytes: None,

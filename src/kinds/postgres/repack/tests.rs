@@ -59,7 +59,7 @@ fn table() -> TableFacts {
         hooks: Vec::new(),
         unproved: Vec::new(),
         slots: Vec::new(),
-        unidentified: false,
+        unpublishable: Vec::new(),
         made_as: "1/7/0".to_owned(),
         columns: vec![column("id", 8, 'd'), column("note", -1, 'i')],
         measured_bytes: None,
@@ -217,10 +217,12 @@ fn what_cannot_be_moved_is_refused_by_name() {
         refused("the role lacks UPDATE on it (GRANT UPDATE ON app.t TO maint)")
     );
     assert_eq!(
-        told(&plain, with(|t| t.unidentified = true), &at()),
-        refused(
-            "it is published, and no replica identity tells its rows apart, so the server refuses every UPDATE"
-        )
+        told(
+            &plain,
+            with(|t| t.unpublishable = vec!["publication p tells of it, and so".to_owned()]),
+            &at()
+        ),
+        refused("the server refuses every UPDATE: publication p tells of it, and so")
     );
     let replicated = || with(|t| t.slots = vec!["reports".to_owned()]);
     assert_eq!(

@@ -10,7 +10,7 @@ use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::still_there;
 use crate::kinds::postgres::{horizon, reindex};
 use crate::plan::{Finding, Moment, Param, Query, Severity, Shrink, Statement, Step};
-use crate::values::{Bytes, TimeSpan};
+use crate::values::{Bytes, TimeSpan, unreadable};
 
 /// Table and TOAST table. Indexes are another kind's business.
 const MEASURE: &str = "SELECT pg_catalog.pg_relation_size(c.oid)
@@ -202,11 +202,11 @@ impl Repack {
                 "rows cannot be moved: constraint {name} is NOT VALID, and rows that break it cannot be written again; VALIDATE it"
             ));
         }
-        if table.unidentified {
-            return Err(
-                "rows cannot be moved: it is published, and no replica identity tells its rows apart, so the server refuses every UPDATE"
-                    .to_owned(),
-            );
+        if let Some(why) = table.unpublishable.first() {
+            return Err(format!(
+                "rows cannot be moved: the server refuses every UPDATE: {}",
+                unreadable::escaped(why)
+            ));
         }
         if let Some(slot) = table.slots.first().filter(|_| !self.allow_replicated) {
             return Err(format!(

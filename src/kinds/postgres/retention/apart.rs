@@ -1,4 +1,4 @@
-//! Partitions whose rows nobody sees, though they are there or may come back: what is only out of
+//! Rows that nobody sees, though they are there, may come back, or are on their way: what is only out of
 //! sight must not count as gone.
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,22 +11,36 @@ use crate::kinds::postgres::common::one_line;
 use crate::kinds::postgres::partitions::RETIRED;
 use crate::values::unreadable;
 
-/// A partition that is apart from its table.
+/// What a table lacks.
 struct Part {
-    /// Quoted and qualified.
+    /// A partition, quoted and qualified; or a subscription, quoted.
     name: String,
-    /// The table it is being detached from; else the mark says which it was, of this owner.
-    from: Result<u32, (u32, String)>,
+    from: Of,
 }
 
-/// Partitions whose detachment was begun and not finished; and those that were detached to be dropped
-/// after a while, with their marks.
+/// Which table lacks it.
+enum Of {
+    /// The one it is being detached from.
+    Detaching(u32),
+    /// The one of this owner that the mark names.
+    Marked(u32, String),
+    /// The one that a subscription has not copied to the end.
+    Copied(u32),
+}
+
+/// Partitions whose detachment was begun and not finished; those that were detached to be dropped
+/// after a while, with their marks; and subscriptions that are still copying a table.
 const PARTS: &str = "SELECT i.inhrelid::pg_catalog.regclass::text, i.inhparent, NULL::oid, NULL::text
         FROM pg_catalog.pg_inherits i WHERE i.inhdetachpending
+    UNION ALL SELECT pg_catalog.quote_ident(s.subname), r.srrelid, NULL, ''
+        FROM pg_catalog.pg_subscription_rel r JOIN pg_catalog.pg_subscription s ON s.oid = r.srsubid WHERE r.srsubstate <> 'r'
     UNION ALL SELECT c.oid::pg_catalog.regclass::text, NULL, c.relowner, d.description
         FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid AND c.relkind IN ('r', 'p') AND NOT c.relispartition
         WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0 AND pg_catalog.starts_with(d.description, $1::text)
     ORDER BY 3 NULLS FIRST, 1";
+
+/// Of these relations, those that show what others hold.
+const SHOWING: &str = "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1::oid[]) AND c.relkind IN ('v', 'm')";
 
 /// Tables that are read by whoever asks what the words say, or asks a relation of these ids: also through
 /// views and functions, by the server's own record where there is one, and by names in bodies that are
@@ -55,8 +69,8 @@ const REACHED: &str = "WITH RECURSIVE met (class, oid) AS (
                 WHERE m.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = m.oid
         ) AS d (class, oid) WHERE d.oid >= 16384
     )
-    SELECT c.oid, c.relowner, n.nspname::text, c.relname::text FROM met m
-        JOIN pg_catalog.pg_class c ON m.class = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = m.oid AND c.relkind IN ('r', 'p')
+    SELECT c.oid, c.relowner, n.nspname::text, c.relname::text, c.relkind = 'm' FROM met m
+        JOIN pg_catalog.pg_class c ON m.class = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = m.oid AND c.relkind IN ('r', 'p', 'm')
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     ORDER BY 3, 4";
 
@@ -82,64 +96,88 @@ impl Apart {
         if parents.is_empty() && !rule.looks_elsewhere() {
             return Ok(found);
         }
-        let doing = "looking for partitions that are on their way out";
+        let doing = "looking for rows that are on their way out, or in";
         let mut parts = Vec::new();
         for row in db.query(doing, PARTS, &[&RETIRED]).await? {
-            let mark = (row.get::<Option<u32>>(2)?, row.get::<Option<String>>(3)?);
-            let from = match (row.get::<Option<u32>>(1)?, mark) {
-                (Some(parent), _) => Ok(parent),
-                (None, (owner, mark)) => Err((owner.unwrap_or(0), mark.unwrap_or_default())),
+            let table: Option<u32> = row.get(1)?;
+            let mark: Option<String> = row.get(3)?;
+            let from = match (table, mark) {
+                (Some(table), None) => Of::Detaching(table),
+                (Some(table), Some(_)) => Of::Copied(table),
+                (None, mark) => Of::Marked(
+                    row.get::<Option<u32>>(2)?.unwrap_or(0),
+                    mark.unwrap_or_default(),
+                ),
             };
             parts.push(Part {
                 name: unreadable::escaped(&row.get::<String>(0)?).into_owned(),
                 from,
             });
         }
-        if parts.is_empty() {
-            return Ok(found);
+        let oids: Vec<u32> = parents.keys().copied().collect();
+        let mut showing = Vec::new();
+        for row in db
+            .query("looking which parents are views", SHOWING, &[&oids])
+            .await?
+        {
+            showing.push(row.get::<u32>(0)?);
         }
         let said: Vec<String> = rule.texts().flat_map(words).collect();
-        if rule.looks_elsewhere() && !rule.looks_at_its_rows_only() {
+        if !parts.is_empty() && rule.looks_elsewhere() && !rule.looks_at_its_rows_only() {
             // The name of a table before a column's reads no table.
             let reads = said.iter().any(|word| word == "select" || word == "table");
-            found.by_texts = reached(db, &parts, &said, reads, &[]).await?;
+            found.by_texts = reached(db, &parts, &said, reads, None).await?;
         }
-        for parent in parents.keys() {
-            if let Some(why) = reached(db, &parts, &[], false, &[*parent]).await? {
-                found.by_parent.insert(*parent, why);
+        for parent in oids {
+            if parts.is_empty() && !showing.contains(&parent) {
+                continue;
+            }
+            if let Some(why) = reached(db, &parts, &[], false, Some(parent)).await? {
+                found.by_parent.insert(parent, why);
             }
         }
         Ok(found)
     }
 }
 
-/// Why not all rows are seen of what the words say, which may name relations, or of these relations.
+/// Why not all rows are seen of what the words say, which may name relations, or of the parent of orphans.
 async fn reached(
     db: &Session,
     parts: &[Part],
     said: &[String],
     names_relations: bool,
-    relations: &[u32],
+    parent: Option<u32>,
 ) -> Result<Option<String>, EngineError> {
     let doing = "looking which tables a condition reads";
+    let relations: Vec<u32> = parent.into_iter().collect();
     for row in db
         .query(doing, REACHED, &[&said, &relations, &names_relations])
         .await?
     {
         let (oid, owner): (u32, u32) = (row.get(0)?, row.get(1)?);
         let of = RelationName::new(row.get::<String>(2)?, row.get::<String>(3)?);
+        // A condition may mean to read what was; whoever has no parent there may have one by now.
+        if parent.is_some() && row.get::<bool>(4)? {
+            return Ok(Some(format!(
+                "{} is a materialized view: it has the rows of its last refresh, and what points at those that came since must not count as orphaned: name the table that the rows are in",
+                unreadable::escaped(&of.to_string())
+            )));
+        }
         let begins = format!("{RETIRED}{} since ", one_line(&of));
         let part = parts.iter().find(|part| match &part.from {
-            Ok(parent) => *parent == oid,
-            Err((by, mark)) => *by == owner && mark.starts_with(&begins),
+            Of::Detaching(table) | Of::Copied(table) => *table == oid,
+            Of::Marked(by, mark) => *by == owner && mark.starts_with(&begins),
         });
         if let Some(Part { name, from }) = part {
             let of = unreadable::escaped(&of.to_string()).into_owned();
             return Ok(Some(match from {
-                Ok(_) => format!(
+                Of::Copied(_) => format!(
+                    "the subscription {name} has not copied all of {of} yet: rows that are still to come must not count as absent. The rule is followed once it has: SELECT srsubstate FROM pg_subscription_rel WHERE srrelid = '{of}'::regclass"
+                ),
+                Of::Detaching(_) => format!(
                     "the detachment of {name} from {of} was begun and not finished: its rows are there and nobody sees them, and what is only hidden must not count as gone: ALTER TABLE {of} DETACH PARTITION {name} FINALIZE, and attach it again if its rows are wanted"
                 ),
-                Err(_) => format!(
+                Of::Marked(..) => format!(
                     "{name} was detached from {of} and is kept for a while before it is dropped: rows that point at its rows, or are kept because of them, would have lost them if it were attached again. The rule is followed once it is dropped, or attached again"
                 ),
             }));

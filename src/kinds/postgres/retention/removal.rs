@@ -16,7 +16,7 @@ use crate::plan::postgres::Under;
 use crate::plan::{
     Fate, Finding, Found, InVain, Moment, Most, Path, Query, Severity, Step, Vain, Walk,
 };
-use crate::values::{TimeSpan, unreadable};
+use crate::values::{TimeSpan, several, unreadable};
 
 /// Nothing went, because too much would have gone.
 pub(in crate::kinds::postgres) fn too_many(object: &str, why: &str) -> Finding {
@@ -201,7 +201,7 @@ impl Removal<'_> {
     /// What is told, instead of trying it again, where it is known that what hangs on the table only
     /// changes the rows: of all of them, or of the first of them night by night. Once a week it is
     /// tried all the same: triggers decide by more than can be seen from here.
-    pub(in crate::kinds::postgres) fn in_vain(&self, at: &Moment) -> Option<Finding> {
+    fn in_vain(&self, at: &Moment) -> Option<Finding> {
         let (condition, _) = self.rule.condition(self.age, at.now);
         let vain = self.vain(&condition, at);
         let known = in_vain(&vain.key, at).filter(|known| known.print == vain.print)?;
@@ -222,6 +222,48 @@ impl Removal<'_> {
                 known.why,
                 again.format("%Y-%m-%d"),
             ),
+            suggestion: None,
+        })
+    }
+
+    /// What is told instead of trying, where it is known that none of the rows would go.
+    pub(in crate::kinds::postgres) fn hopeless(&self, at: &Moment) -> Option<Finding> {
+        let refused = self.unpublishable().or_else(|| self.unguarded());
+        refused.or_else(|| self.in_vain(at))
+    }
+
+    /// Rows would go that others point at, and nobody would be told.
+    fn unguarded(&self) -> Option<Finding> {
+        let keys = self.ties.asleep(self.member.oid);
+        let name = &self.member.name;
+        let table = unreadable::escaped(&name.to_string()).into_owned();
+        (!keys.is_empty()).then(|| Finding {
+            code: "rows.unguarded".to_owned(),
+            severity: Severity::Critical,
+            object: name.to_string(),
+            message: format!(
+                "nothing of {table} is touched: triggers of foreign keys that point at it are switched off there, so rows would go that others point at, and the keys would hold no longer: {}",
+                keys.join(", ")
+            ),
+            suggestion: Some(format!("ALTER TABLE {name} ENABLE TRIGGER ALL")),
+        })
+    }
+
+    /// The server refuses to delete any row.
+    fn unpublishable(&self) -> Option<Finding> {
+        let why = self.ties.unpublishable(self.table, self.member);
+        let first = why.first()?;
+        let name = &self.member.name;
+        let table = unreadable::escaped(&name.to_string()).into_owned();
+        let more = match why.len() {
+            1 => String::new(),
+            n => format!("; and {}", several(n - 1, "more cause")),
+        };
+        Some(Finding {
+            code: "publication.refuses".to_owned(),
+            severity: Severity::Critical,
+            object: name.to_string(),
+            message: format!("the server refuses to delete any row of {table}: {first}{more}"),
             suggestion: None,
         })
     }

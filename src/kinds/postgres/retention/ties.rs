@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use super::facts::{Member, Table};
 use super::leftover::Leftover;
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{by_people, enforced, published};
+use crate::engines::postgres::catalog::{by_people, enforced};
+use crate::engines::postgres::publications::{Published, published, refusals};
 use crate::engines::postgres::{RelationName, Row, Session};
 use crate::kinds::postgres::dependents;
 use crate::plan::Reference;
@@ -28,6 +29,10 @@ pub(super) struct Tie {
     policies: bool,
     /// Publications that tell of deleted rows.
     publications: Vec<String>,
+    /// Why they have the server refuse to delete any row.
+    unpublishable: Vec<String>,
+    /// Foreign keys that point here, and whose triggers are switched off.
+    asleep: Vec<String>,
     /// What a `DROP TABLE` would be refused for.
     dependents: Vec<String>,
     /// Tells its triggers and rules, with what they do, from others of their names.
@@ -39,6 +44,8 @@ pub(super) struct Tie {
 pub(in crate::kinds::postgres) struct Ties {
     hanging: HashMap<u32, Tie>,
     references: HashMap<u32, Vec<Reference>>,
+    /// Why the server refuses what foreign keys would do when rows of a member go.
+    unfollowed: HashMap<u32, Vec<String>>,
 }
 
 const HANGING: &str = concat!(
@@ -66,7 +73,12 @@ const HANGING: &str = concat!(
                 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid
                 WHERE t.tgrelid = c.oid AND t.tgtype & 8 <> 0 AND NOT t.tgisinternal
             UNION ALL SELECT pg_catalog.concat_ws(':', r.oid, r.ev_enabled, r.ev_qual, r.ev_action)
-                FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4') AS h (text))
+                FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4') AS h (text)),
+        {refused},
+        ARRAY(SELECT DISTINCT pg_catalog.quote_ident(coalesce(u.conname, k.conname)) || ' of ' || k.conrelid::pg_catalog.regclass::text
+            FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_constraint k ON k.oid = t.tgconstraint AND k.contype = 'f' AND k.confrelid = t.tgrelid
+                LEFT JOIN pg_catalog.pg_constraint u ON u.oid = k.conparentid
+            WHERE t.tgrelid = c.oid AND t.tgisinternal AND t.tgtype & 8 <> 0 AND t.tgenabled NOT IN ('O', 'A') ORDER BY 1)
     FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)"
 );
 
@@ -83,7 +95,8 @@ const REFERENCES: &str = "WITH own AS (
             JOIN pg_catalog.pg_operator o ON o.oid = k.op JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace ORDER BY k.ord),
         ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.unnest(con.confkey) WITH ORDINALITY AS k (n, ord)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = con.confrelid AND a.attnum = k.n ORDER BY k.ord),
-        con.confdeltype NOT IN ('a', 'r'), con.confdeltype = 'c'
+        con.confdeltype NOT IN ('a', 'r'), con.confdeltype = 'c',
+        CASE WHEN con.confdeltype = 'c' THEN {deleted} WHEN con.confdeltype IN ('n', 'd') THEN {updated} ELSE '{}' END
     FROM own JOIN pg_catalog.pg_constraint con ON con.confrelid = own.relation
         JOIN pg_catalog.pg_class c ON c.oid = con.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE con.contype = 'f' AND con.conparentid = 0 AND {enforced}
@@ -115,7 +128,9 @@ impl Ties {
         oids.dedup();
         let mut ties = Ties::default();
         let doing = "reading what hangs on the tables";
-        let hanging = HANGING.replace("{published}", &published(&db.server, "p", "c.oid"));
+        let hanging = HANGING
+            .replace("{published}", &published(&db.server, "p", "c.oid"))
+            .replace("{refused}", &refusals(&db.server, Published::Delete));
         for row in db.query(doing, &hanging, &[&oids]).await? {
             let tie = Tie {
                 before: names(&row, 1)?,
@@ -126,6 +141,8 @@ impl Ties {
                 publications: names(&row, 6)?,
                 instead: names(&row, 7)?,
                 print: row.get(8)?,
+                unpublishable: names(&row, 9)?,
+                asleep: names(&row, 10)?,
                 dependents: Vec::new(),
             };
             ties.hanging.insert(row.get(0)?, tie);
@@ -134,7 +151,10 @@ impl Ties {
             ties.hanging.entry(oid).or_default().dependents = dependents;
         }
         let doing = "reading which rows others point at";
-        let references = REFERENCES.replace("{enforced}", &enforced(&db.server, "con"));
+        let references = REFERENCES
+            .replace("{enforced}", &enforced(&db.server, "con"))
+            .replace("{deleted}", &refusals(&db.server, Published::Delete))
+            .replace("{updated}", &refusals(&db.server, Published::Update));
         for row in db.query(doing, &references, &[&oids]).await? {
             let text = |n: usize| row.get::<String>(n);
             let texts = |n: usize| row.get::<Vec<String>>(n);
@@ -149,6 +169,17 @@ impl Ties {
                 columns: columns.map(|((c, o), p)| (c, o, p)).collect(),
             };
             let member = row.get(0)?;
+            let does = if reference.cascades {
+                "deletes"
+            } else {
+                "changes"
+            };
+            let unfollowed = names(&row, 11)?.into_iter().map(|why| {
+                let (key, child) = (&reference.constraint, &reference.child);
+                format!("the foreign key {key} {does} rows of {child}: {why}")
+            });
+            let known: &mut Vec<String> = ties.unfollowed.entry(member).or_default();
+            known.extend(unfollowed);
             ties.references.entry(member).or_default().push(reference);
         }
         Ok(ties)
@@ -244,6 +275,42 @@ impl Ties {
             }
         }
         told
+    }
+
+    /// Foreign keys that point at rows of a member and would not be asked when they go.
+    pub(super) fn asleep(&self, member: u32) -> &[String] {
+        self.hanging.get(&member).map_or(&[], |tie| &tie.asleep)
+    }
+
+    /// Why the server refuses to delete any row of a member: publications that could not tell of it. Where
+    /// rows are reached through the table, those of its other members have the same say.
+    pub(super) fn unpublishable(&self, table: &Table, member: &Member) -> Vec<String> {
+        let mut all = Vec::new();
+        let through = self.through(table, member);
+        let beside = table.members.iter().filter(|other| {
+            through && other.kind == "r" && other.oid != member.oid && !other.detached
+        });
+        for one in std::iter::once(member).chain(beside) {
+            let own = self.hanging.get(&one.oid);
+            all.extend(
+                own.into_iter()
+                    .flat_map(|tie| &tie.unpublishable)
+                    .map(|why| match one.oid == member.oid {
+                        true => why.clone(),
+                        false => {
+                            format!("rows go through {}, and of {}: {why}", table.name, one.name)
+                        }
+                    }),
+            );
+        }
+        all.extend(
+            self.unfollowed
+                .get(&member.oid)
+                .into_iter()
+                .flatten()
+                .cloned(),
+        );
+        all
     }
 
     /// Tells the triggers and rules that deletes of a member's rows meet from others: another text

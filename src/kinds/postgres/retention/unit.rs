@@ -8,6 +8,7 @@ use super::rule::{AgeType, Rule};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Identifier, Session};
+use crate::values::Epoch;
 
 /// For each of these tables, which differ in nothing but schemas, why its numbers count something
 /// else; none where they could not be asked together. The first row decides where the unit is
@@ -89,6 +90,16 @@ pub(super) async fn mistaken(
             if let Some(place) = mistaken.get_mut(n) {
                 *place = Some(epoch.mistaken(other, column));
             }
+        }
+    }
+    // What is left has no time of our days in any unit; where it has numbers, they count something else.
+    let some = match with(&wondering, Epoch::times()).await? {
+        None if !alone => return Ok(None),
+        some => some.unwrap_or_default(),
+    };
+    for n in some {
+        if let Some(place) = mistaken.get_mut(n) {
+            *place = Some(epoch.unknown(column));
         }
     }
     Ok(Some(mistaken))

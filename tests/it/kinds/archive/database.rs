@@ -150,7 +150,7 @@ async fn what_does_not_fit_is_refused() {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What a crash of the server would empty is no archive: not the table, not a partition of it.
     async fn an_unlogged_table_is_no_archive(major: u32) {
         let (db, there) = (fresh_database(major).await, fresh_database(major).await);

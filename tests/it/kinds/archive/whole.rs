@@ -42,7 +42,7 @@ pub(super) async fn comes_back(db: &TestDatabase, workspace: &Workspace, old: &s
     assert_eq!(checksum(db, "SELECT * FROM back").await, old);
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Detached concurrently where the server can, stored and dropped; of the
     /// partition in which the limit lies only the old rows go.
     async fn stored_and_dropped(major: u32) {
@@ -99,7 +99,7 @@ pub(super) async fn stopped_before_the_drop(db: &TestDatabase) -> (Workspace, te
     (workspace, folder)
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A detached partition that the history knows nothing of is told and left
     /// alone; one that it knows is gone on with, and what was stored of it is
     /// found by the manifest beside the files.
@@ -131,7 +131,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Killed after the partition was dropped, and before that was written down: the server says that
     /// it was, and the other rows of the table, which has no key, are no reason to ask a person.
     async fn dropped_and_not_written_down(major: u32) {
@@ -180,7 +180,7 @@ async fn attached_again() {
     nothing_is_left(&workspace);
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Rows come into a partition that was detached and stored: it stays, and
     /// the next run stores it as it is now.
     async fn somebody_writes_meanwhile(major: u32) {
@@ -216,7 +216,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A partition on its way to another table that gets a row after it was
     /// detached: the row moves, too, before the partition goes.
     async fn into_a_table(major: u32) {

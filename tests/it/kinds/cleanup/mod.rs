@@ -137,7 +137,7 @@ for_oldest_and_newest! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A key of several columns, none of them a number, longer than a batch.
     async fn composite_keys(major: u32) {
         let db = fresh_database(major).await;

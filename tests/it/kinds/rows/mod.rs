@@ -2,12 +2,15 @@
 
 mod aftermath;
 mod alone;
+mod asleep;
 mod back;
 mod collide;
 mod home;
+mod large_objects;
 mod leave;
 mod many;
 mod proved;
+mod published;
 mod soft;
 mod spared;
 mod stay;

@@ -122,6 +122,14 @@ for_oldest_and_newest! {
             .task("day", &sql("SELECT v::timestamptz FROM public.t"))
             .task("document", &sql("SELECT v::json FROM public.t"))
             .task("strict", &sql("SELECT public.strict(v) FROM public.t"))
+            .task("query", &sql("SELECT to_tsquery('simple', v || ' & ') FROM public.t"))
+            .task("setting", &sql("SELECT current_setting(v) FROM public.t"))
+            .task("names", &sql("SELECT v::regclass FROM public.t"))
+            .task("role", &sql("SELECT has_table_privilege(v, 'public.t', 'SELECT') FROM public.t"))
+            .task("schema", &sql("SELECT v::regnamespace FROM public.t"))
+            .task("made", &sql("DO $$DECLARE v text; BEGIN SELECT t.v INTO v FROM public.t LIMIT 1; EXECUTE 'SELECT ' || v; END $$"))
+            .task("missing", &sql("DO $$BEGIN PERFORM FROM public.not_there; END $$"))
+            .task("tenant", &sql("SELECT current_setting('app.tenant') FROM public.t"))
             .task("literal", &sql("SELECT 'twelve'::int"))
             .task("cleanup", "kind: cleanup\ntarget: app\noptions: { rules: [{ table: w, column: at, older_than: 1y }] }\n")
             .task("refresh", "kind: refresh\ntarget: app\noptions: { include: [m] }\n")
@@ -130,6 +138,11 @@ for_oldest_and_newest! {
         untold(&workspace, "day", &["22007"]);
         untold(&workspace, "document", &["22P02"]);
         untold(&workspace, "strict", &["P0003"]);
+        for (task, code) in [("query", "42601"), ("setting", "42704"), ("names", "42P01"), ("role", "42704"), ("schema", "3F000"), ("made", "42703")] {
+            untold(&workspace, task, &[code, "the server's log"]);
+        }
+        untold(&workspace, "missing", &["42P01", "public.not_there"]);
+        untold(&workspace, "tenant", &["42704", "app.tenant"]);
         untold(&workspace, "literal", &["22P02", "twelve"]);
         untold(&workspace, "cleanup", &["22007"]);
         untold(&workspace, "integrity", &["22P02"]);
