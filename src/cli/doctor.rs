@@ -55,6 +55,11 @@ impl Doctor {
             let last = places.get(&name);
             let seen = pipeline::examine(target, &tasks, last, &mut found).await;
             let blocked = found.iter().any(|(level, _)| *level == Level::Blocked);
+            let hindered: Vec<&str> = tasks
+                .iter()
+                .filter(|task| found.iter().any(|line| hinders(line, task)))
+                .map(|task| task.name.as_str())
+                .collect();
             let of = |(level, text)| (name.clone(), level, text);
             lines.extend(found.into_iter().map(of));
             match seen {
@@ -69,7 +74,11 @@ impl Doctor {
                 Err(other) => lines.push((name.clone(), Level::Problem, other.to_string())),
             }
             for task in tasks {
-                let told = rehearse::all_of(&config, task, target, history.as_deref()).await;
+                let mut told = rehearse::all_of(&config, task, target, history.as_deref()).await;
+                // One verdict, not two.
+                if hindered.contains(&task.name.as_str()) {
+                    told.retain(|(level, _)| *level != Level::Ok);
+                }
                 let of = |(level, text)| (name.clone(), level, format!("{}: {text}", task.name));
                 lines.extend(told.into_iter().map(of));
             }
@@ -132,4 +141,10 @@ impl Doctor {
         }
         Ok(code)
     }
+}
+
+/// Whether a line says what keeps a task from working.
+fn hinders((level, text): &(Level, String), task: &Task) -> bool {
+    let of_task = text.strip_prefix(task.name.as_str());
+    level.is_problem() && of_task.is_some_and(|rest| rest.starts_with(": "))
 }

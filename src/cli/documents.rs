@@ -1,7 +1,7 @@
 //! What `--output json` prints, as types: the schemas that `maint schema` gives of it are made from
 //! these, so that neither can say what the other does not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::execute::Counts;
 use crate::history::{Occurrence, Pause, RunRecord, RunSummary, StepRecord, TrackedFinding};
 use crate::plan::{Basis, Estimate, Finding, Forecast, Need, Plan, Severity, Skip};
 use crate::values::{Problem, Problems};
@@ -67,7 +68,7 @@ pub(super) struct PlanOfTask {
     pub(super) target: String,
     /// The plan.
     pub(super) plan: Shown,
-    /// Of a dry run: the rows or documents that all steps would take.
+    /// Of a dry run: the rows or documents that all steps would take, where each was counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rows: Option<i64>,
     /// Of a dry run: the same, step by step, where it was counted.
@@ -77,9 +78,13 @@ pub(super) struct PlanOfTask {
 
 impl PlanOfTask {
     /// With what a dry run has counted, by the number of the step.
-    pub(super) fn counted(mut self, counts: &BTreeMap<u32, i64>) -> Self {
-        self.rows = Some(counts.values().sum());
-        let each = counts.iter().map(|(&seq, &rows)| Counted { seq, rows });
+    pub(super) fn counted(mut self, counts: &Counts) -> Self {
+        // Of a part nobody may take it for all.
+        self.rows = counts.untold.is_empty().then(|| counts.rows.values().sum());
+        let each = counts
+            .rows
+            .iter()
+            .map(|(&seq, &rows)| Counted { seq, rows });
         self.counts = Some(each.collect());
         self
     }

@@ -12,12 +12,13 @@ use super::documents::{self, PlanOfTask};
 use super::rehearse::of_target;
 use super::run::worse;
 use crate::config::{Config, Target, Task};
+use crate::execute::Counts;
 use crate::pipeline::Known;
 use crate::plan::{Basis, Plan as Planned, Skip, Step, forecast_shared};
 use crate::report::text::{
     Align, Cell, Columns, Cut, Ink, Style, counted, folded, human_bytes, human_duration_ms, wrapped,
 };
-use crate::values::Window;
+use crate::values::{Engine, Window};
 
 /// Looks at the targets and prints what would happen and why.
 #[derive(Debug, clap::Args)]
@@ -152,11 +153,17 @@ pub(super) async fn show_plans(
                 true => crate::pipeline::dry_run(task, target, known).await,
                 false => {
                     let plan = crate::pipeline::plan(task, target, known).await;
-                    plan.map(|plan| (plan, BTreeMap::new()))
+                    plan.map(|plan| (plan, Counts::default()))
                 }
             };
             match planned {
-                Ok((plan, counts)) => planned_here.push((task, target, plan, counts)),
+                Ok((plan, counts)) => {
+                    // What nobody could count may be more than anybody wants.
+                    if !counts.untold.is_empty() {
+                        code = worse(code, 1);
+                    }
+                    planned_here.push((task, target, plan, counts));
+                }
                 // What is wrong with one is no reason to say nothing of the others.
                 Err(error) if several => code = worse(code, refused(task, target, error)),
                 Err(error) => return Err(of_target(target, error)),
@@ -196,6 +203,7 @@ pub(super) async fn show_plans(
                         &target.name,
                         &plan,
                         &counts,
+                        target.engine,
                         all,
                         &style
                     )
@@ -222,7 +230,7 @@ type Shown<'a> = (
     &'a Arc<Task>,
     &'a Target,
     Planned<serde_json::Value>,
-    BTreeMap<u32, i64>,
+    Counts,
 );
 
 /// Where several databases have the time of the task together: what there is time for.
@@ -357,7 +365,8 @@ fn text(
     kind: &str,
     target: &str,
     plan: &Planned<serde_json::Value>,
-    counts: &BTreeMap<u32, i64>,
+    counts: &Counts,
+    engine: Engine,
     all: bool,
     style: &Style,
 ) -> String {
@@ -402,8 +411,9 @@ fn text(
             ));
         }
         for step in plan.steps.iter().take(most) {
-            let rows = counts.get(&step.seq);
-            if step.details.is_empty() && rows.is_none() {
+            let rows = counts.rows.get(&step.seq);
+            let untold = counts.untold.get(&step.seq);
+            if step.details.is_empty() && rows.is_none() && untold.is_none() {
                 continue;
             }
             out.push_str(&format!(
@@ -412,7 +422,7 @@ fn text(
                 crate::report::text::shown(&step.object)
             ));
             if let Some(rows) = rows {
-                let rows = counted(usize::try_from(*rows).unwrap_or(0), "row");
+                let rows = counted(usize::try_from(*rows).unwrap_or(0), engine.counted());
                 let stay = step.may_stay.join(", ");
                 out.push_str(&match stay.is_empty() {
                     true => format!("    exactly {rows} now\n"),
@@ -421,6 +431,12 @@ fn text(
                         crate::report::text::shown(&stay)
                     ),
                 });
+            }
+            if let Some(why) = untold {
+                out.push_str(&format!(
+                    "    not counted: {}\n",
+                    crate::report::text::shown(why)
+                ));
             }
             for line in &step.details {
                 out.push_str(&format!("    {}\n", crate::report::text::shown(line)));

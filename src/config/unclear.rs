@@ -30,7 +30,8 @@ impl Walk<'_> {
                 }
             }
             Content::Scalar(scalar) => {
-                if let Some((means, hint)) = doubt(scalar) {
+                let key = path.rsplit('.').next().unwrap_or_default();
+                if let Some((means, hint)) = doubt(scalar, key) {
                     let message = format!("`{path}` is `{}`, which is {means}", scalar.shown());
                     self.report_with(node.span, message, Some(hint));
                     clear = false;
@@ -42,7 +43,7 @@ impl Walk<'_> {
 }
 
 /// What a plain word means here although it looks like something else, and what to write instead.
-fn doubt(scalar: &Scalar) -> Option<(&'static str, String)> {
+fn doubt(scalar: &Scalar, key: &str) -> Option<(&'static str, String)> {
     if !scalar.plain {
         return None;
     }
@@ -54,13 +55,17 @@ fn doubt(scalar: &Scalar) -> Option<(&'static str, String)> {
             Some(("a number without its leading zeros here", quoted))
         }
         Meaning::Text => match text.to_ascii_lowercase().as_str() {
+            // It says already what its value is, which only has to be beyond doubt.
+            _ if key.starts_with('$') && (is_date(text.as_bytes()) || is_id(text)) => {
+                Some(("not in quotes", format!("write `{key}: \"{shown}\"`")))
+            }
             "yes" | "on" | "y" => Some(("text here", format!("write `true`, or {quoted}"))),
             "no" | "off" | "n" => Some(("text here", format!("write `false`, or {quoted}"))),
             _ if is_date(text.as_bytes()) => Some((
                 "text here, and no date",
                 format!("{quoted}; dates are written in a form of their own"),
             )),
-            _ if text.len() == 24 && text.bytes().all(|b| b.is_ascii_hexdigit()) => Some((
+            _ if is_id(text) => Some((
                 "text here, and no id",
                 format!("{quoted}; ids are written in a form of their own"),
             )),
@@ -68,6 +73,11 @@ fn doubt(scalar: &Scalar) -> Option<(&'static str, String)> {
         },
         _ => None,
     }
+}
+
+/// Whether it is the 24 hexadecimal digits of an id.
+fn is_id(text: &str) -> bool {
+    text.len() == 24 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Whether it begins as `2026-01-31` does, alone or with a time behind it.
@@ -91,12 +101,12 @@ mod tests {
     #[test]
     fn what_is_taken_for_two_things_is_doubted() {
         let doubted = |text: &str, plain: bool| {
-            doubt(&Scalar {
+            let scalar = Scalar {
                 text: text.to_owned(),
                 written: None,
                 plain,
-            })
-            .map(|(means, _)| means)
+            };
+            doubt(&scalar, "at").map(|(means, _)| means)
         };
         for text in [
             "yes",
@@ -110,6 +120,19 @@ mod tests {
         ] {
             assert!(doubted(text, true).is_some(), "{text}");
             assert_eq!(doubted(text, false), None, "{text}");
+        }
+        for (key, text) in [
+            ("$oid", "6b0a084ae1b0a7e3fc0d3a03"),
+            ("$date", "2020-01-01T00:00:00Z"),
+        ] {
+            let scalar = Scalar {
+                text: text.to_owned(),
+                written: None,
+                plain: true,
+            };
+            let said = doubt(&scalar, key);
+            let hint = format!("write `{key}: \"{text}\"`");
+            assert_eq!(said, Some(("not in quotes", hint)));
         }
         for text in [
             "true", "0", "0.5", "10", "-3", "null", "2020-01", "2020-1-1", "north", "6b0a",

@@ -22,6 +22,15 @@ pub const LAST_PLACE: &str = "last";
 /// The steps of the engine behind a door.
 pub type BodyOf<D> = <<D as Door>::Session as Speaks>::Body;
 
+/// What the steps of a plan would change now, by their `seq`.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Exactly so many rows or documents.
+    pub rows: BTreeMap<u32, i64>,
+    /// Not known, and why.
+    pub untold: BTreeMap<u32, String>,
+}
+
 /// How one target of an engine is worked on. There is one for each run, and
 /// for each plan; it may keep what it has seen in between.
 #[async_trait]
@@ -75,15 +84,15 @@ pub trait Door: Send + Sync + Sized + 'static {
     async fn identity(&self, session: &Self::Session) -> Result<String, EngineError>;
 
     /// Exactly how many rows each step would change now, by its `seq`, all in
-    /// one snapshot. Steps that cannot be counted are left out.
+    /// one snapshot where the engine has such. Steps that nothing counts are left out.
     ///
     /// # Errors
-    /// When the server reports one, or the connection is gone.
+    /// When the connection is gone, or the server reports an error that concerns all of them.
     async fn count(
         &self,
         session: &Self::Session,
         steps: &[Step<BodyOf<Self>>],
-    ) -> Result<BTreeMap<u32, i64>, EngineError>;
+    ) -> Result<Counts, EngineError>;
 
     /// The same for a plan that is saved, or compared with a saved one: only what is counted soon
     /// enough to be asked for each time.

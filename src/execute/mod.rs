@@ -23,7 +23,7 @@ use futures_util::stream::FuturesUnordered;
 use uuid::Uuid;
 
 pub use awaited::{Awaited, Wait};
-pub use door::{BodyOf, Busy, Database, Door, Holder, Job, LAST_PLACE, PLACES, Size};
+pub use door::{BodyOf, Busy, Counts, Database, Door, Holder, Job, LAST_PLACE, PLACES, Size};
 pub use live::{Live, RunAtWork, StepAtWork};
 pub use observer::{Event, Observer, Silent};
 pub use pace::Pace;

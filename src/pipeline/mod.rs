@@ -20,7 +20,6 @@ mod silence;
 mod through;
 mod way;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,7 +28,7 @@ use chrono_tz::Tz;
 use serde_json::Value;
 
 use crate::config::{Target, Task};
-use crate::execute::{Held, Observer, Shared, Stop, StopReason};
+use crate::execute::{Counts, Held, Observer, Shared, Stop, StopReason};
 use crate::history::{Kept, Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
 use crate::plan::{Finding, Plan, SavedPlan, Skip};
@@ -133,7 +132,7 @@ pub async fn dry_run(
     task: &Task,
     target: &Target,
     known: Known,
-) -> Result<(Plan<Value>, BTreeMap<u32, i64>), PipelineError> {
+) -> Result<(Plan<Value>, Counts), PipelineError> {
     let way = engine::of(task)?;
     silence::unless_silent(way.as_ref(), target, way.dry_run(task, target, known)).await
 }

@@ -1,6 +1,6 @@
 //! The story of one run, through the door of its engine.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,8 @@ use super::{
 use crate::config::{Limits, Target, Task, Throttle};
 use crate::engines::EngineError;
 use crate::execute::{
-    self, Awaited, BodyOf, Database, Door, Event, Execution, Held, Holder, LAST_PLACE, PLACES,
-    Pace, Stop, StopReason, Throttler,
+    self, Awaited, BodyOf, Counts, Database, Door, Event, Execution, Held, Holder, LAST_PLACE,
+    PLACES, Pace, Stop, StopReason, Throttler,
 };
 use crate::history::{RunRecord, RunStatus, carried_out};
 use crate::plan::{
@@ -115,7 +115,7 @@ impl<D: Door> Way for Through<D> {
         task: &Task,
         target: &Target,
         known: Known,
-    ) -> Result<(Plan<Value>, BTreeMap<u32, i64>), PipelineError> {
+    ) -> Result<(Plan<Value>, Counts), PipelineError> {
         let (plan, door, session) = self.proposed(task, target, known).await?;
         let counts = door.count(&session, &plan.steps).await?;
         Ok((plan.shown(), counts))

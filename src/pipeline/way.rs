@@ -1,6 +1,5 @@
 //! How a task is planned and carried out, whatever its engine.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,7 +7,7 @@ use serde_json::Value;
 
 use super::{Known, PipelineError, Request, Surroundings};
 use crate::config::{Target, Task};
-use crate::execute::Held;
+use crate::execute::{Counts, Held};
 use crate::history::RunRecord;
 use crate::plan::{Plan, SavedPlan};
 
@@ -46,7 +45,7 @@ pub trait Way: Send + Sync {
         task: &Task,
         target: &Target,
         known: Known,
-    ) -> Result<(Plan<Value>, BTreeMap<u32, i64>), PipelineError>;
+    ) -> Result<(Plan<Value>, Counts), PipelineError>;
 
     /// Everything between the beginning and the end of a run's record.
     ///

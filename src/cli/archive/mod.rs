@@ -232,11 +232,18 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
         printed::print(&document);
         return Ok(0);
     }
+    // Of both kinds together the words of tables do.
+    let mut all = found.iter();
+    let rows = found.is_empty() || all.any(|(_, one)| matches!(one, Archived::Rows(_)));
+    let (place, unit) = match rows {
+        true => ("table", "row"),
+        false => ("collection", "document"),
+    };
     let mut table = Columns::new()
         .column("id", Align::Left, Cut::Never)
         .column("target", Align::Left, Cut::Never)
-        .column("table", Align::Left, Cut::Middle)
-        .column("rows", Align::Right, Cut::Never)
+        .column(place, Align::Left, Cut::Middle)
+        .column(format!("{unit}s"), Align::Right, Cut::Never)
         .column("size", Align::Right, Cut::Never)
         .column("oldest", Align::Left, Cut::Never)
         .column("newest", Align::Left, Cut::Never)
@@ -270,7 +277,7 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
     outln!(
         "{} archived, {}",
         found.len(),
-        counted(usize::try_from(rows).unwrap_or(0), "row")
+        counted(usize::try_from(rows).unwrap_or(0), unit)
     );
     tell(&gone, &found);
     now.tell(&found);

@@ -210,7 +210,35 @@ fn parsed(url: &Secret) -> Result<ConnectionString, MongoError> {
             tls_files::DECRYPT
         )));
     }
-    ConnectionString::parse(url.expose()).map_err(|error| MongoError::Url(without_url(&error, url)))
+    ConnectionString::parse(url.expose()).map_err(|error| {
+        MongoError::Url(match misread(url.expose()) {
+            Some(option) => format!(
+                "`{option}` behind the question mark: the driver knows no such option, or it takes no such value, or not with the others"
+            ),
+            None => without_url(&error, url),
+        })
+    })
+}
+
+/// The one option without which the driver could read a URL, where its name can be no part of a
+/// password.
+fn misread(url: &str) -> Option<&str> {
+    let (before, options) = url.split_once('?')?;
+    if options.contains('@') {
+        return None;
+    }
+    let options: Vec<&str> = options.split('&').collect();
+    let is_read = |options: &[&str]| {
+        ConnectionString::parse(format!("{before}?{}", options.join("&"))).is_ok()
+    };
+    let culprit = (0..options.len()).find(|n| {
+        let mut others = options.clone();
+        others.remove(*n);
+        is_read(&others)
+    })?;
+    let name = options.get(culprit)?.split('=').next()?;
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric());
+    is_name.then_some(name)
 }
 
 impl std::fmt::Debug for Dial {
@@ -305,6 +333,24 @@ mod tests {
                 assert!(!format!("{error} {error:?}").contains("q9z"), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn an_option_that_the_driver_does_not_take_is_named() {
+        for (options, named) in [
+            ("compressors=lzma&tls=true", "compressors"),
+            ("tls=true&authMechanism=GSSAPY", "authMechanism"),
+            ("replicaSet=rs0&directConection=true", "directConection"),
+            ("tls=perhaps", "tls"),
+        ] {
+            let error = dial(&format!("mongodb://user:q9zsecretz9q@a:1/shop?{options}"));
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(&format!("`{named}`")), "{options}: {error}");
+            assert!(!error.contains("q9z"), "{error}");
+        }
+        // What may be a piece of a password is not repeated.
+        let error = dial("mongodb://user:123?q9zword=x@h/shop").unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("q9z"), "{error}");
     }
 
     #[tokio::test]

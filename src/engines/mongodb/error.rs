@@ -29,12 +29,18 @@ pub enum Refusal {
     WantsTls,
     /// The certificate is not trusted; with what is wrong about it.
     Certificate(String),
+    /// The server does not take the certificate that we come with.
+    OurCertificate,
     /// User or password is wrong.
     Credentials,
+    /// The URL names no user, and the server does nothing for who does not log in.
+    NoUser,
     /// The replica set has another name; this one.
     SetName(String),
     /// The members answer, and none of them is primary.
     NoPrimary,
+    /// The one member that the URL has asked is not the primary.
+    NotPrimary,
     /// The server is no member of a replica set, and the URL names one.
     NoSet,
     /// Something else; as the driver says it.
@@ -136,15 +142,24 @@ fn refusal_text(server: &str, refusal: &Refusal) -> String {
         Refusal::Certificate(why) => {
             format!("{server}: the server's certificate is not trusted: {why}")
         }
+        Refusal::OurCertificate => {
+            format!("{server}: the server does not take the certificate in `tlsCertificateKeyFile`")
+        }
         Refusal::Credentials => {
             format!("{server}: authentication failed; user or password is wrong")
         }
+        Refusal::NoUser => format!(
+            "{server}: the URL names no user, and the server does nothing for who does not log in"
+        ),
         Refusal::SetName(name) => format!(
             "{server}: the URL names another replica set than `{name}`, which the server belongs to"
         ),
         Refusal::NoPrimary => {
             format!("{server}: the replica set has no primary; nothing can be written to it now")
         }
+        Refusal::NotPrimary => format!(
+            "{server}: this member is not the primary, and the URL has no other asked (`directConnection=true`)"
+        ),
         Refusal::NoSet => {
             format!("{server}: the URL names a replica set, and the server belongs to none")
         }
@@ -193,6 +208,11 @@ impl MongoError {
             };
             let message = match (code, written) {
                 (BLOCKED, _) => "the server takes no writes of users: setUserWriteBlockMode is on, as tools for migrations and backups leave it; db.adminCommand({setUserWriteBlockMode: 1, global: false}) ends that".to_owned(),
+                // DatabaseDifferCase
+                (13297, _) => format!(
+                    "{}: names of databases may not differ in upper and lower case only; write it as it is there, in the `url` of the target or in `database`",
+                    without_values(code, &message)
+                ),
                 (code, true) => of_a_write(code, &message),
                 (code, false) => without_values(code, &message),
             };
@@ -347,7 +367,10 @@ impl MongoError {
                 Refusal::NoTls { by_default: false } => "turn TLS on in the server (`net.tls.mode`), or say tls=false in the URL".to_owned(),
                 Refusal::WantsTls => "say tls=true in the URL, and tlsCAFile=FILE where its authority is one of your own".to_owned(),
                 Refusal::Certificate(_) => "say with tlsCAFile=FILE in the URL which authority signed it; the host in the URL must be one that the certificate names".to_owned(),
+                Refusal::OurCertificate => "look whether it is valid, and signed by an authority that the server trusts (`net.tls.CAFile` there)".to_owned(),
                 Refusal::Credentials => "look at user, password and `authSource` (the database the user was made in, often admin)".to_owned(),
+                Refusal::NoUser => "write user and password in front of the host: mongodb://USER:PASSWORD@host/DATABASE?authSource=admin".to_owned(),
+                Refusal::NotPrimary => "name all members in the URL, with replicaSet=NAME and without directConnection=true: then the primary is found, whichever it is".to_owned(),
                 Refusal::SetName(name) => format!("say replicaSet={name} in the URL"),
                 Refusal::NoPrimary => "look at rs.status() on a member: a majority of the members must be up and see each other".to_owned(),
                 Refusal::NoSet => "leave replicaSet out of the URL".to_owned(),
@@ -379,7 +402,7 @@ pub fn role_for(command: &str, namespace: &str) -> (&'static str, String) {
         "find" | "aggregate" | "count" if collection == "system.profile" => {
             ("clusterMonitor", admin)
         }
-        "replSetStepDown" => ("clusterManager", admin),
+        "replSetStepDown" | "replSetStateChange" => ("clusterManager", admin),
         "killOp" => ("hostManager", admin),
         "validate" | "compact" | "collMod" | "profile" => ("dbAdmin", own),
         "find" | "aggregate" | "count" | "collStats" | "dbStats" | "listIndexes"
@@ -394,6 +417,8 @@ pub fn role_for(command: &str, namespace: &str) -> (&'static str, String) {
 pub(super) fn said(error: &Error) -> String {
     let text = error.kind.to_string();
     let text = text.split(". Topology:").next().unwrap_or(&text);
+    // Nor where the manual of its TLS explains it.
+    let text = text.split(": https://docs.rs/").next().unwrap_or(text);
     text.chars().take(300).collect()
 }
 
@@ -426,6 +451,14 @@ mod tests {
         let lost = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "unexpected end of file");
         let error = MongoError::of("asking", "find", "a.b", "h:1", &Error::from(lost)).to_string();
         assert!(error.contains("unexpected end of file"), "{error}");
+        let manual =
+            "peer closed connection: https://docs.rs/rustls/latest/rustls/manual/index.html";
+        let lost = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, manual);
+        let told = MongoError::of("asking", "find", "a.b", "h:1", &Error::from(lost)).to_string();
+        assert!(
+            told.contains("peer closed connection") && !told.contains("docs.rs"),
+            "{told}"
+        );
         for mark in ["Kind:", "labels:", "source:", "server response"] {
             assert!(!error.contains(mark), "{error}");
         }

@@ -108,12 +108,24 @@ async fn look(options: &ClientOptions, address: &ServerAddress, by_default: bool
         }
         let mut trusting = TlsOptions::default();
         trusting.allow_invalid_certificates = Some(true);
+        let without = Some(Tls::Enabled(trusting.clone()));
+        if let Some(Tls::Enabled(own)) = &options.tls {
+            trusting
+                .cert_key_file_path
+                .clone_from(&own.cert_key_file_path);
+        }
+        let comes_with_one = trusting.cert_key_file_path.is_some();
         let text = asked.to_string();
-        if hello(options, address, Some(Tls::Enabled(trusting)))
-            .await
-            .is_ok()
-            || text.contains("certificate")
+        let trusted = hello(options, address, Some(Tls::Enabled(trusting))).await;
+        // Where nothing of the server's is looked at, and it still ends the connection, it is about ours.
+        if let Err(error) = &trusted
+            && comes_with_one
+            && (error.to_string().contains("fatal alert")
+                || hello(options, address, without).await.is_ok())
         {
+            return Looked::Refuses(Refusal::OurCertificate);
+        }
+        if trusted.is_ok() || text.contains("certificate") {
             return Looked::Refuses(Refusal::Certificate(certificate(&text)));
         }
         return Looked::Refuses(Refusal::Other(short(&asked)));

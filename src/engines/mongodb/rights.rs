@@ -4,7 +4,8 @@ use mongodb::bson::{Bson, Document, doc};
 
 use super::{Limit, MongoError, Session};
 
-/// Something that has to be allowed. Without a collection it is about all of a database.
+/// Something that has to be allowed. Without a collection it is about all of a database, and without
+/// that about the server as such.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Right {
     /// What, in the words of the server.
@@ -14,6 +15,9 @@ pub struct Right {
     /// On which of its collections.
     pub collection: String,
 }
+
+/// What letting another member be primary takes.
+pub const STEP_DOWN: &str = "replSetStateChange";
 
 impl Right {
     /// Each of these on one collection.
@@ -74,7 +78,10 @@ impl Rights {
     pub fn missing(&self, needed: &[Right]) -> Vec<Right> {
         let mut missing: Vec<Right> = needed
             .iter()
-            .filter(|right| !self.has(right.action, &right.database, &right.collection))
+            .filter(|right| match right.database.as_str() {
+                "" => !self.has_on_cluster(right.action),
+                database => !self.has(right.action, database, &right.collection),
+            })
             .cloned()
             .collect();
         missing.sort();
@@ -188,6 +195,9 @@ mod tests {
         let missing = rights.missing(&needed);
         let missing: Vec<&str> = missing.iter().map(|right| right.action).collect();
         assert_eq!(missing, ["insert", "remove"]);
+        let on_server = Right::each("", "", &["serverStatus", "replSetStateChange"]);
+        let missing = rights.missing(&on_server);
+        assert_eq!(missing, on_server[1..]);
         let all = Rights {
             privileges: vec![privilege(doc! { "anyResource": true }, &["find", "remove"])],
         };

@@ -9,12 +9,14 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::TryStreamExt;
 use mongodb::Client;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::options::{ClientOptions, ServerAddress};
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::error::said;
 use super::masked::{of_a_write, without_values};
+use super::names::CLAIMS;
 use super::{Dial, MongoError, Refusal, probe};
 use crate::engines::clocks;
 use crate::values::{wall_clock, with_causes};
@@ -185,6 +187,12 @@ impl Session {
             Ok(built) => built,
             Err(seen) => return Err(probe::diagnose(&options, by_default, &shown, &seen).await),
         };
+        if options.credential.is_none() && keeps_out(&client, dial.database()).await {
+            return Err(MongoError::Connect {
+                server: shown,
+                refusal: Refusal::NoUser,
+            });
+        }
         let version = built.get_str("version").unwrap_or_default().to_owned();
         let release = release(&version);
         if release < (4, 4) {
@@ -233,6 +241,11 @@ impl Session {
             claimed: Arc::default(),
             lost: CancellationToken::new(),
         })
+    }
+
+    /// Whether only the server that the URL names is asked, whatever its state.
+    pub fn is_direct(&self) -> bool {
+        self.options.direct_connection == Some(true)
     }
 
     /// The same session, holding no claim.
@@ -447,14 +460,32 @@ impl Session {
         command: Document,
         limit: Limit,
     ) -> Result<Vec<Document>, MongoError> {
+        self.all_of(doing, database, command, limit).await
+    }
+
+    /// The same as it came: what is not valid in one part keeps nobody from reading the others.
+    pub(crate) async fn all_raw(
+        &self,
+        doing: &str,
+        database: &str,
+        command: Document,
+        limit: Limit,
+    ) -> Result<Vec<RawDocumentBuf>, MongoError> {
+        self.all_of(doing, database, command, limit).await
+    }
+
+    async fn all_of<T: DeserializeOwned + Unpin + Send + Sync>(
+        &self,
+        doing: &str,
+        database: &str,
+        command: Document,
+        limit: Limit,
+    ) -> Result<Vec<T>, MongoError> {
         let (command, of, on, _) = self.dressed(database, command, limit);
         let database = self.client.database(database);
         let work = async {
-            database
-                .run_cursor_command(command)
-                .await?
-                .try_collect()
-                .await
+            let cursor = database.run_cursor_command(command).await?;
+            cursor.with_type::<T>().try_collect().await
         };
         self.answered(limit, (doing, &of, &on), work).await
     }
@@ -603,6 +634,19 @@ pub async fn kill_operations(session: &Session, filter: Document) -> Result<usiz
         }
     }
     Ok(killed)
+}
+
+/// Whether a server does nothing for us, who have not logged in.
+async fn keeps_out(client: &Client, database: &str) -> bool {
+    let none = doc! { "_id": { "$in": [] } };
+    let find = doc! { "find": CLAIMS, "filter": none, "limit": 1, "singleBatch": true };
+    let asked = client.database(database).run_command(find).await;
+    asked.is_err_and(|error| {
+        matches!(
+            MongoError::of_driver(&error),
+            MongoError::Unauthorized { .. }
+        )
+    })
 }
 
 /// A number whatever its type.

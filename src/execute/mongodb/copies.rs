@@ -162,7 +162,7 @@ pub(super) async fn open(name: &str, job: Job<'_>) -> Result<Session, EngineErro
     let target = target.ok_or_else(|| EngineError::NotVisible {
         what: format!("there is no target `{name}` to archive to"),
     })?;
-    Ok(Session::open(&super::dial(target)?, job.session.name()).await?)
+    super::dial::elsewhere(name, target, job.session.name()).await
 }
 
 /// Takes the copies of a mark back whose originals live, and removes the mark. A copy without an

@@ -2,7 +2,7 @@
 
 use crate::config::Target;
 use crate::engines::EngineError;
-use crate::engines::mongodb::Dial;
+use crate::engines::mongodb::{Dial, MongoError, Session};
 use crate::values::Secret;
 
 /// Takes the URL of a target apart.
@@ -15,4 +15,20 @@ pub(crate) fn dial(target: &Target) -> Result<Dial, EngineError> {
         (None, Some(_)) => Dial::to_database(url, "admin")?,
         (None, None) => Dial::resolve(url)?,
     })
+}
+
+/// A session on another target that documents are archived to; what keeps us out says which.
+pub(super) async fn elsewhere(
+    name: &str,
+    target: &Target,
+    called: &str,
+) -> Result<Session, EngineError> {
+    let opened = Session::open(&dial(target)?, called).await;
+    Ok(opened.map_err(|error| match error {
+        MongoError::Connect { server, refusal } => MongoError::Connect {
+            server: format!("target `{name}`, which documents are archived to, {server}"),
+            refusal,
+        },
+        other => other,
+    })?)
 }

@@ -16,13 +16,13 @@ use super::{aggregate, archive, compact, copies, look, settle, strangers, walk};
 use crate::config::{ReplicaGone, Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
-    Dial, Limit, Members, MongoError, Refusal, Session, kill_operations, number,
+    Dial, Limit, Members, MongoError, Refusal, Session, counted, counting, kill_operations, number,
 };
-use crate::execute::{self, Busy, Database, Execution, Holder, Size};
+use crate::execute::{self, Busy, Counts, Database, Execution, Holder, Size};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Body, Command, Walk, Work};
 use crate::plan::{Finding, Place, Scope, Severity, Site, Step};
-use crate::values::{Bytes, several_do};
+use crate::values::{Bytes, several_do, with_causes};
 
 /// What a dry run may take to count the documents of one step.
 const COUNTING: Limit = Limit(Duration::from_secs(600));
@@ -77,7 +77,10 @@ impl execute::Door for Door {
         if !session.server.writable {
             return Err(MongoError::Connect {
                 server: self.dial.describe().to_owned(),
-                refusal: Refusal::NoPrimary,
+                refusal: match session.is_direct() {
+                    true => Refusal::NotPrimary,
+                    false => Refusal::NoPrimary,
+                },
             }
             .into());
         }
@@ -106,15 +109,23 @@ impl execute::Door for Door {
         }
     }
 
-    async fn count(
-        &self,
-        session: &Session,
-        steps: &[Step<Body>],
-    ) -> Result<BTreeMap<u32, i64>, EngineError> {
-        let mut counts = BTreeMap::new();
+    async fn count(&self, session: &Session, steps: &[Step<Body>]) -> Result<Counts, EngineError> {
+        let mut counts = Counts::default();
         for step in steps {
-            if let Work::Walk(walk) = &step.body.work {
-                counts.insert(step.seq, count(session, walk, COUNTING).await?);
+            let Work::Walk(walk) = &step.body.work else {
+                continue;
+            };
+            match count(session, walk, COUNTING).await {
+                Ok(n) => {
+                    counts.rows.insert(step.seq, n);
+                }
+                // Whoever is not there, or not the primary, answers of no other step either.
+                Err(EngineError::Mongo(error)) if error.is_unreachable() || error.is_passing() => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    counts.untold.insert(step.seq, with_causes(&error));
+                }
             }
         }
         Ok(counts)
@@ -523,11 +534,11 @@ async fn count(session: &Session, walk: &Walk, most: Limit) -> Result<i64, Engin
     }
     let filter = walk.filter.document().map_err(bad)?;
     let Some(orphans) = &walk.orphans else {
-        let command = doc! { "count": &walk.collection, "query": filter };
+        let command = counting(&walk.collection, filter, None, None);
         let answer = session
             .command("counting documents", &walk.database, command, most)
             .await?;
-        return Ok(number(answer.get("n")).unwrap_or(0));
+        return Ok(counted(&answer));
     };
     if orphans.parent_database != walk.database {
         return Err(EngineError::NotVisible {

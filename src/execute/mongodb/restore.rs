@@ -225,6 +225,9 @@ fn others(documents: &[&RawDocumentBuf], there: &HashMap<String, RawDocumentBuf>
         .collect()
 }
 
+/// A document of the same value under a unique index is there already.
+const UNIQUE: i32 = 11000;
+
 /// Documents that the server refuses one by one.
 #[derive(Default)]
 struct KeptOut {
@@ -235,7 +238,8 @@ struct KeptOut {
 
 impl KeptOut {
     fn told(&self, into: &Place) -> String {
-        let whys = self.codes.iter().map(|code| match code {
+        let whys = self.codes.iter().map(|code| match *code {
+            UNIQUE => "a unique index keeps a document out, as another one has the same there".to_owned(),
             121 => "the validation rules of the collection keep a document out".to_owned(),
             code => format!(
                 "the server refuses a document (code {code}), as it does where an index cannot hold a value, or versions have other rules for names of fields"
@@ -243,8 +247,8 @@ impl KeptOut {
         });
         let whys: Vec<String> = whys.collect();
         format!(
-            "{} of the documents do not come back into {into}: {}; all others are back. Restore into another collection; their `_id`: {}",
-            self.ids.len(),
+            "{} not come back into {into}: {}; all others are back. Restore into another collection; their `_id`: {}",
+            several_do(self.ids.len() as i64, "document", ("does", "do")),
             whys.join("; "),
             named(&self.ids)
         )
@@ -302,7 +306,7 @@ impl Bringing<'_> {
             .comment(Bson::String(NAME.to_owned()))
             .await;
         let mut refused = 0;
-        let mut stays = HashSet::new();
+        let (mut stays, mut doubled) = (HashSet::new(), HashSet::new());
         if let Err(error) = inserted {
             let errors = match error.kind.as_ref() {
                 ErrorKind::InsertMany(report) if report.write_concern_error.is_none() => {
@@ -315,10 +319,15 @@ impl Bringing<'_> {
             }
             refused = errors.len();
             // What is said of one document keeps no other out.
-            for error in errors.iter().filter(|e| e.code != 11000) {
+            for error in errors {
                 let Some(document) = documents.get(error.index) else {
                     continue;
                 };
+                // Of the same `_id` there may be the same document, which is back then.
+                if error.code == UNIQUE {
+                    doubled.extend(same_id(document));
+                    continue;
+                }
                 stays.extend(same_id(document));
                 let shown = value_at(document, "_id").map(|id| id.to_string());
                 kept_out.ids.push(shown.unwrap_or_default());
@@ -330,16 +339,21 @@ impl Bringing<'_> {
         let documents: Vec<&RawDocumentBuf> = documents.iter().filter(|d| !stays(d)).collect();
         self.stamp(&documents).await?;
         let there = self.there(&documents).await?;
-        let missing = documents
-            .iter()
-            .filter(|document| same_id(document).is_none_or(|id| !there.contains_key(&id)))
-            .count();
-        if missing > 0 {
-            return Err(files(format!(
-                "{} not come back into {}: a unique index keeps them out. Those before them are back; restore into another collection",
-                several_do(missing, "document", ("does", "do")),
-                self.into
-            )));
+        let is_there =
+            |document: &RawDocumentBuf| same_id(document).is_some_and(|id| there.contains_key(&id));
+        let (documents, missing): (Vec<&RawDocumentBuf>, Vec<&RawDocumentBuf>) = documents
+            .into_iter()
+            .partition(|document| is_there(document));
+        for document in missing {
+            if same_id(document).is_none_or(|id| !doubled.contains(&id)) {
+                return Err(files(format!(
+                    "documents that were just written into {} are not there: somebody removes them, or they expire",
+                    self.into
+                )));
+            }
+            let shown = value_at(document, "_id").map(|id| id.to_string());
+            kept_out.ids.push(shown.unwrap_or_default());
+            kept_out.codes.insert(UNIQUE);
         }
         let others = others(&documents, &there);
         if !others.is_empty() {

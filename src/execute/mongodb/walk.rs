@@ -4,14 +4,16 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use serde_json::Value;
 
 use super::gate::{Again, Ends, may_go_on, over, pass};
 use super::vanished::Begun;
 use super::{Event, Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{DAMAGED, Json, Limit, MongoError, key};
+use crate::engines::mongodb::{
+    DAMAGED, Json, Limit, MongoError, at_moment, counted, counting, key,
+};
 use crate::execute::goal::towards;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Orphans, Path, Walk, single};
@@ -160,16 +162,14 @@ impl Going<'_> {
             _ => {
                 // The last batch is as large as it is, in case its answer is lost; and
                 // where no more may go than allowed, many may have the value it ends at.
-                let mut count =
-                    doc! { "count": &walk.collection, "query": filter.clone(), "hint": index };
-                if let Some(allowed) = allowed {
-                    count.insert("limit", allowed.saturating_add(1));
-                }
+                let most = allowed.map(|allowed| allowed.saturating_add(1));
+                let along = Some(Bson::from(index));
+                let count = counting(&walk.collection, filter.clone(), along, most);
                 match self
                     .give(record, "counting the batch", &count, &mut 0)
                     .await?
                 {
-                    Some(answer) => count_of(&answer),
+                    Some(answer) => counted(&answer),
                     None => return Ok(None),
                 }
             }
@@ -410,6 +410,11 @@ impl Going<'_> {
             parts.extend(single(field));
             filter = doc! { "$and": parts };
         }
+        let server = &self.job.session.server;
+        if server.release < (6, 0) {
+            let now = server.clock(wall_clock()).timestamp_millis();
+            filter = at_moment(filter, DateTime::from_millis(now));
+        }
         let mut delete = doc! { "q": filter, "limit": 0 };
         if let Some(index) = index {
             delete.insert("hint", index);
@@ -434,7 +439,7 @@ impl Going<'_> {
                 return broken.map(|_| None);
             }
         };
-        let deleted = count_of(&answer);
+        let deleted = counted(&answer);
         // What an attempt deleted whose answer was lost, the next one did not find any more.
         let gone = if lost > 0 {
             deleted.max(expected)
@@ -466,14 +471,14 @@ impl Going<'_> {
         }
         // Who wants to end at once does not wait for a number.
         let left = match (
-            counting(&self.walk.collection, command),
+            counting_rest(&self.walk.collection, command),
             execution.stop.is_now(),
         ) {
             (Some(count), false) => {
                 let doing = "counting what is left of a batch that was cut off";
                 let database = self.walk.database.as_str();
-                let counted = self.job.session.command(doing, database, count, PART);
-                counted.await.ok().map(|answer| count_of(&answer))
+                let asked = self.job.session.command(doing, database, count, PART);
+                asked.await.ok().map(|answer| counted(&answer))
             }
             _ => None,
         };
@@ -603,13 +608,11 @@ impl Going<'_> {
 }
 
 /// Counts what a command that deletes would still delete.
-fn counting(collection: &str, command: &Document) -> Option<Document> {
+fn counting_rest(collection: &str, command: &Document) -> Option<Document> {
     let delete = command.get_array("deletes").ok()?.first()?.as_document()?;
-    let mut count = doc! { "count": collection, "query": delete.get_document("q").ok()?.clone() };
-    if let Some(index) = delete.get("hint") {
-        count.insert("hint", index.clone());
-    }
-    Some(count)
+    let filter = delete.get_document("q").ok()?.clone();
+    let along = delete.get("hint").cloned();
+    Some(counting(collection, filter, along, None))
 }
 
 /// What came of a batch.
@@ -649,10 +652,6 @@ fn at(document: &Document, path: &str) -> Option<Bson> {
 
 fn same(a: &Bson, b: &Bson) -> bool {
     a == b || key(a) == key(b)
-}
-
-fn count_of(answer: &Document) -> i64 {
-    crate::engines::mongodb::number(answer.get("n")).unwrap_or(0)
 }
 
 fn bad(message: String) -> EngineError {

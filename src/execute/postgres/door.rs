@@ -25,7 +25,7 @@ use crate::engines::postgres::copies;
 use crate::engines::postgres::seats::Seats;
 use crate::engines::postgres::{Session, claim, each, pooler};
 use crate::execute::step::end;
-use crate::execute::{self, Busy, Database, Execution, Holder, Size};
+use crate::execute::{self, Busy, Counts, Database, Execution, Holder, Size};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Finding, Place, Scope, Severity, Site, Step, Work};
 use crate::values::with_causes;
@@ -125,12 +125,11 @@ impl execute::Door for Door {
         Ok(format!("{system}/{}", session.server.database))
     }
 
-    async fn count(
-        &self,
-        session: &Session,
-        steps: &[Step],
-    ) -> Result<BTreeMap<u32, i64>, EngineError> {
-        counting::all(session, steps).await
+    async fn count(&self, session: &Session, steps: &[Step]) -> Result<Counts, EngineError> {
+        Ok(Counts {
+            rows: counting::all(session, steps).await?,
+            ..Counts::default()
+        })
     }
 
     async fn count_for_review(

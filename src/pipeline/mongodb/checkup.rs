@@ -7,8 +7,8 @@ use super::{destinations, session};
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
-    CLAIMS, Limit, Members, MongoError, Rights, Session, grant, namespace, number, role_for,
-    unconfirmed,
+    CLAIMS, Limit, Members, MongoError, Rights, STEP_DOWN, Session, grant, namespace, number,
+    role_for, unconfirmed,
 };
 use crate::kinds::mongodb::KINDS;
 use crate::pipeline::PipelineError;
@@ -290,13 +290,16 @@ pub(super) async fn lacks_some(session: &Session) -> Result<bool, MongoError> {
 }
 
 /// What a task needs, in whatever database, and the user lacks: its runs fail.
-fn of_task(task: &Task, rights: &Rights, session: &Session) -> Vec<Line> {
+fn of_task(task: &Task, rights: &Rights, session: &Session, alone: bool) -> Vec<Line> {
     let entry = KINDS.iter().find(|entry| entry.info.name == task.kind);
     // What is wrong with the options is said where the task is tried.
     let Some(Ok(kind)) = entry.map(|entry| (entry.build)(&task.options)) else {
         return Vec::new();
     };
-    lacking(rights, &kind.rights(session.database()), session)
+    let mut needed = kind.rights(session.database());
+    // Nobody steps down where nobody else could be primary.
+    needed.retain(|right| !(alone && right.action == STEP_DOWN));
+    lacking(rights, &needed, session)
         .into_iter()
         .map(|what| {
             (
@@ -342,8 +345,12 @@ async fn roles(session: &Session, tasks: &[&Task]) -> Result<Vec<Line>, MongoErr
             ));
         }
     }
+    let alone = match &session.server.set {
+        None => true,
+        Some(_) => Members::of(session).await.is_ok_and(|all| all.0.len() < 2),
+    };
     for task in tasks {
-        lines.extend(of_task(task, &rights, session));
+        lines.extend(of_task(task, &rights, session, alone));
     }
     if lines.is_empty() {
         lines.push((

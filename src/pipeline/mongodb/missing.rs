@@ -16,9 +16,10 @@ pub(super) fn told(what: &str, error: &MongoError) -> String {
 pub(super) fn lacking(rights: &Rights, needed: &[Right], session: &Session) -> Vec<String> {
     let mut lacking: BTreeMap<(String, &str), BTreeMap<String, Vec<&str>>> = BTreeMap::new();
     for right in rights.missing(needed) {
-        let place = match right.collection.as_str() {
-            "" => right.database.clone(),
-            collection => namespace(&right.database, collection),
+        let place = match (right.database.as_str(), right.collection.as_str()) {
+            ("", _) => "the whole set".to_owned(),
+            (database, "") => database.to_owned(),
+            (_, collection) => namespace(&right.database, collection),
         };
         let (role, on) = role_for(right.action, &place);
         let places = lacking.entry((on, role)).or_default();

@@ -176,7 +176,7 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "ttl.conflict",
         "An index is in the way of the TTL index that the task wants.",
         "Documents do not expire.",
-        "Drop the index and make it anew with the commands of the finding, when queries can do without it.",
+        "Give the commands of the finding: one beside it where it is unique; else dropped and made anew with all that it has, when queries can do without it.",
     )
     .keeps(Keeps::FromAll),
     code(
@@ -188,9 +188,9 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
     .keeps(Keeps::FromAll),
     code(
         "ttl.partial",
-        "The TTL index is hidden, or covers only a part of the documents.",
-        "Documents outside of a partial one never expire. A hidden one lets documents expire, and no query uses it.",
-        "Nothing, if that is meant; otherwise make an index over all of them, or show it again (collMod with `hidden: false`).",
+        "The TTL index covers only a part of the documents, though `ttl` says that all expire; or it is hidden (as information).",
+        "Documents outside of a partial one never expire, and the run has not succeeded. A hidden one lets documents expire, and no query uses it.",
+        "Make an index over all of them with the command of the finding, or leave the entry out of `ttl` where the others are to stay. Show a hidden one again (collMod with `hidden: false`), unless that is meant.",
     ),
     code(
         "ttl.stalled",

@@ -119,7 +119,7 @@ async fn it_is_planned_carried_out_and_recorded() {
     let shown = serde_json::to_value(&plan).unwrap();
     assert_eq!(shown["steps"][0]["which"], "a", "{shown:#}");
     assert_eq!(shown["skipped"][0]["object"], "empty");
-    assert_eq!(counts, BTreeMap::from([(1, 3), (2, 7), (3, 5)]));
+    assert_eq!(counts.rows, BTreeMap::from([(1, 3), (2, 7), (3, 5)]));
     assert_eq!(
         world.shelf.boxes.lock().unwrap()["a"],
         3,

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use maint::config::{Target, Throttle};
 use maint::engines::EngineError;
 use maint::engines::postgres::connect::ConnectError;
-use maint::execute::{Busy, Database, Door, Execution, Holder, Job, Size};
+use maint::execute::{Busy, Counts, Database, Door, Execution, Holder, Job, Size};
 use maint::history::{StepRecord, StepStatus, Store};
 use maint::plan::{
     self, Entry, Finding, Kind, Moment, Place, Plan, Scope, Severity, Site, Speaks, Step,
@@ -184,16 +184,13 @@ impl Door for ShelfDoor {
         Ok("shelf".to_owned())
     }
 
-    async fn count(
-        &self,
-        hand: &Hand,
-        steps: &[Step<Emptying>],
-    ) -> Result<BTreeMap<u32, i64>, EngineError> {
+    async fn count(&self, hand: &Hand, steps: &[Step<Emptying>]) -> Result<Counts, EngineError> {
         let boxes = hand.shelf.boxes.lock().unwrap();
-        Ok(steps
-            .iter()
-            .map(|s| (s.seq, boxes[&s.body.which]))
-            .collect())
+        let rows = steps.iter().map(|s| (s.seq, boxes[&s.body.which]));
+        Ok(Counts {
+            rows: rows.collect(),
+            ..Counts::default()
+        })
     }
 
     async fn fit_for_claim(&self, _hand: &Hand) -> Result<(), EngineError> {

@@ -3,6 +3,7 @@
 use mongodb::bson::doc;
 
 use super::{run, workspace};
+use crate::connect::certificates::Authority;
 use crate::support::mongo::{PASSWORD, Servers, TestBase, shared_set};
 use crate::support::patience::Patience;
 use crate::support::wire::{Mode, Wire};
@@ -163,6 +164,24 @@ async fn a_certificate_logs_in_with_and_without_a_name_in_the_url() {
         "writeConcern": { "w": "majority", "wtimeout": 15_000 },
     };
     external.run_command(create).await.unwrap();
+    // One of an authority that the server does not know is not the server's fault.
+    let stranger = Authority::new("another authority").client("maint_by_certificate");
+    let strange = folder.path().join("stranger.pem");
+    let both = format!("{}{}", stranger.certificate_pem, stranger.key_pem);
+    std::fs::write(&strange, both).unwrap();
+    let url = set.url(None, &base.name, "&serverSelectionTimeoutMS=2500");
+    let url = url.replace("authSource=admin", "authSource=$external");
+    let with = format!(
+        "{url}&authMechanism=MONGODB-X509&tlsCertificateKeyFile={}",
+        strange.display()
+    );
+    says(
+        &with,
+        &[
+            "does not take the certificate in `tlsCertificateKeyFile`",
+            "net.tls.CAFile",
+        ],
+    );
     let url = |name: &str| {
         let url = set.url(None, &base.name, "");
         let url = url.replace("authSource=admin", "authSource=$external");
@@ -441,4 +460,55 @@ async fn a_user_who_may_claim_nothing_is_told_without_a_run() {
     for user in ["onlyreads", "writes"] {
         admin.run_command(doc! { "dropUser": user }).await.unwrap();
     }
+}
+
+/// Who does not log in is told so, and not that everything may be done, or a role is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_names_no_user_is_told_so() {
+    for version in [44, 60] {
+        let set = shared_set(version);
+        let url = set.url(None, "shop", "");
+        let words = ["the URL names no user", "mongodb://USER:PASSWORD@host"];
+        says(&url, &words);
+        let there = workspace(&url).task("look", "kind: snapshot\ntarget: app\n");
+        let told = there.run(["doctor"]).expect(3).stdout;
+        assert!(told.contains("names no user"), "{told}");
+        assert!(!told.contains("may do everything"), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_a_secondary_alone_is_told_so() {
+    let set = shared_set(60);
+    let base = TestBase::new(60).await;
+    let away = (set.primary().await + 1) % 3;
+    let all: Vec<String> = (0..3).map(|n| set.address(n)).collect();
+    let url = base.url().replace(&all.join(","), &set.address(away));
+    let url = url.replace("replicaSet=rs0", "directConnection=true");
+    let said = workspace(&url)
+        .task("look", "kind: snapshot\ntarget: app\n")
+        .run(["run", "look", "--now"])
+        .expect(3);
+    let text = format!("{}{}", said.stdout, said.stderr);
+    for word in ["is not the primary", "directConnection=true"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert!(!text.contains("has no primary"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_case_of_the_databases_name_is_told_so() {
+    let base = TestBase::new(60).await;
+    base.collection("a")
+        .insert_one(doc! { "_id": 1 })
+        .await
+        .unwrap();
+    let url = base.url().replace(&base.name, &base.name.to_uppercase());
+    let there = workspace(&url).task(
+        "sweep",
+        "kind: cleanup\ntarget: app\noptions: { rules: [{ collection: a, where: { x: 1 } }] }\n",
+    );
+    let failed = run(&there, "sweep", 1);
+    let said = failed["error"].as_str().unwrap();
+    assert!(said.contains("upper and lower case only"), "{failed:#}");
 }

@@ -74,6 +74,7 @@ async fn what_another_target_cannot_keep_is_told_before_a_run() {
         "problem {begins}its user lacks insert, remove on {name}.a: db.getSiblingDB(\"admin\").grant"
     );
     assert!(told.contains(&lacks), "{told}");
+    assert!(!told.contains("keep: works"), "{told}");
     few.run(["doctor"]).expect(1);
     run(&few, "keep", 1);
     assert_eq!(base.count("a", doc! {}).await, 5);
@@ -100,8 +101,30 @@ async fn what_another_target_cannot_keep_is_told_before_a_run() {
         told.contains(&format!("problem {begins}it cannot be reached")),
         "{told}"
     );
+    let failed = run(&of(gone, ""), "keep", 1);
+    let named = failed
+        .to_string()
+        .contains("target `cold`, which documents are archived to, 127.0.0.1:1");
+    assert!(named, "{failed:#}");
 
     run(&few, "keep", 0);
     assert_eq!(there.count("a", doc! {}).await, 5);
     assert!(doctor(&few).contains(&format!("ok {begins}{name}.a can keep them")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_step_down_takes_is_among_the_rights() {
+    let base = TestBase::new(60).await;
+    base.collection("a")
+        .insert_one(doc! { "_id": 1 })
+        .await
+        .unwrap();
+    let of = |options: &str| {
+        let task = format!("kind: compact\ntarget: app\noptions: {{ {options} }}\n");
+        doctor(&for_base(&base).task("shrink", &task))
+    };
+    let lacks = "app: shrink: the user lacks replSetStateChange on the whole set: db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{ role: \"clusterManager\", db: \"admin\" }])";
+    let told = of("step_down: true");
+    assert!(told.contains(lacks), "{told}");
+    assert!(!of("min_free: 100MB").contains("replSetStateChange"));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 
-use crate::engines::mongodb::{Field, FieldType, Limit, MongoError, Session, number};
+use crate::engines::mongodb::{Field, FieldType, Limit, MongoError, Session};
 use crate::plan::mongodb::{LONGEST_NAME, Manifest};
 use crate::plan::{Finding, Severity};
 
@@ -18,7 +18,11 @@ const MOST: usize = 200;
 
 /// Types of fields, and in how many of the documents looked at, by name.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Seen(BTreeMap<String, BTreeMap<String, i64>>);
+pub(super) struct Seen {
+    fields: BTreeMap<String, BTreeMap<String, i64>>,
+    /// In how many there is a field whose name is no valid UTF-8: no column can have it.
+    nameless: i64,
+}
 
 /// The columns of a file, and what is to be known of them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +32,8 @@ pub(super) struct Schema {
     pub(super) misfits: Vec<String>,
     /// The column of what has none of its own.
     pub(super) rest: String,
+    /// Whether some documents have a field whose name is no valid UTF-8.
+    pub(super) nameless: bool,
 }
 
 /// How long documents may be chosen by chance.
@@ -66,30 +72,28 @@ pub(super) async fn look(
             doc! { "$group": { "_id": { "name": "$maint_f.k", "type": kind }, "n": { "$sum": 1 } } },
         ]);
         let doing = "looking at fields and their types";
-        let found = match db
-            .aggregate(doing, database, collection, stages, limit)
-            .await
-        {
+        let command = doc! { "aggregate": collection, "pipeline": stages, "cursor": {}, "allowDiskUse": true };
+        let found = match db.all_raw(doing, database, command, limit).await {
             // Where many documents have just gone, chance meets none for long.
             Err(error) if error.is_out_of_time() && limit == SAMPLING => break,
             Err(error) if error.is_out_of_time() => return Ok(None),
             found => found?,
         };
         for group in found {
-            let Ok(id) = group.get_document("_id") else {
+            let n = group.get("n").ok().flatten();
+            let n = n.and_then(|n| n.as_i64().or_else(|| n.as_i32().map(i64::from)));
+            let (Ok(id), Some(n)) = (group.get_document("_id"), n) else {
                 continue;
             };
-            if let (Ok(name), Ok(kind), Some(n)) = (
-                id.get_str("name"),
-                id.get_str("type"),
-                number(group.get("n")),
-            ) {
+            if let (Ok(name), Ok(kind)) = (id.get_str("name"), id.get_str("type")) {
                 *seen
-                    .0
+                    .fields
                     .entry(name.to_owned())
                     .or_default()
                     .entry(kind.to_owned())
                     .or_default() += n;
+            } else {
+                seen.nameless += n;
             }
         }
     }
@@ -129,7 +133,7 @@ impl Seen {
             fields.iter().map(|f| f.name.to_ascii_lowercase()).collect();
         taken.extend(["_id".to_owned()].into_iter().chain(rest.clone()));
         let mut most: Vec<(&String, FieldType, i64)> = self
-            .0
+            .fields
             .iter()
             .filter_map(|(name, kinds)| {
                 let (kind, n) = usual(kinds)?;
@@ -149,7 +153,7 @@ impl Seen {
         fields.extend(new);
         let mut misfits = Vec::new();
         for field in &fields {
-            for (kind, n) in self.0.get(&field.name).into_iter().flatten() {
+            for (kind, n) in self.fields.get(&field.name).into_iter().flatten() {
                 if !matches!(kind.as_str(), "null" | "undefined" | "missing")
                     && !field.kind.takes(kind)
                 {
@@ -160,9 +164,10 @@ impl Seen {
                 }
             }
         }
+        let nameless = self.nameless > 0;
         let rest = rest.unwrap_or_else(|| {
             let mut name = "rest".to_owned();
-            while taken.contains(&name) || self.0.contains_key(&name) {
+            while taken.contains(&name) || self.fields.contains_key(&name) {
                 name.push('_');
             }
             name
@@ -175,6 +180,7 @@ impl Seen {
             fields,
             misfits,
             rest,
+            nameless,
         }
     }
 }
@@ -189,18 +195,22 @@ impl Schema {
 
     /// That some values are not in the column of their field.
     pub(super) fn finding(&self, object: &str) -> Option<Finding> {
-        if self.misfits.is_empty() {
-            return None;
-        }
-        Some(Finding {
-            code: "archive.types".to_owned(),
-            severity: Severity::Info,
-            object: object.to_owned(),
-            message: format!(
+        let mut told = Vec::new();
+        if !self.misfits.is_empty() {
+            told.push(format!(
                 "some values of the documents looked at have no place in the column of their field: {}. They are in `{}`, as extended JSON, and in the whole document",
                 self.misfits.join("; "),
                 self.rest
-            ),
+            ));
+        }
+        if self.nameless {
+            told.push("some of the documents looked at have a field whose name is no valid UTF-8, as old drivers have written: from there on such a document is in the column of whole documents alone".to_owned());
+        }
+        (!told.is_empty()).then(|| Finding {
+            code: "archive.types".to_owned(),
+            severity: Severity::Info,
+            object: object.to_owned(),
+            message: told.join("; "),
             suggestion: None,
         })
     }
@@ -251,12 +261,13 @@ mod tests {
                 .map(|(kind, n)| ((*kind).to_owned(), *n))
                 .collect()
         };
-        Seen(
-            fields
+        Seen {
+            fields: fields
                 .iter()
                 .map(|(name, kinds)| ((*name).to_owned(), of(kinds)))
                 .collect(),
-        )
+            nameless: 0,
+        }
     }
 
     fn shown(schema: &Schema) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use mongodb::bson::{Bson, Document, doc};
@@ -15,7 +15,7 @@ use super::rule::{Age, Rule, Use};
 use super::ttl::{self, Ttl};
 use super::{Cleanup, limits};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Limit, MongoError, Session, number};
+use crate::engines::mongodb::{Limit, MongoError, Session, counted, counting, number};
 use crate::plan::mongodb::Path;
 use crate::values::Epoch;
 
@@ -44,6 +44,9 @@ pub(super) struct Look {
     /// Dates and ObjectIds in the field, each up to a limit, where the sample leaves open which of
     /// them tells the age.
     pub(super) ages: Option<(i64, i64)>,
+    /// Documents that tell no age, by the type of what they have there, each up to a limit; none
+    /// where no index tells it, or not in time.
+    pub(super) ageless: Option<Vec<(String, i64)>>,
     /// Whether any document tells an age, where none of those looked at does.
     pub(super) told: Option<bool>,
     /// Documents whose number is no time: NaN, infinite, or beyond every count; up to a limit.
@@ -127,6 +130,15 @@ impl Cleanup {
                 None => tells(db, database, &rule.collection, field, age).await?,
             };
         }
+        if let (Some(field), Ok(Some(age))) = (&rule.field, look.age(rule))
+            && let Some(index) = collection
+                .indexes
+                .iter()
+                .find(|i| i.orders(field) && !i.sparse)
+        {
+            let along = (field.as_str(), index.name.as_str());
+            look.ageless = ageless(db, place, along, age).await?;
+        }
         let (Ok(age), Ok(path)) = (look.age(rule), rule.path(collection, self.max_scan)) else {
             return Ok(look);
         };
@@ -204,16 +216,13 @@ impl Cleanup {
             return Ok(look);
         }
         if limited {
-            let mut count = doc! { "count": &rule.collection, "query": filter };
-            if let Some(hint) = hint {
-                count.insert("hint", hint);
-            }
+            let count = counting(&rule.collection, filter, hint.map(Bson::from), None);
             match db
                 .command("counting documents", database, count, LOOKING)
                 .await
             {
                 Ok(answer) => {
-                    let n = number(answer.get("n")).unwrap_or(0);
+                    let n = counted(&answer);
                     look.count = Some(n);
                     look.any = Some(n > 0);
                 }
@@ -291,6 +300,65 @@ async fn timeless(
         Err(error) if error.is_out_of_time() => Ok(0),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Every type that a value may be of, as the server names them; but those of no value.
+const TYPES: [&str; 19] = [
+    "double",
+    "string",
+    "object",
+    "array",
+    "binData",
+    "objectId",
+    "bool",
+    "date",
+    "regex",
+    "dbPointer",
+    "javascript",
+    "symbol",
+    "javascriptWithScope",
+    "int",
+    "timestamp",
+    "long",
+    "decimal",
+    "minKey",
+    "maxKey",
+];
+
+/// Documents that tell no age in this way, by type, as an index tells it; none where that is not to
+/// be had in time.
+async fn ageless(
+    db: &Session,
+    (database, collection): (&str, &str),
+    (field, index): (&str, &str),
+    age: Age,
+) -> Result<Option<Vec<(String, i64)>>, EngineError> {
+    let others: Vec<&str> = TYPES.into_iter().filter(|kind| !age.fits(kind)).collect();
+    let none = ("missing or null", doc! { field: Bson::Null });
+    // Mostly there is nothing of any other type, which is one question.
+    let mut asked = vec![none, ("", doc! { field: { "$type": others.clone() } })];
+    let began = Instant::now();
+    let mut found = Vec::new();
+    while let Some((kind, filter)) = asked.pop() {
+        let Some(left) = TRYING.0.checked_sub(began.elapsed()) else {
+            return Ok(None);
+        };
+        let count = counting(collection, filter, Some(index.into()), Some(COUNTED));
+        let doing = "counting documents that tell no age";
+        match db.command(doing, database, count, Limit(left)).await {
+            Ok(answer) => match (counted(&answer), kind) {
+                (0, _) => {}
+                (_, "") => asked.extend(others.iter().map(|kind| {
+                    let of_type = doc! { field: { "$type": kind } };
+                    (*kind, of_type)
+                })),
+                (n, kind) => found.push((kind.to_owned(), n)),
+            },
+            Err(error) if error.is_out_of_time() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Some(found))
 }
 
 /// Whether any document tells its age in this way; none where that is not to be had in time.

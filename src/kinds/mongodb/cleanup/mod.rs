@@ -63,6 +63,8 @@ fn one_gigabyte() -> Bytes {
 pub(crate) struct Facts {
     database: String,
     release: (u32, u32),
+    /// Whether it is a member of a replica set.
+    replicated: bool,
     /// Whether the server holds a part of a cluster's documents only.
     shard: bool,
     /// By database and name.
@@ -158,6 +160,7 @@ impl Kind for Cleanup {
         let mut facts = Facts {
             database: db.database().to_owned(),
             release: db.server.release,
+            replicated: db.server.set.is_some(),
             shard: db.server.shard,
             at: wall_clock(),
             clock: db.server.clock_differs(),
@@ -256,7 +259,11 @@ impl Kind for Cleanup {
                 continue;
             };
             let look = facts.ttl_looks.get(&n).cloned().unwrap_or_default();
-            ttl.plan(&key.0, collection, &look, facts.release, at, &mut plan);
+            let server = ttl::Server {
+                release: facts.release,
+                replicated: facts.replicated,
+            };
+            ttl.plan(&key.0, collection, &look, server, at, &mut plan);
         }
         let mut met: HashMap<(String, String), u32> = HashMap::new();
         for (n, rule) in self.rules.iter().enumerate() {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::super::common::Collection;
 use super::super::fields::{self, Kinds};
 use super::super::filter::{self, Without};
-use crate::engines::mongodb::{Json, Right, misnamed, misnamed_database};
+use crate::engines::mongodb::{Json, Right, is_uncountable, misnamed, misnamed_database};
 use crate::plan::Unfit;
 use crate::plan::mongodb::{Orphans, Path, single, to_delete, to_read};
 use crate::values::{Bytes, CalendarSpan, Epoch, Percent};
@@ -270,6 +270,13 @@ impl Rule {
                     format!("`{key}` in the rule for `{name}` has `{operator}`, {why}"),
                 ));
             }
+        }
+        let all = self.only.iter().chain(&self.keep);
+        let all: Result<Vec<Document>, String> = all.map(Json::document).collect();
+        if is_uncountable(&all.unwrap_or_default()) {
+            return Err(Unfit::from(format!(
+                "the rule for `{name}` has `$where` and `$$NOW`, and no command of the server counts documents by both; write `$expr` instead of `$where`, or `field` and `older_than` instead of `$$NOW`"
+            )));
         }
         Ok(())
     }

@@ -314,9 +314,9 @@ pub(super) fn types_told(
                 severity: Severity::Warning,
                 object: namespace(database, name),
                 message: format!(
-                    "{} a {kind} in `{}`, and no document of {} has one in `{}`: whether what it points at is gone cannot be told, and nothing of that type goes",
+                    "{} {} {kind} in `{}`, and no document of {} has one in `{}`: whether what it points at is gone cannot be told, and nothing of that type goes",
                     several_do(*n, "document", ("has", "have")),
-                    of.field, of.parent, of.parent_field
+                    article(kind), of.field, of.parent, of.parent_field
                 ),
                 suggestion: None,
             });
@@ -365,10 +365,18 @@ pub(super) fn types_told(
     };
     let fits = |kind: &str| age.fits(kind);
     let all: i64 = look.types.iter().map(|(_, n)| n).sum();
-    let wrong: Vec<String> = look
-        .types
+    let seen = look.types.iter().filter(|(kind, _)| !fits(kind));
+    let wrong: Vec<(String, i64)> = match &look.ageless {
+        Some(counted) => counted.clone(),
+        None => seen.cloned().collect(),
+    };
+    let told: i64 = wrong.iter().map(|(_, n)| n).sum();
+    let least = match wrong.iter().any(|(_, n)| *n >= COUNTED) {
+        true => "at least ",
+        false => "",
+    };
+    let wrong: Vec<String> = wrong
         .iter()
-        .filter(|(kind, _)| !fits(kind))
         .map(|(kind, n)| format!("{n} {kind}"))
         .collect();
     if !wrong.is_empty() {
@@ -398,13 +406,28 @@ pub(super) fn types_told(
             code: "cleanup.types".to_owned(),
             severity: Severity::Info,
             object: namespace(database, name),
-            message: format!(
-                "of {} looked at, some tell no age in `{field}` ({}): those stay for ever",
-                several(all, "document"),
-                wrong.join(", ")
-            ),
+            message: match look.ageless {
+                Some(_) => format!(
+                    "{least}{} no age in `{field}` ({}): what tells none stays for ever",
+                    several_do(told, "document", ("tells", "tell")),
+                    wrong.join(", ")
+                ),
+                None => format!(
+                    "of {} looked at, chosen by chance, some tell no age in `{field}` ({}): what tells none stays for ever, and others may be among those not looked at",
+                    several(all, "document"),
+                    wrong.join(", ")
+                ),
+            },
             suggestion: None,
         });
+    }
+}
+
+/// The article of a type.
+fn article(kind: &str) -> &'static str {
+    match kind.starts_with(['a', 'e', 'i', 'o', 'u']) && kind != "uuid" {
+        true => "an",
+        false => "a",
     }
 }
 

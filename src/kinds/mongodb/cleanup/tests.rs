@@ -49,6 +49,7 @@ fn facts(collection: Collection, types: &[(&str, i64)]) -> Facts {
     Facts {
         database: "app".to_owned(),
         release: (6, 0),
+        replicated: true,
         shard: false,
         collections: BTreeMap::from([(("app".to_owned(), "events".to_owned()), collection)]),
         looks: HashMap::from([(0, look)]),

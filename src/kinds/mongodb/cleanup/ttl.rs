@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::super::common::{Collection, Index, Shape};
 use super::rule::fit;
-use crate::engines::mongodb::{Json, Right, namespace};
+use crate::engines::mongodb::{Json, Right, namespace, number};
 use crate::plan::mongodb::{
     Body, Command, Work, shell_document, shell_key, shell_name, shell_text, to_read,
 };
@@ -40,6 +40,15 @@ fn an_hour() -> TimeSpan {
     TimeSpan::from_mins(60)
 }
 
+/// What an index can be made like on a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Server {
+    /// Its version, as far as it matters.
+    pub(super) release: (u32, u32),
+    /// Whether it is a member of a replica set.
+    pub(super) replicated: bool,
+}
+
 /// What was seen of one entry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Look {
@@ -55,10 +64,14 @@ pub(super) struct Look {
     pub(super) monitor: Option<bool>,
 }
 
-/// Whether an index can expire anything: a hashed one, for example, cannot.
-fn is_ordered(index: &Index) -> bool {
-    let way = index.keys.first().map(|(_, way)| way);
-    matches!(crate::engines::mongodb::number(way), Some(1 | -1))
+/// Which way the only field of an index goes; none where it is of another type, such as a hashed
+/// one, by which nothing expires.
+fn way(index: &Index) -> Option<i32> {
+    match number(index.keys.first().map(|(_, way)| way)) {
+        Some(1) => Some(1),
+        Some(-1) => Some(-1),
+        _ => None,
+    }
 }
 
 /// The index that is there cannot be made to expire anything.
@@ -142,27 +155,95 @@ impl Ttl {
         doc! { &self.field: { "$lt": BsonDate::from_millis(limit.timestamp_millis()) } }
     }
 
-    /// The index for this field alone. Of several the one that expires documents counts, and
-    /// else one that could.
+    /// The index for this field alone by which each document that has a date there expires, or
+    /// could. Of several the one that expires documents counts.
     pub(super) fn index<'a>(&self, collection: &'a Collection) -> Option<&'a Index> {
-        let of_field = collection.indexes.iter().filter(|index| {
-            index.keys.len() == 1
-                && index
-                    .keys
-                    .first()
-                    .is_some_and(|(name, _)| *name == self.field)
-        });
-        of_field.min_by_key(|index| (!is_ordered(index), index.expires.is_none()))
+        let whole = self.ordered(collection).filter(|index| !index.partial);
+        whole.min_by_key(|index| index.expires.is_none())
+    }
+
+    /// A TTL index for this field by which some documents expire, and the others never do.
+    fn partial<'a>(&self, collection: &'a Collection) -> Option<&'a Index> {
+        let mut found = self.ordered(collection);
+        found.find(|index| index.partial && index.expires.is_some())
+    }
+
+    /// The indexes for this field alone that go along its values.
+    fn ordered<'a>(&self, collection: &'a Collection) -> impl Iterator<Item = &'a Index> {
+        let field = self.field.clone();
+        collection.indexes.iter().filter(move |index| {
+            matches!(index.keys.as_slice(), [(name, _)] if *name == field) && way(index).is_some()
+        })
+    }
+
+    /// Which way an index over all documents can go along the field, beside those that are there: in
+    /// a direction that no other has, and from 5.0 on beside partial ones.
+    fn free_way(&self, collection: &Collection, release: (u32, u32)) -> Option<i32> {
+        let free = |beside_partial: bool| {
+            [1, -1].into_iter().find(|wanted| {
+                let mut there = self.ordered(collection);
+                there.all(|i| way(i) != Some(*wanted) || (beside_partial && i.partial))
+            })
+        };
+        free(false).or_else(|| (release >= (5, 0)).then(|| free(true))?)
     }
 
     /// A name for an index on the field: the usual one, unless another index has it.
-    fn free_name(&self, collection: &Collection) -> String {
-        let usual = format!("{}_1", self.field);
+    fn free_name(&self, collection: &Collection, way: i32) -> String {
+        let usual = format!("{}_{way}", self.field);
         let is_taken = |name: &String| collection.indexes.iter().any(|i| i.name == *name);
         match is_taken(&usual) {
             false => usual,
             true => format!("{usual}_expires"),
         }
+    }
+
+    /// What makes an index by which every document expires, beside those that are there.
+    fn beside(&self, database: &str, way: i32) -> String {
+        format!(
+            "{}.createIndex({{{}: {way}}}, {{expireAfterSeconds: {}}})",
+            shell_name(database, &self.collection),
+            shell_key(&self.field),
+            self.seconds()
+        )
+    }
+
+    /// Makes an index by which every document expires. A member that is down, or far behind, would
+    /// otherwise have its end waited for as long as it is: a majority decides.
+    fn create(&self, database: &str, way: i32, name: &str, replicated: bool) -> Work {
+        let index = doc! { "key": { &self.field: way }, "name": name, "expireAfterSeconds": self.seconds() };
+        let mut command = doc! {
+            "createIndexes": &self.collection,
+            "indexes": [index],
+            "writeConcern": { "w": "majority" },
+        };
+        if replicated {
+            command.insert("commitQuorum", "majority");
+        }
+        Work::Commands(vec![Command {
+            database: database.to_owned(),
+            command: Json::of(&command),
+        }])
+    }
+
+    /// What drops an index and makes it anew with all that it has, and a time to expire by.
+    fn anew(&self, database: &str, index: &Index) -> String {
+        let shell = shell_name(database, &self.collection);
+        let keys: Document = index.keys.iter().cloned().collect();
+        let mut options = doc! { "expireAfterSeconds": self.seconds() };
+        let kept = index.whole.iter().filter(|(option, _)| {
+            !matches!(
+                option.as_str(),
+                "v" | "key" | "ns" | "background" | "expireAfterSeconds"
+            )
+        });
+        options.extend(kept.map(|(option, value)| (option.clone(), value.clone())));
+        format!(
+            "{shell}.dropIndex({}); {shell}.createIndex({}, {})",
+            shell_text(&index.name),
+            shell_document(&keys),
+            shell_document(&options)
+        )
     }
 
     /// Whether documents expire as they should: nothing has to be made or changed.
@@ -193,7 +274,7 @@ impl Ttl {
         database: &str,
         collection: &Collection,
         look: &Look,
-        release: (u32, u32),
+        server: Server,
         at: &Moment,
         plan: &mut Plan<Body>,
     ) {
@@ -224,33 +305,38 @@ impl Ttl {
             });
             return;
         }
-        let wanted = self.seconds();
+        let release = server.release;
         let shown = format!("`{}` after {}", self.field, self.expire_after);
-        let work = match self.index(collection) {
-            None => Some((
+        let work = match (self.index(collection), self.partial(collection)) {
+            (None, None) if let Some(way) = self.free_way(collection, release) => Ok(Some((
                 "create_ttl",
                 format!("no index lets documents expire by {shown}"),
-                Work::Commands(vec![Command {
-                    database: database.to_owned(),
-                    command: Json::of(&doc! {
-                        "createIndexes": &self.collection,
-                        "indexes": [{ "key": { &self.field: 1 }, "name": self.free_name(collection), "expireAfterSeconds": wanted }],
-                        "writeConcern": { "w": "majority" },
-                    }),
-                }]),
-            )),
-            Some(index) => match self.adjust(database, index, wanted, release, &object, plan) {
-                Ok(work) => work,
-                Err(Conflict) => {
-                    // Nothing expires by it: whatever is still there has that reason.
-                    let look = Look {
-                        overdue: 0,
-                        ..look.clone()
-                    };
-                    self.findings(database, &object, &look, plan);
-                    return;
-                }
-            },
+                self.create(
+                    database,
+                    way,
+                    &self.free_name(collection, way),
+                    server.replicated,
+                ),
+            ))),
+            (None, partial) => {
+                let place = (database, object.as_str());
+                let beside = self.free_way(collection, release);
+                self.in_part(place, partial, beside, plan);
+                Err(Conflict)
+            }
+            (Some(index), _) => {
+                let place = (database, object.as_str());
+                self.adjust(place, collection, index, release, plan)
+            }
+        };
+        let Ok(work) = work else {
+            // Nothing expires by it, or not all: whatever is still there has that reason.
+            let look = Look {
+                overdue: 0,
+                ..look.clone()
+            };
+            self.findings(database, &object, &look, plan);
+            return;
         };
         if let Some((action, reason, work)) = work {
             if let (Some(most), Some(expired)) = (self.max_rows, look.expired)
@@ -331,55 +417,90 @@ impl Ttl {
         i64::try_from(self.max_overdue.get().as_secs()).unwrap_or(i64::MAX)
     }
 
+    /// Documents expire by a part of them at most. What that leaves out may be meant to stay, which no
+    /// run decides.
+    fn in_part(
+        &self,
+        (database, object): (&str, &str),
+        partial: Option<&Index>,
+        beside: Option<i32>,
+        plan: &mut Plan<Body>,
+    ) {
+        let (code, message) = match partial {
+            Some(index) => (
+                "ttl.partial",
+                format!(
+                    "the TTL index `{}` on `{}` covers only documents that match {}: no other document of {object} ever expires by it, and `ttl` says that all do. Make an index for all of them, or leave the entry out if only those are to expire: `snapshot` looks at every TTL index",
+                    index.name,
+                    self.field,
+                    covered(index)
+                ),
+            ),
+            None => (
+                "ttl.conflict",
+                format!(
+                    "documents of {object} do not expire: partial indexes on `{}` go in both directions, and before MongoDB 5.0 there is no third. One of them has to be dropped",
+                    self.field
+                ),
+            ),
+        };
+        plan.undone(Finding {
+            code: code.to_owned(),
+            severity: Severity::Critical,
+            object: object.to_owned(),
+            message,
+            suggestion: beside.map(|way| self.beside(database, way)),
+        });
+    }
+
     fn adjust(
         &self,
-        database: &str,
+        (database, object): (&str, &str),
+        collection: &Collection,
         index: &Index,
-        wanted: i64,
         release: (u32, u32),
-        object: &str,
         plan: &mut Plan<Body>,
     ) -> Result<Option<(&'static str, String, Work)>, Conflict> {
-        let shell = shell_name(database, &self.collection);
-        let ordered = is_ordered(index);
-        if !ordered || (index.expires.is_none() && release < (5, 1)) {
-            let why = match ordered {
-                false => "is of a type that cannot expire anything",
-                true => {
-                    "does not expire anything, and before MongoDB 5.1 an index cannot be told to"
-                }
-            };
+        let wanted = self.seconds();
+        if index.expires.is_none() && release < (5, 1) {
+            let why = "does not expire anything, and before MongoDB 5.1 an index cannot be told to";
             plan.refuse(
                 object,
                 format!("the index `{}` on `{}` {why}", index.name, self.field),
             );
+            let beside = self.free_way(collection, release).filter(|_| index.unique);
+            let (help, suggestion) = match beside {
+                Some(way) => (
+                    "It is unique, and without it, be it for a moment, duplicates may come in: leave it, and make another in the other direction, by which documents expire",
+                    self.beside(database, way),
+                ),
+                None if index.unique => (
+                    "It has to be dropped and made anew; meanwhile queries that use it are slow, and duplicates may come in, with which it cannot be made: stop what writes first",
+                    self.anew(database, index),
+                ),
+                None => (
+                    "It has to be dropped and made anew, with all that it has; queries that use it are slow meanwhile",
+                    self.anew(database, index),
+                ),
+            };
             plan.findings.push(Finding {
                 code: "ttl.conflict".to_owned(),
                 severity: Severity::Critical,
                 object: object.to_owned(),
                 message: format!(
-                    "documents of {object} do not expire: the index `{}` on `{}` {why}. It has to be dropped and made anew; queries that use it are slow meanwhile",
+                    "documents of {object} do not expire: the index `{}` on `{}` {why}. {help}",
                     index.name, self.field
                 ),
-                suggestion: Some(format!(
-                    "{shell}.dropIndex({}); {shell}.createIndex({{{}: 1}}, {{expireAfterSeconds: {wanted}}})",
-                    shell_text(&index.name),
-                    shell_key(&self.field)
-                )),
+                suggestion: Some(suggestion),
             });
             return Err(Conflict);
         }
-        if index.partial || index.hidden {
-            let why = if index.hidden {
-                "is hidden"
-            } else {
-                "covers only a part of the documents"
-            };
+        if index.hidden {
             plan.findings.push(Finding {
                 code: "ttl.partial".to_owned(),
                 severity: Severity::Info,
                 object: object.to_owned(),
-                message: format!("the TTL index `{}` {why}", index.name),
+                message: format!("the TTL index `{}` is hidden", index.name),
                 suggestion: None,
             });
         }
@@ -476,4 +597,10 @@ impl Ttl {
             suggestion: Some(self.undated(database)),
         });
     }
+}
+
+/// Which documents a partial index has.
+fn covered(index: &Index) -> String {
+    let filter = index.whole.get_document("partialFilterExpression");
+    filter.map_or_else(|_| "its filter".to_owned(), shell_document)
 }

@@ -15,7 +15,9 @@ use super::common::{
     Collection, Shape, collections, empty, fill, is_empty, is_internal, not_answered,
 };
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Limit, Members, Session, is_compacting, namespace};
+use crate::engines::mongodb::{
+    Limit, Members, Right, STEP_DOWN, Session, is_compacting, namespace,
+};
 use crate::plan::mongodb::{Body, Compact, Work};
 use crate::plan::{Finding, Kind, Moment, Need, Plan, Site, Step, Unfit};
 use crate::values::{Bytes, Engine, NamePattern, Percent, TimeSpan};
@@ -104,6 +106,13 @@ impl Kind for CompactKind {
 
     fn excludes(&self) -> &[NamePattern] {
         &self.exclude
+    }
+
+    fn rights(&self, _own: &str) -> Vec<Right> {
+        match self.step_down {
+            true => Right::each("", "", &[STEP_DOWN]),
+            false => Vec::new(),
+        }
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {

@@ -99,7 +99,7 @@ async fn others_documents_are_not_overwritten() {
         .expect(1)
         .stderr;
     assert!(
-        kept_out.contains("a unique index keeps them out"),
+        kept_out.contains("a unique index keeps a document out"),
         "{kept_out}"
     );
     let capped = doc! { "create": "capped", "capped": true, "size": 4096 };
@@ -303,4 +303,44 @@ async fn faults_of_the_store_delete_nothing() {
     let data = files_below(&s3.folder.path().join(BUCKET));
     let data = data.iter().filter(|f| f.ends_with(".jsonl.zst")).count();
     assert_eq!(data, archived(&workspace).len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_a_unique_index_refuses_keeps_no_other_out() {
+    let base = TestBase::new(60).await;
+    let at = mongodb::bson::DateTime::from_millis(1_600_000_000_000);
+    let documents = (0..2500).map(|n| doc! { "_id": n, "at": at, "k": n });
+    let events = base.collection("events");
+    events
+        .insert_many(documents.collect::<Vec<_>>())
+        .await
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let files = json!({ "files": address(folder.path()) });
+    let workspace = task(for_base(&base), "events", &files);
+    run(&workspace, "archive", 0);
+    let unique = mongodb::options::IndexOptions::builder().unique(true);
+    let unique = mongodb::IndexModel::builder()
+        .keys(doc! { "k": 1 })
+        .options(unique.build())
+        .build();
+    let back = base.collection("back");
+    back.create_index(unique).await.unwrap();
+    let other = doc! { "_id": "other", "k": 3 };
+    back.insert_one(other.clone()).await.unwrap();
+    let restore = ["archive", "restore", "--into", "back"];
+    let said = workspace.run(restore).expect(1).stderr;
+    for word in [
+        "1 document does not come back",
+        "a unique index keeps a document out",
+        "all others are back",
+        "their `_id`: 3",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert_eq!(base.count("back", doc! {}).await, 2500);
+    back.delete_one(other).await.unwrap();
+    workspace.run(restore).expect(0);
+    assert_eq!(base.count("back", doc! {}).await, 2500);
+    assert_eq!(base.count("back", doc! { "_id": 3 }).await, 1);
 }

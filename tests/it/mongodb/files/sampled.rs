@@ -133,3 +133,42 @@ async fn columns_are_those_that_documents_suggest_4_4() {
 async fn columns_are_those_that_documents_suggest_6_0() {
     sampled(60).await;
 }
+
+/// One document that an old driver has written keeps nobody from the others, nor itself from the files.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_no_utf_8_keeps_nobody() {
+    let base = TestBase::new(60).await;
+    let at = DateTime::from_millis(1_600_000_000_000);
+    let mut documents: Vec<RawDocumentBuf> = Vec::new();
+    for n in 0..10 {
+        let document = doc! { "_id": n, "at": at, "bad_": 1, "n": n };
+        let mut whole = mongodb::bson::RawDocumentBuf::try_from(&document)
+            .unwrap()
+            .into_bytes();
+        if n == 5 {
+            let place = whole.windows(4).position(|name| name == b"bad_").unwrap();
+            whole[place] = 0xff;
+        }
+        documents.push(RawDocumentBuf::from_bytes(whole).unwrap());
+    }
+    let events = base.db.collection::<RawDocumentBuf>("events");
+    events.insert_many(documents).await.unwrap();
+    let before = raw(&base.db, "events").await;
+    let folder = tempfile::tempdir().unwrap();
+    let destination = json!({ "files": address(folder.path()), "format": "parquet" });
+    let workspace = task(for_base(&base), "events", &destination);
+    let done = run(&workspace, "archive", 0);
+    assert_eq!(done["rows"], 10, "{done:#}");
+    assert_eq!(codes(&done), ["archive.types"], "{done:#}");
+    let said = done["findings"][0]["message"].as_str().unwrap();
+    assert!(said.contains("no valid UTF-8"), "{said}");
+    let listed = workspace.run(["archive", "list"]).expect(0).stdout;
+    for word in ["collection", "documents", "1 archived, 10 documents"] {
+        assert!(listed.contains(word), "{word}: {listed}");
+    }
+    workspace
+        .run(["archive", "restore", "--into", "back"])
+        .expect(0);
+    let back: Vec<RawDocumentBuf> = raw(&base.db, "back").await;
+    assert!(bytes(&before) == bytes(&back), "something is not the same");
+}
