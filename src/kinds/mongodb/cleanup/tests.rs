@@ -448,3 +448,64 @@ fn rules_that_would_empty_a_collection_are_refused() {
         assert!(why.contains(word), "{why}");
     }
 }
+
+#[test]
+fn what_is_in_the_way_of_a_ttl_keeps_all_that_it_has() {
+    let options =
+        json!({ "ttl": [{ "collection": "events", "field": "at", "expire_after": "1min" }] });
+    let of = |whole: Document, others: &[Document], release| {
+        let collection = Collection {
+            indexes: std::iter::once(&whole)
+                .chain(others)
+                .map(Index::read)
+                .collect(),
+            ..Collection::default()
+        };
+        let mut facts = facts(collection, &[("date", 5)]);
+        facts.release = release;
+        let plan = kind(options.clone()).plan(facts, &moment());
+        match (plan.steps.first(), plan.findings.first()) {
+            (Some(step), _) => step.statement_text(),
+            (None, Some(found)) => {
+                format!(
+                    "{} {}",
+                    found.code,
+                    found.suggestion.clone().unwrap_or_default()
+                )
+            }
+            (None, None) => String::new(),
+        }
+    };
+    let shell = r#"db.getSiblingDB("app").getCollection("events")"#;
+    let beside = format!("{shell}.createIndex({{at: -1}}, {{expireAfterSeconds: 60}})");
+    let plain =
+        doc! { "v": 2, "key": { "at": -1 }, "name": "by_at", "sparse": true, "hidden": true };
+    assert_eq!(
+        of(plain, &[], (4, 4)),
+        format!(
+            r#"ttl.conflict {shell}.dropIndex("by_at"); {shell}.createIndex({{at: -1}}, {{expireAfterSeconds: 60, name: "by_at", sparse: true, hidden: true}})"#
+        )
+    );
+    let unique = doc! { "v": 2, "key": { "at": 1 }, "name": "at_1", "unique": true };
+    assert_eq!(
+        of(unique.clone(), &[], (4, 4)),
+        format!("ttl.conflict {beside}")
+    );
+    // Both directions are taken: then it has to be dropped, and stays unique.
+    let back = doc! { "v": 2, "key": { "at": -1 }, "name": "at_-1" };
+    let told = of(unique, &[back.clone()], (4, 4));
+    assert!(told.contains(r#"name: "at_1", unique: true"#), "{told}");
+    // Two partial ones leave room for a third from 5.0 on.
+    let part = |mut index: Document| {
+        index.insert("partialFilterExpression", doc! { "k": 1 });
+        index
+    };
+    let (one, other) = (
+        part(doc! { "v": 2, "key": { "at": 1 }, "name": "at_1" }),
+        part(back),
+    );
+    let told = of(one.clone(), &[other.clone()], (4, 4));
+    assert!(told.starts_with("ttl.conflict"), "{told}");
+    let told = of(one, &[other], (5, 0));
+    assert!(told.contains("createIndexes"), "{told}");
+}
