@@ -77,7 +77,7 @@ impl Epoch {
     /// as numbers, days, or no times at all. As old as they seem none of them is.
     pub fn unknown(self, field: &str) -> String {
         format!(
-            "as {} no number in `{field}` is a time of 1980 or later, and in no other unit that `epoch` knows it is one: what it counts is not known, and everything there would pass for old. Where it is a date written as a number (20260131), or counts days, name a column that is a date, or delete with `kind: sql`",
+            "as {} no number in `{field}` is a time of 1980 or later, and in no other unit that `epoch` knows it is one: what it counts is not known, and everything there would pass for old. A date that is written as a number (20260131), or a count of days, is no `epoch`",
             self.name()
         )
     }

@@ -832,6 +832,32 @@ async fn numbers_of_another_unit_are_refused() {
     }
 }
 
+/// Numbers that are no times in any unit are not taken for old ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_are_no_times_are_refused() {
+    let base = TestBase::new(60).await;
+    let events = base.collection("events");
+    for (begins, epoch) in [
+        (20_260_101_i64, "seconds"),
+        (20_000, "millis"),
+        (202_601, "seconds"),
+    ] {
+        events.drop().await.unwrap();
+        let documents = (0..20).map(|n| doc! { "_id": n, "at": begins + n });
+        events.insert_many(documents).await.unwrap();
+        let workspace = cleanup(
+            &base,
+            &format!(
+                "rules: [{{ collection: events, field: at, older_than: 10d, epoch: {epoch} }}]"
+            ),
+        );
+        let done = run(&workspace, "cleanup", 1);
+        let told = finding(&done, "cleanup.rule")["message"].as_str().unwrap();
+        assert!(told.contains("what it counts is not known"), "{told}");
+        assert_eq!(base.count("events", doc! {}).await, 20);
+    }
+}
+
 /// One field expires by one time, in whole seconds; and a name that another index has is not taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ttl_that_cannot_be_is_refused() {

@@ -61,8 +61,8 @@ pub(super) struct Look {
     pub(super) fields: BTreeMap<String, Seen>,
     /// What was tried of filters that hide which fields they name.
     pub(super) hidden: Vec<Tried>,
-    /// What the numbers of its field count, where that is not what the rule says.
-    pub(super) mistaken: Option<Epoch>,
+    /// Why the numbers of its field do not count what the rule says.
+    pub(super) mistaken: Option<String>,
     /// What children point at; none where nobody could look in time.
     pub(super) pointing: Option<Pointing>,
 }
@@ -435,15 +435,15 @@ fn orphan_stages(
     ]
 }
 
-/// The unit that numbers of a field are times of our days in, where they are none in that of the
-/// rule. The first document decides where the unit is right; where it is wrong, and another is not,
-/// too.
+/// Why the numbers of a field are no times of our days in the unit of the rule, where they are such in
+/// another one, or in none. The first document decides where the unit is right; where it is wrong, and
+/// another is not, too.
 async fn mistaken(
     db: &Session,
     place: (&str, &str),
     rule: &Rule,
     now: DateTime<Utc>,
-) -> Result<Option<Epoch>, EngineError> {
+) -> Result<Option<String>, EngineError> {
     let (Some(field), Some(epoch)) = (&rule.field, rule.epoch) else {
         return Ok(None);
     };
@@ -457,10 +457,11 @@ async fn mistaken(
     }
     for other in epoch.others() {
         if is_there(other.of_our_days(now)).await? {
-            return Ok(Some(other));
+            return Ok(Some(epoch.mistaken(other, field)));
         }
     }
-    Ok(None)
+    let some = is_there(Epoch::times()).await?;
+    Ok(some.then(|| epoch.unknown(field)))
 }
 
 pub(super) async fn ttl_look(

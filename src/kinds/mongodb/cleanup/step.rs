@@ -123,8 +123,8 @@ impl Cleanup {
                 return Err(invalid(why));
             }
         }
-        if let (Some(epoch), Some(other), Some(field)) = (rule.epoch, look.mistaken, &rule.field) {
-            return Err(invalid(epoch.mistaken(other, field)));
+        if let Some(why) = &look.mistaken {
+            return Err(invalid(why.clone()));
         }
         if look.any == Some(false) {
             return Ok(None);
