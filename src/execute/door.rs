@@ -1,6 +1,7 @@
 //! The door to an engine: all that a run asks of it.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -105,6 +106,13 @@ pub trait Door: Send + Sync + Sized + 'static {
         _steps: &[Step<BodyOf<Self>>],
     ) -> Result<BTreeMap<u32, i64>, EngineError> {
         Ok(BTreeMap::new())
+    }
+
+    /// Whether what has failed since then, while nothing was at work, may be asked again in this
+    /// session: a moment is waited where it passes by itself, as a failover does. Where a session ends
+    /// with its connection, nothing does.
+    async fn passes(&self, _error: &EngineError, _since: Instant) -> bool {
+        false
     }
 
     /// Refuses a session in which a claim would not hold, such as one that a

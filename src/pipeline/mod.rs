@@ -7,6 +7,7 @@ mod commands;
 mod dead;
 mod engine;
 mod error;
+mod failover;
 mod fleet;
 mod inventory;
 mod kept_out;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+use super::failover::Failover;
 use super::known::{last_place, learn};
 use super::{
     Answer, Approved, Known, PipelineError, Request, Surroundings, Way, cancel, commands, dead,
@@ -64,7 +65,8 @@ impl<D: Door> Through<D> {
     ) -> Result<(Plan<BodyOf<D>>, D, D::Session), PipelineError> {
         error::configured(target)?;
         let door = D::to(target, &format!("maint plan {}", task.name))?;
-        let session = door.open(self.kind.only_reads()).await?;
+        let opening = Failover::until(None);
+        let session = opening.open(&door, self.kind.only_reads()).await?;
         door.place(&session, known.place.as_ref()).await?;
         let mut site = door.site(session, self.kind.reads_replicas()).await;
         site.trust_owners = trusted(task, target);
@@ -78,7 +80,9 @@ impl<D: Door> Through<D> {
             zone: known.zone,
         };
         let by = Predictor::of(&known.past, &task.name);
-        let plan = self.kind.propose(&site, &at).await?;
+        let looking = Failover::until(None);
+        let plan = looking.propose(&door, self.kind.as_ref(), &site, &at);
+        let plan = plan.await?;
         let mut plan = plan.arranged(&by).numbered(1);
         plan.forecast = Some(plan.forecast(&by, known.whole, task.limits.jobs));
         Ok((plan, door, site.primary))
@@ -130,7 +134,8 @@ impl<D: Door> Way for Through<D> {
         let door = D::to(request.target, &execute::run_name(record.id))?;
         let awaited = around.stop.awaited();
         let opening = awaited.aside("opening a session");
-        let session = door.open(self.kind.only_reads()).await?;
+        let failover = || Failover::until(Some(&around.stop));
+        let session = failover().open(&door, self.kind.only_reads()).await?;
         remember_place(&door, &session, around, &record.target).await?;
         // A claim in a session that others share would be no claim.
         door.fit_for_claim(&session).await?;
@@ -229,7 +234,8 @@ impl<D: Door> Way for Through<D> {
             let by_then = Instant::now() + Awaited::ASIDE;
             let by_then = until.map_or(by_then, |until| until.min(by_then));
             let proposing = awaited.by(by_then, "what there is to do");
-            let mut plan = self.kind.propose(&site, &at).await?.arranged(&by);
+            let plan = failover().propose(&door, self.kind.as_ref(), &site, &at);
+            let mut plan = plan.await?.arranged(&by);
             record.inspect_ms += millis(looking.elapsed());
             if round == 1 {
                 until = deadline(request, began.elapsed());
@@ -490,8 +496,15 @@ async fn claim_patiently<D: Door>(
 ) -> Result<Option<Holder>, EngineError> {
     let until = Instant::now() + request.patience;
     let mut over: Option<Uuid> = None;
+    let mut failover = Failover::until(Some(&around.stop));
     loop {
-        let Some(mut holder) = door.claim(session, &request.task.name).await? else {
+        let claimed = door.claim(session, &request.task.name).await;
+        if let Err(error) = &claimed
+            && failover.passes(door, error).await
+        {
+            continue;
+        }
+        let Some(mut holder) = claimed? else {
             return Ok(None);
         };
         if let Some(run) = holder.run.filter(|run| over != Some(*run))

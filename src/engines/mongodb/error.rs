@@ -415,7 +415,15 @@ pub fn role_for(command: &str, namespace: &str) -> (&'static str, String) {
 /// What the driver says, without what it says of itself; of a topology it goes on for lines, and the
 /// reason is in front.
 pub(super) fn said(error: &Error) -> String {
+    if matches!(error.kind.as_ref(), ErrorKind::ServerSelection { .. }) {
+        return "no member that could do it was found in time: none is primary, or none answers"
+            .to_owned();
+    }
     let text = error.kind.to_string();
+    // What reads TLS, which is our own, says so where the other side just goes away.
+    if text.contains("close_notify") {
+        return "the connection was closed".to_owned();
+    }
     let text = text.split(". Topology:").next().unwrap_or(&text);
     // Nor where the manual of its TLS explains it.
     let text = text.split(": https://docs.rs/").next().unwrap_or(text);

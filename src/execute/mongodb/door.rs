@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use mongodb::bson::{Bson, Document, doc};
@@ -10,7 +11,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::dial;
-use super::gate::{Ends, pass};
+use super::gate::{Again, Ends, FAILOVER, pass};
 use super::vanished::Begun;
 use super::{aggregate, archive, compact, copies, look, settle, strangers, walk};
 use crate::config::{ReplicaGone, Target, Throttle};
@@ -29,6 +30,9 @@ const COUNTING: Limit = Limit(Duration::from_secs(600));
 /// What it may take where a plan is saved, or compared with a saved one.
 const REVIEWING: Limit = Limit(Duration::from_secs(60));
 
+/// How long until what passes by itself is asked again.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// What carrying out a step on MongoDB needs besides its record.
 pub(super) type Job<'a> = execute::Job<'a, Door>;
 
@@ -41,6 +45,8 @@ pub(crate) struct Door {
     session: OnceCell<Session>,
     /// Whether a step of this run has waited in vain for the members of the set.
     waited: AtomicBool,
+    /// What is asked again before the work begins.
+    again: Mutex<Again>,
 }
 
 impl Door {
@@ -66,29 +72,36 @@ impl execute::Door for Door {
             name: name.to_owned(),
             session: OnceCell::new(),
             waited: AtomicBool::new(false),
+            again: Mutex::default(),
         })
     }
 
     async fn open(&self, _only_reads: bool) -> Result<Session, EngineError> {
-        let session = self
-            .session
-            .get_or_try_init(|| Session::open(&self.dial, &self.name))
-            .await?;
-        if !session.server.writable {
-            return Err(MongoError::Connect {
-                server: self.dial.describe().to_owned(),
-                refusal: match session.is_direct() {
-                    true => Refusal::NotPrimary,
-                    false => Refusal::NoPrimary,
-                },
+        let session = self.session.get_or_try_init(async || {
+            let session = Session::open(&self.dial, &self.name).await?;
+            match session.server.writable {
+                true => Ok(session),
+                false => Err(MongoError::Connect {
+                    server: self.dial.describe().to_owned(),
+                    refusal: match session.is_direct() {
+                        true => Refusal::NotPrimary,
+                        false => Refusal::NoPrimary,
+                    },
+                }),
             }
-            .into());
-        }
-        Ok(session.clone())
+        });
+        Ok(session.await?.clone())
     }
 
     async fn site(&self, primary: Session, _replicas: bool) -> Site<Session> {
-        let findings = match Members::of(&primary).await {
+        let began = Instant::now();
+        let members = loop {
+            match Members::of(&primary).await.map_err(EngineError::from) {
+                Err(error) if self.passes(&error, began).await => {}
+                members => break members,
+            }
+        };
+        let findings = match members {
             Ok(members) => away(&members),
             Err(error) => vec![Finding {
                 code: "privilege.missing".to_owned(),
@@ -173,6 +186,24 @@ impl execute::Door for Door {
         Ok(format!("{server} {}", session.database()))
     }
 
+    async fn passes(&self, error: &EngineError, since: Instant) -> bool {
+        let passes = match error {
+            EngineError::Mongo(MongoError::Connect {
+                refusal: Refusal::NoPrimary,
+                ..
+            }) => true,
+            EngineError::Mongo(error) => error.is_passing(),
+            _ => false,
+        };
+        if !passes || since.elapsed() >= FAILOVER {
+            return false;
+        }
+        let again = self.again.lock();
+        again.unwrap_or_else(PoisonError::into_inner).tell(error);
+        tokio::time::sleep(PAUSE).await;
+        true
+    }
+
     async fn fit_for_claim(&self, _session: &Session) -> Result<(), EngineError> {
         // The claim is a document, not a session.
         Ok(())
@@ -188,7 +219,14 @@ impl execute::Door for Door {
 
     async fn end_orphans(&self, session: &Session, name: &str) -> Result<usize, EngineError> {
         let ours = doc! { "appName": name };
-        let mut ended = kill_operations(session, ours.clone()).await?;
+        let began = Instant::now();
+        let mut ended = loop {
+            let ended = kill_operations(session, ours.clone()).await;
+            match ended.map_err(EngineError::from) {
+                Err(error) if self.passes(&error, began).await => {}
+                ended => break ended?,
+            }
+        };
         // Secondaries read for a refresh.
         for member in Members::of(session).await.unwrap_or_default().readers() {
             let Ok(member) = session.member(&member.name).await else {

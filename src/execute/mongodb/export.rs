@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::batch::{Batch, BatchError, CLEARING};
 use super::files::{self, Sum};
-use super::gate::{Again, Ends};
+use super::gate::{Again, Ends, make_marks};
 use super::known::{beside, discard, failed, gone, remember, stored};
 use super::source::{FAILOVER, Most, Source, majority, passing, value_at};
 use crate::engines::EngineError;
@@ -58,7 +58,7 @@ impl<'a> Exporter<'a> {
     pub(super) async fn open(source: Source<'a>, export: &'a Export) -> Result<Self, EngineError> {
         let job = source.job;
         let storage = Storage::open(&export.storage).map_err(stored)?;
-        job.session.make_marks().await?;
+        make_marks(job).await?;
         tidy(&source).await;
         let session = source.client.start_session().await;
         let session = session.map_err(|error| {

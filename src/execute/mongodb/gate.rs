@@ -12,7 +12,7 @@ use crate::history::{StepRecord, StepStatus};
 use crate::values::with_causes;
 
 /// How long a set may be without a primary before a step gives up.
-const FAILOVER: Duration = Duration::from_secs(60);
+pub(super) const FAILOVER: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// How often it is told that something is tried again.
@@ -147,6 +147,24 @@ pub(super) async fn pass(
             continue;
         }
         return over(error, execution, ends, record).map(|()| None);
+    }
+}
+
+/// Makes the place where marks are kept, which does not matter to be asked for twice.
+pub(super) async fn make_marks(job: Job<'_>) -> Result<(), MongoError> {
+    let (began, mut again) = (Instant::now(), Again::default());
+    loop {
+        match job.session.make_marks().await {
+            Err(error)
+                if error.is_passing()
+                    && began.elapsed() < FAILOVER
+                    && !job.execution.stop.is_now() =>
+            {
+                again.tell(&error);
+                tokio::time::sleep(FIRST_PAUSE).await;
+            }
+            made => return made,
+        }
     }
 }
 

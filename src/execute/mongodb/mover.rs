@@ -18,7 +18,7 @@ use super::Job;
 use super::batch::{Batch, BatchError, CLEARING};
 use super::copies::{self, hash, take_back};
 use super::export::session_id;
-use super::gate::{Again, Ends};
+use super::gate::{Again, Ends, make_marks};
 use super::source::{
     FAILOVER, Most, Source, can_be_stamped, id_of, key_of, majority, passes, passing, stamp,
     value_at,
@@ -87,7 +87,7 @@ impl<'a> Mover<'a> {
         // Where copies may not be taken back, or originals not deleted, they would be there twice.
         here.may_remove(&walk.database, &walk.collection).await?;
         there.may_remove(&into.database, &into.collection).await?;
-        here.make_marks().await?;
+        make_marks(job).await?;
         if let Err(error) = here.forget(here.database(), &[]).await {
             tracing::debug!(%error, "marks remain for now");
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mongodb::bson::{DateTime, Document, doc};
 use serde_json::Value;
 
-use super::{codes, run, workspace};
+use super::{codes, run, steps, workspace};
 use crate::support::mongo::Servers;
 
 const CLEANUP: &str = "kind: cleanup\ntarget: app\noptions:\n  batch_goal: 10ms\n  rules: [{ collection: events, field: at, older_than: 90d }]\n";
@@ -198,4 +198,116 @@ async fn two_histories_do_not_collide_and_a_dead_run_is_taken_over() {
         .expect(0);
     let runs = one.run(["history", "--output", "json"]).stdout;
     assert!(runs.contains("interrupted"), "{own:#?} {runs}");
+}
+
+/// An index is made while a member that would have to build it is away.
+async fn a_ttl_index_while_a_member_is_down(version: u32) {
+    let mut set = Servers::set(version).await;
+    let db = set.root().await.database("app");
+    let sessions = db.collection::<Document>("sessions");
+    let later = DateTime::from_millis(4_000_000_000_000);
+    let all = (0..50).map(|n| doc! { "_id": n, "expires_at": later });
+    sessions.insert_many(all).await.unwrap();
+    set.whole().await;
+    set.kill((set.primary().await + 1) % 3);
+    let workspace = workspace(&set.maint_url("app")).task(
+        "ttl",
+        "kind: cleanup\ntarget: app\noptions: { ttl: [{ collection: sessions, field: expires_at, expire_after: 1h }] }\nlimits: { step_timeout: 30s }\n",
+    );
+    let done = run(&workspace, "ttl", 0);
+    assert_eq!(
+        steps(&done, "succeeded"),
+        ["create_ttl app.sessions"],
+        "{done:#}"
+    );
+    let names = sessions.list_index_names().await.unwrap();
+    assert_eq!(names, ["_id_", "expires_at_1"]);
+    let again = run(&workspace, "ttl", 0);
+    assert!(again["steps"].as_array().unwrap().is_empty(), "{again:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ttl_index_is_made_while_a_member_is_down_4_4() {
+    a_ttl_index_while_a_member_is_down(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ttl_index_is_made_while_a_member_is_down_6_0() {
+    a_ttl_index_while_a_member_is_down(60).await;
+}
+
+/// A failover may come while a run connects, claims its task, or looks: it is no end.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cut_short_before_the_work_begins_is_begun_again() {
+    let one = Servers::single(60).await;
+    let client = one.direct(0, None).await;
+    let admin = client.database("admin");
+    let db = client.database("app");
+    let events = db.collection::<Document>("events");
+    let copies = db.collection::<Document>("kept");
+    let index = mongodb::IndexModel::builder()
+        .keys(doc! { "at": 1 })
+        .build();
+    events.create_index(index).await.unwrap();
+    let url = one.url(None, "app", "replicaSet=one&serverSelectionTimeoutMS=700");
+    let workspace = workspace(&url).task("keep", "kind: archive\ntarget: app\noptions:\n  rules: [{ collection: events, field: at, older_than: 90d }]\n  destination: { collection: kept }\n");
+    let closed = |commands: &[&str], times: i32| doc! { "failCommands": commands.to_vec(), "closeConnection": true, "times": times };
+    let down = |commands: &[&str], times: i32| doc! { "failCommands": commands.to_vec(), "errorCode": 11600, "times": times };
+    let failures = [
+        closed(&["findAndModify"], 2),
+        down(&["findAndModify"], 1),
+        closed(&["listCollections"], 3),
+        down(&["aggregate", "listIndexes"], 1),
+        closed(&["replSetGetStatus"], 2),
+        closed(&["create"], 2),
+        down(&["create"], 1),
+    ];
+    let mut kept = 0_i64;
+    let mut begin = async || {
+        let some = (kept..kept + 10).map(|n| doc! { "_id": n, "at": DateTime::from_millis(0) });
+        events.insert_many(some).await.unwrap();
+        kept += 10;
+        u64::try_from(kept).unwrap()
+    };
+    for failure in failures {
+        let all = begin().await;
+        // Marks are made room for once.
+        let marks = db.collection::<Document>("maint.archives");
+        marks.drop().await.unwrap();
+        let mut data = failure.clone();
+        let times = data.remove("times").unwrap();
+        let fail =
+            doc! { "configureFailPoint": "failCommand", "mode": { "times": times }, "data": data };
+        admin.run_command(fail).await.unwrap();
+        let output = workspace.run(["run", "keep", "--now"]);
+        let off = doc! { "configureFailPoint": "failCommand", "mode": "off" };
+        admin.run_command(off).await.unwrap();
+        assert_eq!(output.code, 0, "{failure}: {output:#?}");
+        assert!(
+            output.stderr.contains("trying again"),
+            "{failure}: {output:#?}"
+        );
+        assert!(!output.stderr.contains("rustls"), "{failure}: {output:#?}");
+        assert_eq!(
+            events.count_documents(doc! {}).await.unwrap(),
+            0,
+            "{failure}"
+        );
+        let there = copies.count_documents(doc! {});
+        assert_eq!(there.await.unwrap(), all, "{failure}");
+    }
+    // Nobody is primary for a while; a plan waits, too.
+    let all = begin().await;
+    for verb in [&["plan", "keep"][..], &["run", "keep", "--now"]] {
+        let down = doc! { "replSetStepDown": 4, "force": true };
+        admin.run_command(down).await.unwrap();
+        let output = workspace.run(verb).expect(0);
+        assert!(
+            output.stderr.contains("no primary"),
+            "{verb:?}: {output:#?}"
+        );
+    }
+    assert_eq!(events.count_documents(doc! {}).await.unwrap(), 0);
+    let there = copies.count_documents(doc! {});
+    assert_eq!(there.await.unwrap(), all);
 }
