@@ -198,9 +198,7 @@ pub(super) async fn show_plans(
                 out!(
                     "{}",
                     text(
-                        &task.name,
-                        &task.kind,
-                        &target.name,
+                        (&task.name, &task.kind, &target.name),
                         &plan,
                         &counts,
                         target.engine,
@@ -361,9 +359,7 @@ fn time_of(config: &Config, task: &Task) -> Option<Duration> {
 }
 
 fn text(
-    task: &str,
-    kind: &str,
-    target: &str,
+    (task, kind, target): (&str, &str, &str),
     plan: &Planned<serde_json::Value>,
     counts: &Counts,
     engine: Engine,

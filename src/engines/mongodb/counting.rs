@@ -111,7 +111,7 @@ mod tests {
             "aggregate"
         );
         assert_eq!(by(doc! { "$where": "true", "$expr": true }), "count");
-        assert!(!is_uncountable(&[now.clone()]));
+        assert!(!is_uncountable(std::slice::from_ref(&now)));
         assert!(is_uncountable(&[
             now,
             doc! { "$or": [{ "$where": "true" }] }

@@ -493,7 +493,7 @@ fn what_is_in_the_way_of_a_ttl_keeps_all_that_it_has() {
     );
     // Both directions are taken: then it has to be dropped, and stays unique.
     let back = doc! { "v": 2, "key": { "at": -1 }, "name": "at_-1" };
-    let told = of(unique, &[back.clone()], (4, 4));
+    let told = of(unique, std::slice::from_ref(&back), (4, 4));
     assert!(told.contains(r#"name: "at_1", unique: true"#), "{told}");
     // Two partial ones leave room for a third from 5.0 on.
     let part = |mut index: Document| {
@@ -504,7 +504,7 @@ fn what_is_in_the_way_of_a_ttl_keeps_all_that_it_has() {
         part(doc! { "v": 2, "key": { "at": 1 }, "name": "at_1" }),
         part(back),
     );
-    let told = of(one.clone(), &[other.clone()], (4, 4));
+    let told = of(one.clone(), std::slice::from_ref(&other), (4, 4));
     assert!(told.starts_with("ttl.conflict"), "{told}");
     let told = of(one, &[other], (5, 0));
     assert!(told.contains("createIndexes"), "{told}");
