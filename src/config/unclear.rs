@@ -56,7 +56,7 @@ fn doubt(scalar: &Scalar, key: &str) -> Option<(&'static str, String)> {
         }
         Meaning::Text => match text.to_ascii_lowercase().as_str() {
             // It says already what its value is, which only has to be beyond doubt.
-            _ if key.starts_with('$') && (is_date(text.as_bytes()) || is_id(text)) => {
+            _ if (key == "$date" && is_date(text.as_bytes())) || (key == "$oid" && is_id(text)) => {
                 Some(("not in quotes", format!("write `{key}: \"{shown}\"`")))
             }
             "yes" | "on" | "y" => Some(("text here", format!("write `true`, or {quoted}"))),
