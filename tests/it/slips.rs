@@ -191,7 +191,7 @@ fn slips_on_the_command_line_are_told_with_an_example() {
         ),
         (
             &["report", "--html", "nowhere/x.html"],
-            "cannot be written: it does not exist",
+            "cannot be written: the folder nowhere does not exist",
         ),
     ] {
         if args[0] == "report" {

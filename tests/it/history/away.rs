@@ -9,7 +9,7 @@ use crate::support::wire::{Mode, Wire};
 use crate::support::workspace::Workspace;
 
 /// A target, and a history in another database that is reached through a wire.
-async fn workspace() -> (TestDatabase, Wire, Workspace) {
+async fn workspace() -> (TestDatabase, TestDatabase, Wire, Workspace) {
     let (target, kept) = (fresh_database(17).await, fresh_database(17).await);
     target
         .execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 1000)")
@@ -34,7 +34,7 @@ async fn workspace() -> (TestDatabase, Wire, Workspace) {
         "old",
         "kind: archive\ntarget: app\noptions:\n  table: public.t\n  column: at\n  older_than: 1y\n  destination: { table: public.t_old }\n",
     );
-    (target, wire, workspace)
+    (target, kept, wire, workspace)
 }
 
 fn spooled(workspace: &Workspace) -> usize {
@@ -79,7 +79,7 @@ async fn let_go(target: &TestDatabase) {
 /// done, and nobody will find it in the history.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_can_be_kept_nowhere_are_told() {
-    let (target, wire, workspace) = workspace().await;
+    let (target, _kept, wire, workspace) = workspace().await;
     workspace.file("maint-spool", "in the way of the folder");
     workspace.file("tmp", "in the way of the other");
     let temporary = workspace.path().join("tmp");
@@ -96,7 +96,7 @@ async fn records_that_can_be_kept_nowhere_are_told() {
 /// Where there is no room beside it, records are kept among the temporary files, and written once.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_without_room_beside_are_kept_elsewhere() {
-    let (target, wire, workspace) = workspace().await;
+    let (target, _kept, wire, workspace) = workspace().await;
     workspace.file("maint-spool", "in the way of the folder");
     let temporary = workspace.path().join("tmp");
     std::fs::create_dir(&temporary).unwrap();
@@ -133,7 +133,7 @@ async fn records_without_room_beside_are_kept_elsewhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_that_goes_away_in_mid_run_stops_nothing() {
     for mode in [Mode::Cut, Mode::Stall] {
-        let (target, wire, workspace) = workspace().await;
+        let (target, _kept, wire, workspace) = workspace().await;
         let running = in_the_middle(&target, &workspace).await;
         wire.set(mode);
         let_go(&target).await;
@@ -144,8 +144,8 @@ async fn a_history_that_goes_away_in_mid_run_stops_nothing() {
         assert_eq!(spooled(&workspace), 1, "{mode:?}: {ended:?}");
 
         wire.set(Mode::Pass);
-        workspace.run(["run", "analyze", "--now"]).expect(0);
-        assert_eq!(spooled(&workspace), 0, "{mode:?}");
+        let ran = workspace.run(["run", "analyze", "--now"]).expect(0);
+        assert_eq!(spooled(&workspace), 0, "{mode:?}: {ran:#?}");
         let shown = workspace.run(["history", "--output", "json"]).expect(0);
         let runs = shown.json();
         let mut statuses: Vec<(String, String)> = runs["runs"]
@@ -169,7 +169,7 @@ async fn a_history_that_goes_away_in_mid_run_stops_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_begins_without_the_history_but_not_where_it_is_the_proof() {
-    let (target, wire, workspace) = workspace().await;
+    let (target, _kept, wire, workspace) = workspace().await;
     target
         .execute("ALTER TABLE t ADD at timestamptz NOT NULL DEFAULT '2001-01-01', ADD PRIMARY KEY (id); CREATE TABLE t_old (LIKE t)")
         .await;
@@ -203,8 +203,8 @@ async fn a_run_begins_without_the_history_but_not_where_it_is_the_proof() {
     assert_eq!(spooled(&workspace), 2);
 
     wire.set(Mode::Pass);
-    workspace.run(["run", "analyze", "--now"]).expect(0);
-    assert_eq!(spooled(&workspace), 0);
+    let ran = workspace.run(["run", "analyze", "--now"]).expect(0);
+    assert_eq!(spooled(&workspace), 0, "{ran:#?}");
     let shown = workspace.run(["history", "--output", "json"]).expect(0);
     assert_eq!(
         shown.json()["runs"].as_array().unwrap().len(),

@@ -211,7 +211,7 @@ async fn no_more_are_archived_than_max_rows_whatever_came_in_since_the_count() {
     ] {
         let documents = |from: i64, to: i64| {
             (from..to)
-                .map(|n| doc! { "_id": n, "n": n, "old": true })
+                .map(|n| doc! { "_id": n, "n": 1_500_000_000 + n, "old": true })
                 .collect::<Vec<_>>()
         };
         let collection = base.collection(name);

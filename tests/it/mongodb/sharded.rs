@@ -13,7 +13,8 @@ async fn a_shard_alone(version: u32) {
         collection.count_documents(doc! {}).await.unwrap()
     };
     for name in ["parents", "children", "events", "plain", "kept"] {
-        let documents = (0..20).map(|n| doc! { "_id": n, "p": n + 10, "n": n, "x": "kept" });
+        let documents =
+            (0..20).map(|n| doc! { "_id": n, "p": n + 10, "n": 1_500_000_000 + n, "x": "kept" });
         db.collection(name).insert_many(documents).await.unwrap();
     }
     servers.shard("app", "parents").await;
