@@ -376,6 +376,44 @@ async fn webhooks_are_shaped_as_asked_and_names_mean_nothing_there() {
     }
 }
 
+/// What went well is not sent as a failure, and with something worse beside it, it is as bad as that.
+#[tokio::test]
+async fn a_letter_is_as_bad_as_the_worst_that_it_tells() {
+    for (statuses, kind, tag) in [
+        (&[RunStatus::Succeeded][..], "success", "white_check_mark"),
+        (
+            &[RunStatus::Succeeded, RunStatus::Incomplete],
+            "warning",
+            "warning",
+        ),
+        (&[RunStatus::Succeeded, RunStatus::Failed], "failure", "x"),
+    ] {
+        for format in ["ntfy", "apprise"] {
+            let hook = Hook::start(200).await;
+            let workspace = workspace(&format!(
+                "notify: {{ on: [succeeded, incomplete, failed], webhook: {{ url: \"{}\", format: {format} }} }}\n",
+                hook.url
+            ));
+            let (teller, store) = (teller(&workspace), open("sqlite::memory:").await.unwrap());
+            for (n, status) in statuses.iter().enumerate() {
+                note(
+                    &teller,
+                    store.as_ref(),
+                    &run(&format!("shard_{n}"), *status, noon(0)),
+                )
+                .await;
+            }
+            let done = teller.tell(store.as_ref(), noon(1), false).await.unwrap();
+            assert_eq!((done.sent, done.problems), (1, vec![]), "{format}");
+            let body = &hook.bodies()[0];
+            match format {
+                "ntfy" => assert_eq!(body["tags"][0], tag, "{body}"),
+                _ => assert_eq!(body["type"], kind, "{body}"),
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_webhook_that_is_down_gets_it_later_and_its_address_stays_secret() {
     let hook = Hook::start(503).await;
