@@ -290,6 +290,14 @@ fn run(args: &Args) -> u8 {
         Ok(code) => code,
         Err(failure) => {
             tell(&failure, args.output);
+            // A monitoring system reads one line of standard output, and takes 2 for critical.
+            if args.output == Output::Nagios && matches!(args.verb, Some(Verb::Status(_))) {
+                let said = failure.to_string();
+                let first = said.lines().next().unwrap_or_default();
+                let first = first.strip_prefix("error: ").unwrap_or(first);
+                outln!("MAINT UNKNOWN - {}", crate::values::shown(first));
+                return 3;
+            }
             failure.code()
         }
     }

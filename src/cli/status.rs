@@ -48,13 +48,7 @@ impl Status {
         let store = match crate::history::open_existing(config.history.expose()).await {
             Ok(store) => Some(store),
             Err(HistoryError::Missing { .. }) => None,
-            Err(error) => {
-                if context.nagios() {
-                    outln!("MAINT UNKNOWN - {error}");
-                    return Ok(3);
-                }
-                return Err(error.into());
-            }
+            Err(error) => return Err(error.into()),
         };
         let mut reasons = Vec::new();
         let mut last = None;

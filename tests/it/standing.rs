@@ -211,6 +211,14 @@ async fn the_same_on_several_targets_is_told_once() {
     let somewhere = told(&said, "`somewhere`");
     assert_eq!(somewhere.len(), 1, "{said}");
     assert!(somewhere[0].starts_with("somewhere on t2: "), "{said}");
+    // What cannot be told is unknown, and no alarm: one line all the same.
+    let broken = Workspace::new("targets: 7\n").run(["status", "--output", "nagios"]);
+    let broken = broken.expect(3).stdout;
+    assert!(
+        broken.starts_with("MAINT UNKNOWN - ") && broken.contains("schedules.yaml:1:"),
+        "{broken}"
+    );
+    assert_eq!(broken.lines().count(), 1, "{broken}");
     let said = workspace
         .run(["status", "--output", "nagios"])
         .expect(2)
