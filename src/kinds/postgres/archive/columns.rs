@@ -193,6 +193,10 @@ const LARGE_OBJECTS: &str = concat!(
     WHERE t.tgrelid = ANY ($1) AND ",
     by_people!("t"),
     r" AND t.tgenabled <> 'D' AND t.tgtype & 8 <> 0 AND (p.prosrc = 'lo_manage' OR p.prosrc ~* '\mlo_unlink\M')
+    UNION ALL SELECT pg_catalog.concat('the rule ', pg_catalog.quote_ident(w.rulename), ' of ', w.ev_class::pg_catalog.regclass, ' removes large objects with its rows')
+    FROM pg_catalog.pg_rewrite w WHERE w.ev_class = ANY ($1) AND w.ev_type = '4' AND w.ev_enabled <> 'D'
+        AND pg_catalog.strpos(w.ev_action::pg_catalog.text,
+            pg_catalog.concat(':funcid ', 'pg_catalog.lo_unlink(pg_catalog.oid)'::pg_catalog.regprocedure::pg_catalog.oid, ' ')) > 0
     UNION ALL SELECT pg_catalog.concat('the column ', pg_catalog.quote_ident(a.attname), ' is of type ', a.atttypid::pg_catalog.regtype)
     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
     WHERE $2::bool AND a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
@@ -201,7 +205,7 @@ const LARGE_OBJECTS: &str = concat!(
 );
 
 /// Why the contents of large objects that these relations point at would be lost when their rows are
-/// archived: a trigger removes them with the rows; or, where the archive is `elsewhere` than in this
+/// archived: a trigger or a rule removes them with the rows; or, where the archive is `elsewhere` than in this
 /// database, nothing here points at them any more, and `vacuumlo` removes them.
 pub(super) async fn large_objects(
     db: &Session,

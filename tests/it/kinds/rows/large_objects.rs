@@ -14,9 +14,11 @@ for_oldest_and_newest! {
         db.execute("CREATE EXTENSION lo; CREATE FUNCTION unlinks() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM lo_unlink(old.body); RETURN NULL; END'").await;
         let managed = "CREATE TRIGGER acts BEFORE UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION lo_manage(body)";
         let unlinks = "CREATE TRIGGER acts AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION unlinks()";
+        let rule = "CREATE RULE acts AS ON DELETE TO t DO ALSO SELECT lo_unlink(old.body)";
         for (kind_of, trigger, told) in [
             ("lo", managed, "the trigger acts of public.t removes large objects with its rows"),
             ("oid", unlinks, "the trigger acts of public.t removes large objects with its rows"),
+            ("oid", rule, "the rule acts of public.t removes large objects with its rows"),
             ("lo", "", "the column body is of type public.lo"),
             ("oid", "", ""),
         ] {
