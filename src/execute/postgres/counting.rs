@@ -36,8 +36,7 @@ async fn hold_all(session: &Session, steps: &[Step]) -> Result<bool, EngineError
         Err(error) => {
             tracing::warn!(error = %with_causes(&error), "rows of some tables are not counted");
             session.execute("leaving the snapshot", "ROLLBACK").await?;
-            let again = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-            session.execute("taking a snapshot", again).await?;
+            session.execute("taking a snapshot", BEGIN).await?;
             Ok(false)
         }
     }
