@@ -73,14 +73,14 @@ async fn take(
 /// that runs of maint give themselves. A transaction that was prepared holds
 /// its locks without a session. Whose `backend_start` is hidden from the role
 /// is known by the lock itself, which the statement looks for again.
-const HOLDERS: &str = "SELECT l.pid, a.usename::text, coalesce(a.application_name, ''),
-        pg_catalog.to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS'),
-        coalesce(pg_catalog.pg_has_role(a.usesysid, session_user, 'MEMBER'), false),
-        coalesce(a.application_name, '') ~ '^maint [0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$',
-        p.gid, p.owner::text, pg_catalog.to_char(p.prepared, 'YYYY-MM-DD HH24:MI:SS'),
+const HOLDERS: &str = "SELECT l.pid, a.usename::text AS role, coalesce(a.application_name, '') AS application,
+        pg_catalog.to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS') AS since,
+        coalesce(pg_catalog.pg_has_role(a.usesysid, session_user, 'MEMBER'), false) AS member,
+        coalesce(a.application_name, '') ~ '^maint [0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' AS named,
+        p.gid AS prepared, p.owner::text AS prepared_by, pg_catalog.to_char(p.prepared, 'YYYY-MM-DD HH24:MI:SS') AS prepared_since,
         CASE WHEN p.gid IS NOT NULL THEN pg_catalog.format('ROLLBACK PREPARED %L', p.gid)
             WHEN l.pid IS NOT NULL THEN pg_catalog.format('SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_locks l ON l.pid = a.pid WHERE a.pid = %s%s AND l.locktype = ''advisory'' AND l.classid = %s AND l.objid = %s AND l.objsubid = 2 AND l.granted',
-                l.pid, CASE WHEN a.backend_start IS NULL THEN '' ELSE pg_catalog.format(' AND a.backend_start = %L', a.backend_start) END, l.classid, l.objid) END
+                l.pid, CASE WHEN a.backend_start IS NULL THEN '' ELSE pg_catalog.format(' AND a.backend_start = %L', a.backend_start) END, l.classid, l.objid) END AS ending
     FROM pg_catalog.pg_locks l
         LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
         LEFT JOIN pg_catalog.pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid'
@@ -100,21 +100,21 @@ async fn held(db: &Session, class: i32, key: &str) -> Result<Option<Holder>, Eng
     let doing = "asking who holds the lock";
     let mut first = None;
     for row in db.query(doing, HOLDERS, &[&class, &key]).await? {
-        let text = |n| row.get::<Option<String>>(n);
-        let (member, named) = (row.get(4)?, row.get(5)?);
-        let pid: Option<i32> = row.get(0)?;
-        let role = text(1)?.unwrap_or_else(|| "of nobody".to_owned());
-        let application = text(2)?.filter(|name| !name.is_empty());
+        let text = |column: &str| row.named::<Option<String>>(column);
+        let (member, named) = (row.named("member")?, row.named("named")?);
+        let pid: Option<i32> = row.named("pid")?;
+        let role = text("role")?.unwrap_or_else(|| "of nobody".to_owned());
+        let application = text("application")?.filter(|name| !name.is_empty());
         let id = application
             .as_deref()
             .and_then(|name| name.strip_prefix("maint "));
         let run = id.and_then(|id| Uuid::parse_str(id).ok());
-        let who = match (pid, text(6)?) {
+        let who = match (pid, text("prepared")?) {
             (Some(pid), _) => {
                 format!(
                     "pid {pid}, role {role}, {}{}",
                     application.as_deref().unwrap_or("unnamed application"),
-                    text(3)?.map_or_else(
+                    text("since")?.map_or_else(
                         || ", since when this role may not see".to_owned(),
                         |since| format!(", since {since} UTC")
                     ),
@@ -122,8 +122,8 @@ async fn held(db: &Session, class: i32, key: &str) -> Result<Option<Holder>, Eng
             }
             (None, Some(prepared)) => format!(
                 "prepared transaction {prepared}, role {}, since {} UTC",
-                text(7)?.unwrap_or_default(),
-                text(8)?.unwrap_or_default()
+                text("prepared_by")?.unwrap_or_default(),
+                text("prepared_since")?.unwrap_or_default()
             ),
             (None, None) => "a prepared transaction that is not listed".to_owned(),
         };
@@ -140,7 +140,7 @@ async fn held(db: &Session, class: i32, key: &str) -> Result<Option<Holder>, Eng
         let found = Holder {
             who,
             run: run.filter(|_| why.is_none()),
-            end: text(9)?,
+            end: text("ending")?,
             stranger: why,
         };
         if found.stranger.is_some() {

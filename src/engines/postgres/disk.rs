@@ -19,11 +19,11 @@ pub struct Free {
 /// Where the server keeps its data, as it says itself. The setting is hidden from ordinary roles; the
 /// view of all settings would say as much, and takes longer than all the rest.
 const PLACES: &str =
-    "SELECT pg_catalog.host(pg_catalog.inet_client_addr()), pg_catalog.inet_client_port()::int8,
+    "SELECT pg_catalog.host(pg_catalog.inet_client_addr()) AS address, pg_catalog.inet_client_port()::int8 AS port,
         CASE WHEN pg_catalog.pg_has_role('pg_read_all_settings', 'USAGE')
-            THEN pg_catalog.current_setting('data_directory') END,
+            THEN pg_catalog.current_setting('data_directory') END AS data,
         ARRAY(SELECT pg_catalog.pg_tablespace_location(t.oid) FROM pg_catalog.pg_tablespace t
-            WHERE pg_catalog.pg_tablespace_location(t.oid) <> '')";
+            WHERE pg_catalog.pg_tablespace_location(t.oid) <> '') AS tablespaces";
 
 /// How much is free on the disks of the server, where it runs on this machine; otherwise why that
 /// is not known.
@@ -45,10 +45,10 @@ pub async fn free(db: &Session) -> Result<Result<Free, String>, EngineError> {
 /// The root folder of the server's process, and the folders that it writes to, where it is a
 /// process of this machine. An address of this machine proves nothing: a tunnel may be behind it.
 fn here(db: &Session, row: &Row) -> Result<Result<(PathBuf, Vec<PathBuf>), String>, EngineError> {
-    let address: Option<String> = row.get(0)?;
-    let port: Option<i64> = row.get(1)?;
-    let data: Option<String> = row.get(2)?;
-    let tablespaces: Vec<String> = row.get(3)?;
+    let address: Option<String> = row.named("address")?;
+    let port: Option<i64> = row.named("port")?;
+    let data: Option<String> = row.named("data")?;
+    let tablespaces: Vec<String> = row.named("tablespaces")?;
     let loopback = |address: &str| address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
     if address.as_deref().is_some_and(|address| !loopback(address)) {
         return Ok(Err("the server is on another machine".to_owned()));

@@ -27,11 +27,11 @@ const LACKING: &str = "WITH RECURSIVE named AS (
                 AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> v.oid
             JOIN pg_catalog.pg_class u ON u.oid = d.refobjid AND u.relkind IN ('r', 'p', 'v', 'm', 'f')
     )
-    SELECT n.nspname::text, c.relname::text, NULL::text, o.rolname::text,
-        r.direct AND NOT pg_catalog.has_schema_privilege(r.reader, n.oid, 'USAGE'),
+    SELECT n.nspname::text AS schema, c.relname::text AS name, NULL::text AS arguments, o.rolname::text AS role,
+        r.direct AND NOT pg_catalog.has_schema_privilege(r.reader, n.oid, 'USAGE') AS unreached,
         NOT pg_catalog.has_table_privilege(r.reader, c.oid, 'SELECT')
-            AND NOT (NOT r.direct AND pg_catalog.has_any_column_privilege(r.reader, c.oid, 'SELECT')),
-        (r.direct OR o.rolname = current_user) AND pg_catalog.row_security_active(c.oid)
+            AND NOT (NOT r.direct AND pg_catalog.has_any_column_privilege(r.reader, c.oid, 'SELECT')) AS unusable,
+        (r.direct OR o.rolname = current_user) AND pg_catalog.row_security_active(c.oid) AS hidden
     FROM read r JOIN pg_catalog.pg_class c ON c.oid = r.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_catalog.pg_roles o ON o.oid = r.reader
     UNION ALL
@@ -41,7 +41,7 @@ const LACKING: &str = "WITH RECURSIVE named AS (
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
     WHERE pg_catalog.lower(p.proname::text) = ANY ($1::text[])
         AND (pg_catalog.lower(n.nspname::text) = ANY ($1::text[]) OR n.nspname = ANY (pg_catalog.current_schemas(false)))
-    ORDER BY 1, 3 NULLS FIRST, 2, 4";
+    ORDER BY schema, arguments NULLS FIRST, name, role";
 
 /// The statements that let the session's role read what these texts name; none where nothing
 /// is missing that can be seen from outside.
@@ -54,13 +54,13 @@ pub async fn missing(db: &Session, texts: &[&str]) -> Result<Option<String>, Eng
     let mut grants: Vec<String> = Vec::new();
     let mut bypass = None;
     for row in db.query(doing, LACKING, &[&words]).await? {
-        let schema: String = row.get(0)?;
-        let name: String = row.get(1)?;
-        let arguments: Option<String> = row.get(2)?;
-        let role = Identifier::new(row.get::<String>(3)?);
-        let (unreached, unusable): (bool, bool) = (row.get(4)?, row.get(5)?);
+        let schema: String = row.named("schema")?;
+        let name: String = row.named("name")?;
+        let arguments: Option<String> = row.named("arguments")?;
+        let role = Identifier::new(row.named::<String>("role")?);
+        let (unreached, unusable): (bool, bool) = (row.named("unreached")?, row.named("unusable")?);
         // What policies hide would be counted as gone.
-        if row.get(6)? {
+        if row.named("hidden")? {
             bypass = Some(format!("ALTER ROLE {role} BYPASSRLS"));
         }
         let object = RelationName::new(schema, name);

@@ -57,17 +57,17 @@ const TYPES: &str = "WITH RECURSIVE own AS (
             JOIN pg_catalog.pg_operator o ON m.base IN (o.oprleft, o.oprright)
         WHERE o.oprnamespace <> 'pg_catalog'::pg_catalog.regnamespace
     )
-    SELECT n.nspname::text,
-        pg_catalog.string_agg(DISTINCT p.base::pg_catalog.regtype::text, ', '),
-        {owner}::pg_catalog.regrole::text,
-        {trusted},
+    SELECT n.nspname::text AS schema,
+        pg_catalog.string_agg(DISTINCT p.base::pg_catalog.regtype::text, ', ') AS types,
+        {owner}::pg_catalog.regrole::text AS owner,
+        {trusted} AS owner_trusted,
         (SELECT pg_catalog.min(CASE WHEN g.grantee = 0 THEN 'everybody (PUBLIC)' ELSE 'role ' || g.grantee::pg_catalog.regrole::text END)
             FROM pg_catalog.aclexplode(n.nspacl) g
             WHERE g.privilege_type = 'CREATE' AND g.grantee <> n.nspowner
-                AND (g.grantee = 0 OR NOT {grantee_trusted}))
+                AND (g.grantee = 0 OR NOT {grantee_trusted})) AS others
     FROM place p JOIN pg_catalog.pg_namespace n ON n.oid = p.oid
     GROUP BY n.oid, n.nspname, n.nspowner, n.nspacl
-    ORDER BY 1";
+    ORDER BY schema";
 
 /// SQL: whether what `role` makes may be called. A superuser counts as a member
 /// of every role, which says nothing about how far those can be trusted.
@@ -105,11 +105,11 @@ pub async fn of(db: &Session, texts: &[&str], tables: &[u32]) -> Result<Meaning,
         .replace("{grantee_trusted}", &grantee);
     let doing = "looking what the operators of a condition mean";
     for row in db.query(doing, &sql, &[&words, &tables]).await? {
-        let schema: String = row.get(0)?;
-        let types: String = row.get(1)?;
-        let owner: String = row.get(2)?;
-        let owner_trusted: Option<bool> = row.get(3)?;
-        let others: Option<String> = row.get(4)?;
+        let schema: String = row.named("schema")?;
+        let types: String = row.named("types")?;
+        let owner: String = row.named("owner")?;
+        let owner_trusted: Option<bool> = row.named("owner_trusted")?;
+        let others: Option<String> = row.named("others")?;
         let schema = Identifier::new(schema);
         let who = match (owner_trusted, others) {
             (Some(true), None) => {

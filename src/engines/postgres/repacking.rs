@@ -30,8 +30,9 @@ pub async fn holders(db: &Session) -> Result<Vec<Blocker>, EngineError> {
             WHERE s.plugin = 'pgrepack' AND s.active_pid IS NOT NULL) AS b(pid)",
         "false",
     );
-    let sql =
-        format!("SELECT pg_catalog.pg_backend_pid(), {blocker_of} FROM {from} ORDER BY b.pid");
+    let sql = format!(
+        "SELECT pg_catalog.pg_backend_pid() AS waiter_pid, {blocker_of} FROM {from} ORDER BY b.pid"
+    );
     let rows = db.query(doing, &sql, &[]).await?;
     each(&rows, blocker)
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio_postgres::row::RowIndex;
 use tokio_postgres::types::{FromSql, Type};
 
+use super::RelationName;
 use crate::engines::EngineError;
 use crate::values::unreadable;
 
@@ -30,7 +31,7 @@ impl Row {
         rows.into_iter().map(of).collect()
     }
 
-    /// The value of a column, counted from 0.
+    /// The value of a column, counted from 0: for answers of up to three columns.
     ///
     /// # Errors
     /// When there is no such column, it is of another type, or is NULL where
@@ -42,12 +43,22 @@ impl Row {
         })
     }
 
-    /// The value of the column of this name: for answers with many.
+    /// The value of the column of this name: for all other answers, where a column more would move
+    /// those behind it.
     ///
     /// # Errors
     /// As of [`Row::get`].
     pub fn named<T: Answer>(&self, name: &str) -> Result<T, EngineError> {
         self.column(name, || name.to_owned())
+    }
+
+    /// The name of a relation, from the columns that have its schema and its own name.
+    ///
+    /// # Errors
+    /// As of [`Row::get`].
+    pub fn relation(&self, schema: &str, name: &str) -> Result<RelationName, EngineError> {
+        let schema: String = self.named(schema)?;
+        Ok(RelationName::new(schema, self.named::<String>(name)?))
     }
 
     fn column<T: Answer>(

@@ -5,7 +5,7 @@ use crate::engines::EngineError;
 
 /// `CONNECTION LIMIT` of the role that logged in, or of the database, whichever leaves less. Nobody
 /// counts those of superusers. Whose a session is, the server shows everybody.
-const LIMIT: &str = "SELECT l.what, l.most::int8, l.used, l.raise FROM (
+const LIMIT: &str = "SELECT l.what, l.most::int8 AS most, l.used, l.raise FROM (
         SELECT pg_catalog.format('role %I', r.rolname) AS what, r.rolconnlimit AS most,
             (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid AND a.backend_type = 'client backend') AS used,
             pg_catalog.format('ALTER ROLE %I', r.rolname) AS raise
@@ -41,12 +41,15 @@ impl Seats {
         let Some(row) = rows.first() else {
             return Ok(None);
         };
-        let count = |n: usize| row.get::<i64>(n).map(|n| u32::try_from(n).unwrap_or(0));
+        let count = |column: &str| {
+            row.named::<i64>(column)
+                .map(|n| u32::try_from(n).unwrap_or(0))
+        };
         Ok(Some(Seats {
-            what: row.get(0)?,
-            most: count(1)?,
-            used: count(2)?,
-            raise: row.get(3)?,
+            what: row.named("what")?,
+            most: count("most")?,
+            used: count("used")?,
+            raise: row.named("raise")?,
         }))
     }
 

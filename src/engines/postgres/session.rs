@@ -18,12 +18,12 @@ use crate::engines::{EngineError, clocks};
 use crate::values::wall_clock;
 
 /// Asked when everything is pinned, so that names mean what they say here.
-const SERVER_FACTS: &str = "SELECT current_setting('server_version_num')::int4,
-    current_setting('server_version'), current_database()::text, current_user::text, session_user::text,
-    (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
-    pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(),
-    (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::int8,
-    (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())";
+const SERVER_FACTS: &str = "SELECT current_setting('server_version_num')::int4 AS version_num,
+    current_setting('server_version') AS version, current_database()::text AS database, current_user::text AS role, session_user::text AS session_role,
+    (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AS superuser,
+    pg_catalog.pg_is_in_recovery() AS in_recovery, pg_catalog.pg_backend_pid() AS pid,
+    (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::int8 AS clock_ms,
+    (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) AS database_oid";
 
 /// Ends the text of every statement of ours, so that whoever looks into
 /// `pg_stat_statements` can tell them from the application's.
@@ -154,21 +154,21 @@ impl Session {
                 });
             };
             let server = Server {
-                version_num: row.get(0)?,
-                version: row.get(1)?,
-                database: row.get(2)?,
-                database_oid: row.get(9)?,
-                role: row.get(3)?,
-                session_role: row.get(4)?,
-                superuser: row.get::<Option<bool>>(5)?.unwrap_or(false),
-                in_recovery: row.get(6)?,
+                version_num: row.named("version_num")?,
+                version: row.named("version")?,
+                database: row.named("database")?,
+                database_oid: row.named("database_oid")?,
+                role: row.named("role")?,
+                session_role: row.named("session_role")?,
+                superuser: row.named::<Option<bool>>("superuser")?.unwrap_or(false),
+                in_recovery: row.named("in_recovery")?,
                 clock_ahead_ms: clocks::ahead(
-                    row.get(8)?,
+                    row.named("clock_ms")?,
                     asked_at.timestamp_millis(),
                     answered_at.timestamp_millis(),
                 ),
             };
-            let pid = row.get(7)?;
+            let pid = row.named("pid")?;
             if server.major() < 14 {
                 return Err(EngineError::TooOld {
                     server: described,

@@ -39,8 +39,8 @@ const CALLED: &str = "WITH RECURSIVE called (class, oid, reader) AS (
 ";
 
 /// Of these, functions that switch it on.
-const SETTING: &str = r"SELECT n.nspname::text, p.proname::text, pg_catalog.pg_get_function_identity_arguments(p.oid), r.rolname::text,
-        EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) AS s (setting) WHERE pg_catalog.starts_with(pg_catalog.lower(s.setting), 'row_security='))
+const SETTING: &str = r"SELECT n.nspname::text AS schema, p.proname::text AS name, pg_catalog.pg_get_function_identity_arguments(p.oid) AS arguments, r.rolname::text AS role,
+        EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) AS s (setting) WHERE pg_catalog.starts_with(pg_catalog.lower(s.setting), 'row_security=')) AS carries
     FROM called c JOIN pg_catalog.pg_proc p ON c.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = c.oid
         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_roles r ON r.oid = c.reader
     WHERE NOT (r.rolsuper OR r.rolbypassrls)
@@ -48,7 +48,7 @@ const SETTING: &str = r"SELECT n.nspname::text, p.proname::text, pg_catalog.pg_g
             WHERE pg_catalog.lower(s.setting) IN ('row_security=on', 'row_security=true', 'row_security=yes', 'row_security=1')))
         AND EXISTS (SELECT FROM pg_catalog.pg_class t WHERE t.relrowsecurity
             AND NOT (pg_catalog.pg_has_role(r.oid, t.relowner, 'USAGE') AND NOT t.relforcerowsecurity))
-    ORDER BY 1, 2, 3, 4 LIMIT 1";
+    ORDER BY schema, name, arguments, role LIMIT 1";
 
 /// Of these, views whose rows depend on who asks, or with which settings: as far as that stands neither in
 /// literals nor in names.
@@ -84,11 +84,11 @@ pub async fn hides(db: &Session, texts: &[&str]) -> Result<Option<String>, Engin
     let Some(row) = rows.first() else {
         return Ok(None);
     };
-    let name = RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?);
-    let arguments: String = row.get(2)?;
-    let role = Identifier::new(row.get::<String>(3)?);
+    let name = row.relation("schema", "name")?;
+    let arguments: String = row.named("arguments")?;
+    let role = Identifier::new(row.named::<String>("role")?);
     let function = format!("{name}({})", unreadable::escaped(&arguments));
-    let (how, help) = match row.get(4)? {
+    let (how, help) = match row.named("carries")? {
         true => (
             "carries SET row_security",
             format!("ALTER FUNCTION {function} RESET row_security"),

@@ -41,18 +41,18 @@ pub struct Progress {
     pub total: i64,
 }
 
-const BLOCKER: &str = "b.pid, coalesce(a.usename::text, p.owner::text, ''),
+const BLOCKER: &str = "b.pid, coalesce(a.usename::text, p.owner::text, '') AS user_name,
         coalesce(nullif(a.application_name, ''), a.backend_type, '{PREPARED} ' || pg_catalog.quote_literal(p.gid),
             CASE WHEN a.pid IS NULL THEN '{PREPARED}' WHEN a.usesysid IS NULL THEN 'autovacuum worker'
-                ELSE 'unnamed application' END),
-        coalesce(a.state, CASE WHEN a.pid IS NOT NULL AND a.backend_type IS NULL THEN '{HIDDEN}' ELSE '' END),
-        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - coalesce(a.query_start, p.prepared)) * 1000)::int8, 0),
-        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - coalesce(a.xact_start, p.prepared)) * 1000)::int8, 0)";
+                ELSE 'unnamed application' END) AS application,
+        coalesce(a.state, CASE WHEN a.pid IS NOT NULL AND a.backend_type IS NULL THEN '{HIDDEN}' ELSE '' END) AS state,
+        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - coalesce(a.query_start, p.prepared)) * 1000)::int8, 0) AS query_age_ms,
+        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - coalesce(a.xact_start, p.prepared)) * 1000)::int8, 0) AS transaction_age_ms";
 
 /// What a prepared transaction is called in [`Blocker::application`].
 const PREPARED: &str = "prepared transaction";
 
-/// The columns of a [`Blocker`] after its first.
+/// The columns of a [`Blocker`] but for `waiter_pid`.
 pub(super) fn blocker_of() -> String {
     BLOCKER
         .replace("{PREPARED}", PREPARED)
@@ -91,7 +91,7 @@ pub async fn blockers(db: &Session, pids: &[i32]) -> Result<Vec<Blocker>, Engine
                 (h.database, h.relation, h.page, h.tuple, h.transactionid))",
     );
     let sql = format!(
-        "SELECT w.pid, {blocker_of} FROM {from} WHERE w.pid = ANY ($1) AND w.wait_event_type = 'Lock'"
+        "SELECT w.pid AS waiter_pid, {blocker_of} FROM {from} WHERE w.pid = ANY ($1) AND w.wait_event_type = 'Lock'"
     );
     let rows = db
         .query("looking who is in the way", &sql, &[&pids])
@@ -137,13 +137,13 @@ const WAITERS: &str = "WITH late AS MATERIALIZED (
         SELECT l.pid, l.relation, l.database, l.waitstart FROM pg_catalog.pg_locks l
         WHERE NOT l.granted AND l.pid <> ALL ($1)
             AND l.waitstart < pg_catalog.clock_timestamp() - $2::int8 * interval '1 millisecond')
-    SELECT b.pid, a.pid, coalesce(a.usename::text, ''),
-        coalesce(nullif(a.application_name, ''), 'unnamed application'), coalesce(a.state, ''),
-        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - a.query_start) * 1000)::int8, 0),
-        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start) * 1000)::int8, 0),
-        (extract(epoch FROM pg_catalog.clock_timestamp() - late.waitstart) * 1000)::int8,
+    SELECT b.pid AS our_pid, a.pid, coalesce(a.usename::text, '') AS user_name,
+        coalesce(nullif(a.application_name, ''), 'unnamed application') AS application, coalesce(a.state, '') AS state,
+        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - a.query_start) * 1000)::int8, 0) AS query_age_ms,
+        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start) * 1000)::int8, 0) AS transaction_age_ms,
+        (extract(epoch FROM pg_catalog.clock_timestamp() - late.waitstart) * 1000)::int8 AS waited_ms,
         CASE WHEN late.database = (SELECT oid FROM pg_catalog.pg_database
-            WHERE datname = pg_catalog.current_database()) THEN late.relation::regclass::text END
+            WHERE datname = pg_catalog.current_database()) THEN late.relation::regclass::text END AS relation
     FROM late JOIN pg_catalog.pg_stat_activity a ON a.pid = late.pid
             AND coalesce(a.backend_type = 'client backend', a.usesysid IS NOT NULL)
             AND a.application_name !~ '^maint [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
@@ -161,16 +161,16 @@ pub async fn waiters(
     rows.iter()
         .map(|row| {
             Ok(Waiter {
-                our_pid: row.get(0)?,
-                pid: row.get(1)?,
-                user: shown(row, 2)?,
-                application: shown(row, 3)?,
-                state: row.get(4)?,
-                query_age_ms: row.get(5)?,
-                transaction_age_ms: row.get(6)?,
-                waited_ms: row.get(7)?,
+                our_pid: row.named("our_pid")?,
+                pid: row.named("pid")?,
+                user: shown(row, "user_name")?,
+                application: shown(row, "application")?,
+                state: row.named("state")?,
+                query_age_ms: row.named("query_age_ms")?,
+                transaction_age_ms: row.named("transaction_age_ms")?,
+                waited_ms: row.named("waited_ms")?,
                 relation: row
-                    .get::<Option<String>>(8)?
+                    .named::<Option<String>>("relation")?
                     .map(|name| unreadable::escaped(&name).into_owned()),
             })
         })
@@ -201,7 +201,8 @@ pub async fn lock_holders(
         ),
         &mode("h"),
     );
-    let sql = format!("SELECT $2::int4, {blocker_of} FROM {from} WHERE b.pid <> $2::int4");
+    let sql =
+        format!("SELECT $2::int4 AS waiter_pid, {blocker_of} FROM {from} WHERE b.pid <> $2::int4");
     let doing = "looking who holds the table";
     let rows = db
         .query(doing, &sql, &[&relation, &waiter_pid, &writers])
@@ -250,7 +251,7 @@ pub async fn old_transaction(
             ORDER BY o.began LIMIT 1) AS b(pid)",
         "($3::bool OR h.locktype = 'relation' AND h.relation = $1::oid)",
     );
-    let sql = format!("SELECT pg_catalog.pg_backend_pid(), {blocker_of} FROM {from}");
+    let sql = format!("SELECT pg_catalog.pg_backend_pid() AS waiter_pid, {blocker_of} FROM {from}");
     let rows = db
         .query(doing, &sql, &[&relation, &longer_than_ms, &everywhere])
         .await?;
@@ -265,26 +266,26 @@ const ANY_OLD: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activit
         WHERE x.prepared < pg_catalog.clock_timestamp() - $1::int8 * interval '1 millisecond')";
 
 /// A role is shared by all databases, whatever their encoding.
-fn shown(row: &Row, n: usize) -> Result<String, EngineError> {
-    let text: String = row.get(n)?;
+fn shown(row: &Row, column: &str) -> Result<String, EngineError> {
+    let text: String = row.named(column)?;
     Ok(unreadable::escaped(&text).into_owned())
 }
 
 pub(super) fn blocker(row: &Row) -> Result<Blocker, EngineError> {
     Ok(Blocker {
-        waiter_pid: row.get(0)?,
-        pid: row.get(1)?,
-        user: shown(row, 2)?,
-        application: shown(row, 3)?,
-        state: row.get(4)?,
-        query_age_ms: row.get(5)?,
-        transaction_age_ms: row.get(6)?,
+        waiter_pid: row.named("waiter_pid")?,
+        pid: row.named("pid")?,
+        user: shown(row, "user_name")?,
+        application: shown(row, "application")?,
+        state: row.named("state")?,
+        query_age_ms: row.named("query_age_ms")?,
+        transaction_age_ms: row.named("transaction_age_ms")?,
     })
 }
 
 const PROGRESS: &str =
-    "SELECT pid, phase, CASE WHEN blocks_total > 0 THEN blocks_done ELSE tuples_done END::int8,
-        CASE WHEN blocks_total > 0 THEN blocks_total ELSE tuples_total END::int8
+    "SELECT pid, phase, CASE WHEN blocks_total > 0 THEN blocks_done ELSE tuples_done END::int8 AS done,
+        CASE WHEN blocks_total > 0 THEN blocks_total ELSE tuples_total END::int8 AS total
     FROM pg_catalog.pg_stat_progress_create_index WHERE pid = ANY ($1)
     UNION ALL SELECT pid, phase, heap_blks_scanned::int8, heap_blks_total::int8
     FROM pg_catalog.pg_stat_progress_vacuum WHERE pid = ANY ($1)
@@ -306,15 +307,15 @@ pub async fn progress(db: &Session, pids: &[i32]) -> Result<Vec<Progress>, Engin
     }
     for row in db.query(doing, &sql, &[&pids]).await? {
         // Everything but the pid is null where the role may not see the session.
-        let Some(phase) = row.get::<Option<String>>(1)? else {
+        let Some(phase) = row.named::<Option<String>>("phase")? else {
             continue;
         };
-        let number = |n| row.get::<Option<i64>>(n);
+        let number = |column: &str| row.named::<Option<i64>>(column);
         all.push(Progress {
-            pid: row.get(0)?,
+            pid: row.named("pid")?,
             phase,
-            done: number(2)?.unwrap_or(0),
-            total: number(3)?.unwrap_or(0),
+            done: number("done")?.unwrap_or(0),
+            total: number("total")?.unwrap_or(0),
         });
     }
     Ok(all)

@@ -53,12 +53,12 @@ pub(super) async fn wait_for_turn(
 }
 
 /// The table of that name, whether it holds anything, this database, and whether there is one of that id.
-const STANDS: &str = "SELECT pg_catalog.to_regclass($1::text)::oid,
+const STANDS: &str = "SELECT pg_catalog.to_regclass($1::text)::oid AS named_so,
         (SELECT pg_catalog.sum(pg_catalog.pg_relation_size(t.oid)) > 0
             FROM (SELECT pg_catalog.to_regclass($1::text)::oid
-                UNION SELECT relid::oid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1::text))) AS t (oid)),
-        (SELECT d.oid::text FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()),
-        EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $2::oid)";
+                UNION SELECT relid::oid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1::text))) AS t (oid)) AS holds,
+        (SELECT d.oid::text FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) AS database,
+        EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $2::oid) AS there";
 
 /// Whether a table is one of those of these ids or names, or a part of one of them, or one that they are parts of:
 /// partitions and children, at any depth. What is in the one is read with the other.
@@ -162,15 +162,16 @@ pub async fn is_back(
         let Some(row) = rows.first() else {
             continue;
         };
-        let (named_so, holds): (Option<u32>, Option<bool>) = (row.get(0)?, row.get(1)?);
+        let (named_so, holds): (Option<u32>, Option<bool>) =
+            (row.named("named_so")?, row.named("holds")?);
         // The same id may be another's in another database.
         let (name, id) = mark.database.rsplit_once(' ').unwrap_or_default();
         let named = name == session.server.database;
-        let same = id == row.get::<String>(2)?;
+        let same = id == row.named::<String>("database")?;
         if !named && !same {
             continue;
         }
-        let stands = named && same && row.get(3)?;
+        let stands = named && same && row.named("there")?;
         let Some(oid) = (if stands { Some(mark.oid) } else { named_so }) else {
             // It left once more, as a whole, and is in the archive of that.
             if named && same && mark.home && wholes.contains(&mark.oid) {

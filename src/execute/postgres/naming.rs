@@ -55,15 +55,15 @@ impl Naming {
     pub(super) async fn name(&self, session: &Session) -> Result<Named, EngineError> {
         let doing = "naming the transaction";
         let sql = format!(
-            "SELECT pg_catalog.pg_current_xact_id()::text, {RECORD}::text, {TIMELINE}, {STARTED}"
+            "SELECT pg_catalog.pg_current_xact_id()::text AS id, {RECORD}::text, {TIMELINE} AS timeline, {STARTED} AS since"
         );
         let rows = session.query(doing, &sql, &[]).await?;
         flush(&self.beside).await?;
         let (id, timeline, since) = match rows.first() {
             Some(row) => (
-                row.get(0)?,
-                row.get::<Option<String>>(2)?.unwrap_or_default(),
-                row.get(3)?,
+                row.named("id")?,
+                row.named::<Option<String>>("timeline")?.unwrap_or_default(),
+                row.named("since")?,
             ),
             None => (String::new(), String::new(), String::new()),
         };

@@ -73,12 +73,13 @@ const COLUMNS: &str = "SELECT a.attname::text, a.attgenerated <> '', pg_catalog.
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped";
 
 const TRIGGERS: &str = concat!(
-    "SELECT c.oid::pg_catalog.regclass::text, pg_catalog.quote_ident(t.tgname), t.tgenabled::text,
-        t.tgtype & 3 = 3 FROM (SELECT $1::oid UNION SELECT relid FROM pg_catalog.pg_partition_tree($1)) AS tree (oid)
+    "SELECT c.oid::pg_catalog.regclass::text AS table_name, pg_catalog.quote_ident(t.tgname) AS trigger_name,
+        t.tgenabled::text AS enabled, t.tgtype & 3 = 3 AS before_each_row
+    FROM (SELECT $1::oid UNION SELECT relid FROM pg_catalog.pg_partition_tree($1)) AS tree (oid)
         JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid
     WHERE ",
     by_people!("t"),
-    " AND t.tgtype & 4 <> 0 AND t.tgenabled <> 'D' ORDER BY 1, 2"
+    " AND t.tgtype & 4 <> 0 AND t.tgenabled <> 'D' ORDER BY table_name, trigger_name"
 );
 
 const RULES: &str = "SELECT r.rulename::text, pg_catalog.quote_ident(r.rulename), r.ev_enabled::text FROM pg_catalog.pg_rewrite r
@@ -138,9 +139,10 @@ pub async fn look(
         )));
     }
     for row in session.query(doing, TRIGGERS, &[&oid]).await? {
-        let (table, name): (String, String) = (row.get(0)?, row.get(1)?);
-        let enabled: String = row.get(2)?;
-        if row.get(3)? && enabled != "R" {
+        let (table, name): (String, String) =
+            (row.named("table_name")?, row.named("trigger_name")?);
+        let enabled: String = row.named("enabled")?;
+        if row.named("before_each_row")? && enabled != "R" {
             site.changing.push(format!("trigger {name} of {table}"));
         }
         site.triggers.push((table, name, again(&enabled)));

@@ -21,13 +21,13 @@ const SUMS: &str = "pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextexten
 /// write it `character` is one character long; the same as it is shown; and the
 /// type that it was archived with, where the server itself gets from the one
 /// to the other. Then whatever the table rounds is seen on the way back.
-const WAYS: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, t.typname), pg_catalog.format_type(a.atttypid, a.atttypmod),
+const WAYS: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, t.typname) AS stored, pg_catalog.format_type(a.atttypid, a.atttypmod) AS shown,
         CASE WHEN x.oid = a.atttypid OR EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = a.atttypid
                 AND k.casttarget = x.oid AND k.castmethod <> 'i' AND k.oid < 16384::pg_catalog.oid)
             -- With its lengths: `0` and `0.00` are the same number, and not the same text.
             THEN pg_catalog.format('%I.%I', xn.nspname, x.typname) || CASE WHEN x.typname::text !~ 'interval'
-                THEN coalesce(pg_catalog.substring(w.type, '\\([0-9]+(?:,-?[0-9]+)?\\)'), '') ELSE '' END END,
-        t.typtype = 'e', b.oid >= 16384::pg_catalog.oid
+                THEN coalesce(pg_catalog.substring(w.type, '\\([0-9]+(?:,-?[0-9]+)?\\)'), '') ELSE '' END END AS compared,
+        t.typtype = 'e' AS labels, b.oid >= 16384::pg_catalog.oid AS own
     FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) WITH ORDINALITY AS w (name, type, place)
         JOIN pg_catalog.pg_attribute a ON a.attrelid = $1::pg_catalog.oid AND a.attname::text = w.name AND a.attnum > 0 AND NOT a.attisdropped
         JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
@@ -41,10 +41,10 @@ const WAYS: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, t.typname), pg_
         LEFT JOIN pg_catalog.pg_namespace xn ON xn.oid = x.typnamespace
     ORDER BY w.place";
 
-const COMPARED: &str = "SELECT s.part, coalesce(pg_catalog.sum(s.rows) FILTER (WHERE s.given), 0)::pg_catalog.int8,
-        coalesce(pg_catalog.sum(s.rows) FILTER (WHERE NOT s.given), 0)::pg_catalog.int8,
+const COMPARED: &str = "SELECT s.part, coalesce(pg_catalog.sum(s.rows) FILTER (WHERE s.given), 0)::pg_catalog.int8 AS given,
+        coalesce(pg_catalog.sum(s.rows) FILTER (WHERE NOT s.given), 0)::pg_catalog.int8 AS there,
         pg_catalog.sum(s.one) FILTER (WHERE s.given) IS NOT DISTINCT FROM pg_catalog.sum(s.one) FILTER (WHERE NOT s.given)
-            AND pg_catalog.sum(s.two) FILTER (WHERE s.given) IS NOT DISTINCT FROM pg_catalog.sum(s.two) FILTER (WHERE NOT s.given)
+            AND pg_catalog.sum(s.two) FILTER (WHERE s.given) IS NOT DISTINCT FROM pg_catalog.sum(s.two) FILTER (WHERE NOT s.given) AS same
     FROM pg_temp.maint_sums s GROUP BY s.part ORDER BY s.part";
 
 /// Rows that come back into one table, in the transaction that is open.
@@ -185,11 +185,11 @@ impl<'a> Returning<'a> {
                 raw: column.name.clone(),
                 name: Identifier::new(&*column.name).to_string(),
                 archived: column.pg_type.clone(),
-                stored: row.get(0)?,
-                shown: row.get(1)?,
-                compared: row.get(2)?,
-                labels: row.get(3)?,
-                own: row.get(4)?,
+                stored: row.named("stored")?,
+                shown: row.named("shown")?,
+                compared: row.named("compared")?,
+                labels: row.named("labels")?,
+                own: row.named("own")?,
             });
         }
         if ways.len() != columns.len() {
@@ -342,8 +342,9 @@ impl<'a> Returning<'a> {
             session.execute_with(doing, &sql, &[]).await?;
         }
         for row in session.query(doing, COMPARED, &[]).await? {
-            let (part, given, there): (i32, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            if given == there && row.get(3)? {
+            let (part, given, there): (i32, i64, i64) =
+                (row.named("part")?, row.named("given")?, row.named("there")?);
+            if given == there && row.named("same")? {
                 continue;
             }
             let ways = usize::try_from(part - 1)

@@ -89,17 +89,17 @@ const DOING: &str = "looking at the database";
 pub(super) async fn overview(session: &Session) -> Result<Overview, EngineError> {
     let size = size_of("c");
     let sql = format!(
-        "SELECT count(*) FILTER (WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition)::int8,
-            count(*) FILTER (WHERE c.relkind = 'i')::int8,
-            coalesce(sum({size}) FILTER (WHERE c.relkind = 'i'), 0)::int8,
-            coalesce(sum({size}), 0)::int8,
-            (SELECT count(*) FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0)::int8,
-            count(*) FILTER (WHERE c.relkind IN ('r', 'm') AND NOT pg_catalog.has_table_privilege(c.oid, 'SELECT'))::int8,
-            count(*) FILTER (WHERE c.relkind = 'r' AND c.reloptions && ARRAY['autovacuum_enabled=false', 'autovacuum_enabled=off']::text[])::int8,
-            (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'TimeZone'),
-            {COUNTING_SINCE},
-            ARRAY(SELECT e.extname::text FROM pg_catalog.pg_extension e ORDER BY 1),
-            count(*) FILTER (WHERE c.relkind IN ('r', 'm') AND pg_catalog.row_security_active(c.oid))::int8
+        "SELECT count(*) FILTER (WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition)::int8 AS tables,
+            count(*) FILTER (WHERE c.relkind = 'i')::int8 AS indexes,
+            coalesce(sum({size}) FILTER (WHERE c.relkind = 'i'), 0)::int8 AS index_bytes,
+            coalesce(sum({size}), 0)::int8 AS bytes,
+            (SELECT count(*) FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0)::int8 AS foreign_keys,
+            count(*) FILTER (WHERE c.relkind IN ('r', 'm') AND NOT pg_catalog.has_table_privilege(c.oid, 'SELECT'))::int8 AS unseen,
+            count(*) FILTER (WHERE c.relkind = 'r' AND c.reloptions && ARRAY['autovacuum_enabled=false', 'autovacuum_enabled=off']::text[])::int8 AS no_autovacuum,
+            (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'TimeZone') AS zone,
+            {COUNTING_SINCE} AS counting_since,
+            ARRAY(SELECT e.extname::text FROM pg_catalog.pg_extension e ORDER BY 1) AS extensions,
+            count(*) FILTER (WHERE c.relkind IN ('r', 'm') AND pg_catalog.row_security_active(c.oid))::int8 AS filtered
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p', 'i', 'm', 't') AND c.relpersistence <> 't'
             AND ({NOT_SYSTEM_SCHEMA} OR c.relkind = 't')"
@@ -108,19 +108,19 @@ pub(super) async fn overview(session: &Session) -> Result<Overview, EngineError>
     let Some(row) = rows.first() else {
         return Ok(Overview::default());
     };
-    let number = |n| row.get::<i64>(n);
+    let number = |column: &str| row.named::<i64>(column);
     Ok(Overview {
-        tables: number(0)?,
-        indexes: number(1)?,
-        index_bytes: number(2)?,
-        bytes: number(3)?,
-        foreign_keys: number(4)?,
-        unseen: number(5)?,
-        no_autovacuum: number(6)?,
-        zone: row.get::<Option<String>>(7)?.unwrap_or_default(),
-        counting_since: row.get(8)?,
-        extensions: row.get(9)?,
-        filtered: number(10)?,
+        tables: number("tables")?,
+        indexes: number("indexes")?,
+        index_bytes: number("index_bytes")?,
+        bytes: number("bytes")?,
+        foreign_keys: number("foreign_keys")?,
+        unseen: number("unseen")?,
+        no_autovacuum: number("no_autovacuum")?,
+        zone: row.named::<Option<String>>("zone")?.unwrap_or_default(),
+        counting_since: row.named("counting_since")?,
+        extensions: row.named("extensions")?,
+        filtered: number("filtered")?,
     })
 }
 
@@ -145,17 +145,17 @@ pub(super) async fn tables(session: &Session) -> Result<Vec<Table>, EngineError>
             WHERE c.relkind = 'r' AND NOT c.relispartition AND c.relpersistence = 'p' AND {NOT_SYSTEM_SCHEMA}
                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend x WHERE x.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
                     AND x.objid = c.oid AND x.deptype = 'e')
-            ORDER BY 5 DESC, n.nspname, c.relname LIMIT $1::int8)
-        SELECT c.nspname::text, c.relname::text, c.bytes::int8, c.reltuples::float8,
-            coalesce(s.n_tup_ins, 0)::int8, coalesce(s.n_tup_upd, 0)::int8,
+            ORDER BY bytes DESC, n.nspname, c.relname LIMIT $1::int8)
+        SELECT c.nspname::text AS schema, c.relname::text AS name, c.bytes::int8 AS bytes, c.reltuples::float8 AS estimated_rows,
+            coalesce(s.n_tup_ins, 0)::int8 AS inserted, coalesce(s.n_tup_upd, 0)::int8 AS updated,
             ARRAY(SELECT DISTINCT pg_catalog.format('%I.%I', fn.nspname, f.relname) FROM pg_catalog.pg_constraint k
                 JOIN pg_catalog.pg_class f ON f.oid = k.conrelid JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
-                WHERE k.contype = 'f' AND k.confrelid = c.oid AND k.conrelid <> c.oid AND k.conparentid = 0 ORDER BY 1),
-            a.attname::text, t.typname::text, a.attnotnull,
-            coalesce(d.adbin::text ~ '(SQLVALUEFUNCTION|:funcid (1299|2647|2648|2649) )', false),
+                WHERE k.contype = 'f' AND k.confrelid = c.oid AND k.conrelid <> c.oid AND k.conparentid = 0 ORDER BY 1) AS referenced_by,
+            a.attname::text AS column_name, t.typname::text AS column_type, a.attnotnull AS not_null,
+            coalesce(d.adbin::text ~ '(SQLVALUEFUNCTION|:funcid (1299|2647|2648|2649) )', false) AS now,
             EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
-                AND i.indkey[0] = a.attnum),
-            coalesce(st.histogram_bounds::text::text[], ARRAY[]::text[]), {marked}
+                AND i.indkey[0] = a.attnum) AS indexed,
+            coalesce(st.histogram_bounds::text::text[], ARRAY[]::text[]) AS bounds, {marked} AS on_its_way_out
         FROM c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                 AND a.attgenerated = ''
             JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
@@ -164,7 +164,7 @@ pub(super) async fn tables(session: &Session) -> Result<Vec<Table>, EngineError>
             LEFT JOIN pg_catalog.pg_stat_user_tables s ON s.relid = c.oid
             LEFT JOIN pg_catalog.pg_stats st ON st.schemaname = c.nspname AND st.tablename = c.relname
                 AND st.attname = a.attname AND NOT st.inherited
-        ORDER BY c.bytes DESC, 1, 2, a.attnum",
+        ORDER BY c.bytes DESC, schema, name, a.attnum",
         size = size_of("c"),
         marked = on_its_way_out(2),
     );
@@ -174,28 +174,28 @@ pub(super) async fn tables(session: &Session) -> Result<Vec<Table>, EngineError>
         .await?
     {
         let name = TableName {
-            schema: row.get(0)?,
-            table: row.get(1)?,
+            schema: row.named("schema")?,
+            table: row.named("name")?,
         };
         let column = TimeColumn {
-            name: row.get(7)?,
-            kind: row.get(8)?,
-            not_null: row.get(9)?,
-            now: row.get(10)?,
-            indexed: row.get(11)?,
-            bounds: row.get(12)?,
+            name: row.named("column_name")?,
+            kind: row.named("column_type")?,
+            not_null: row.named("not_null")?,
+            now: row.named("now")?,
+            indexed: row.named("indexed")?,
+            bounds: row.named("bounds")?,
         };
         match tables.last_mut().filter(|table| table.name == name) {
             Some(table) => table.columns.push(column),
             None => tables.push(Table {
                 name,
-                bytes: row.get(2)?,
-                rows: row.get(3)?,
-                inserted: row.get(4)?,
-                updated: row.get(5)?,
-                referenced_by: row.get(6)?,
+                bytes: row.named("bytes")?,
+                rows: row.named("estimated_rows")?,
+                inserted: row.named("inserted")?,
+                updated: row.named("updated")?,
+                referenced_by: row.named("referenced_by")?,
                 columns: vec![column],
-                on_its_way_out: row.get(13)?,
+                on_its_way_out: row.named("on_its_way_out")?,
             }),
         }
     }
@@ -205,17 +205,17 @@ pub(super) async fn tables(session: &Session) -> Result<Vec<Table>, EngineError>
 /// Partitioned tables that are no partitions themselves.
 pub(super) async fn partitioned(session: &Session) -> Result<Vec<Partitioned>, EngineError> {
     let sql = format!(
-        "SELECT n.nspname::text, c.relname::text, p.partstrat::text, p.partnatts::int4, coalesce(t.typname::text, ''),
+        "SELECT n.nspname::text AS schema, c.relname::text AS name, p.partstrat::text AS strategy, p.partnatts::int4 AS key_columns, coalesce(t.typname::text, '') AS key_type,
             ARRAY(SELECT pg_catalog.pg_get_expr(b.relpartbound, 0) FROM pg_catalog.pg_inherits i
                 JOIN pg_catalog.pg_class b ON b.oid = i.inhrelid
-                WHERE i.inhparent = c.oid AND b.relpartbound IS NOT NULL ORDER BY b.oid DESC LIMIT 100),
-            (SELECT count(*) FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)::int8, {marked}
+                WHERE i.inhparent = c.oid AND b.relpartbound IS NOT NULL ORDER BY b.oid DESC LIMIT 100) AS bounds,
+            (SELECT count(*) FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)::int8 AS count, {marked} AS on_its_way_out
         FROM pg_catalog.pg_partitioned_table p JOIN pg_catalog.pg_class c ON c.oid = p.partrelid
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] AND a.attnum > 0
             LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
         WHERE NOT c.relispartition AND c.relpersistence <> 't' AND {NOT_SYSTEM_SCHEMA}
-        ORDER BY 1, 2",
+        ORDER BY schema, name",
         marked = on_its_way_out(1),
     );
     let mut found = Vec::new();
@@ -225,15 +225,15 @@ pub(super) async fn partitioned(session: &Session) -> Result<Vec<Partitioned>, E
     {
         found.push(Partitioned {
             name: TableName {
-                schema: row.get(0)?,
-                table: row.get(1)?,
+                schema: row.named("schema")?,
+                table: row.named("name")?,
             },
-            strategy: row.get(2)?,
-            key_columns: row.get(3)?,
-            key_type: row.get(4)?,
-            bounds: row.get(5)?,
-            count: row.get(6)?,
-            on_its_way_out: row.get(7)?,
+            strategy: row.named("strategy")?,
+            key_columns: row.named("key_columns")?,
+            key_type: row.named("key_type")?,
+            bounds: row.named("bounds")?,
+            count: row.named("count")?,
+            on_its_way_out: row.named("on_its_way_out")?,
         });
     }
     Ok(found)

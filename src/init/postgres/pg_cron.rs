@@ -9,9 +9,9 @@ use crate::init::Draft;
 
 /// The table of jobs, where it is the extension's own: anything else of that name is somebody's,
 /// and would run what they wrote.
-const OWN: &str = "SELECT c.relrowsecurity AND NOT r.rolsuper, c.relrowsecurity AND pg_catalog.row_security_active(c.oid),
-        (SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'cron.timezone'),
-        pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
+const OWN: &str = "SELECT c.relrowsecurity AND NOT r.rolsuper AS row_security, c.relrowsecurity AND pg_catalog.row_security_active(c.oid) AS filtered,
+        (SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'cron.timezone') AS zone,
+        pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS may
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
         JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'
@@ -19,9 +19,9 @@ const OWN: &str = "SELECT c.relrowsecurity AND NOT r.rolsuper, c.relrowsecurity 
     WHERE n.nspname = 'cron' AND c.relname = 'job' AND c.relkind = 'r' AND e.extname = 'pg_cron'";
 
 const JOBS: &str =
-    "SELECT j.jobid::int8, j.schedule::text, j.command::text, j.database::text, j.username::text,
-        j.active::bool, coalesce(j.jobname::text, '')
-    FROM cron.job j ORDER BY 1";
+    "SELECT j.jobid::int8 AS id, j.schedule::text AS schedule, j.command::text AS command, j.database::text AS database, j.username::text AS user_name,
+        j.active::bool AS active, coalesce(j.jobname::text, '') AS name
+    FROM cron.job j ORDER BY id";
 
 /// Translates the jobs of the database's pg_cron. `Ok(Err(_))` says why that is not possible.
 ///
@@ -38,13 +38,13 @@ pub async fn draft(
             "there is no pg_cron in this database: its jobs are in the one that `cron.database_name` names".to_owned(),
         ));
     };
-    if row.get(0)? {
+    if row.named("row_security")? {
         return Ok(Err(
             "cron.job belongs to a role that is no superuser and has row security: its policies are not run".to_owned(),
         ));
     }
     let role = crate::engines::postgres::Identifier::new(&*session.server.role);
-    if !row.get::<bool>(3)? {
+    if !row.named::<bool>("may")? {
         return Ok(Err(format!(
             "the role may not read cron.job: GRANT USAGE ON SCHEMA cron TO {role}; GRANT SELECT ON cron.job TO {role}"
         )));
@@ -52,8 +52,8 @@ pub async fn draft(
     if let Some(why) = super::may_read(session, &["cron.job".to_owned()]).await? {
         return Ok(Err(why));
     }
-    let some: bool = row.get(1)?;
-    let zone: Option<String> = row.get(2)?;
+    let some: bool = row.named("filtered")?;
+    let zone: Option<String> = row.named("zone")?;
     let zone = zone.unwrap_or_else(|| "GMT".to_owned());
     let zone = match zone.parse::<crate::values::TimeZone>() {
         // Everybody calls it so today.
@@ -71,9 +71,10 @@ pub async fn draft(
     let mut jobs = 0;
     for row in session.query(doing, JOBS, &[]).await? {
         jobs += 1;
-        let text = |n| row.get::<String>(n);
-        let (id, schedule, command) = (row.get::<i64>(0)?, text(1)?, text(2)?);
-        let (database, user, name) = (text(3)?, text(4)?, text(6)?);
+        let text = |column: &str| row.named::<String>(column);
+        let (id, schedule, command) =
+            (row.named::<i64>("id")?, text("schedule")?, text("command")?);
+        let (database, user, name) = (text("database")?, text("user_name")?, text("name")?);
         let mut place = format!("job {id}");
         if !name.is_empty() {
             place.push_str(&format!(" ({name})"));
@@ -108,7 +109,7 @@ pub async fn draft(
                     cron: &cron,
                     zone: None,
                     text: &command,
-                    active: row.get(5)?,
+                    active: row.named("active")?,
                 };
                 collected.add(&line, &database, works);
             }

@@ -8,9 +8,9 @@ use crate::init::{Draft, DraftSchedule, DraftTarget, DraftTask, Left};
 use crate::values::{Engine, TableName};
 
 /// The extension's own tables, wherever they are.
-const OWN: &str = "SELECT n.nspname::text, bool_or(c.relrowsecurity AND NOT r.rolsuper),
-        bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')),
-        (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'TimeZone')
+const OWN: &str = "SELECT n.nspname::text AS schema, bool_or(c.relrowsecurity AND NOT r.rolsuper) AS row_security,
+        bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')) AS may,
+        (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'TimeZone') AS zone
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
         JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'
@@ -46,14 +46,14 @@ pub async fn draft(
     let Some(row) = own.first() else {
         return Ok(Err("there is no pg_partman in this database".to_owned()));
     };
-    let schema = Identifier::new(row.get::<String>(0)?);
-    if row.get(1)? {
+    let schema = Identifier::new(row.named::<String>("schema")?);
+    if row.named("row_security")? {
         return Ok(Err(format!(
             "{schema}.part_config belongs to a role that is no superuser and has row security: its policies are not run"
         )));
     }
     let role = Identifier::new(&*session.server.role);
-    if !row.get::<bool>(2)? {
+    if !row.named::<bool>("may")? {
         return Ok(Err(format!(
             "the role may not read pg_partman's tables: GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}"
         )));
@@ -62,7 +62,7 @@ pub async fn draft(
     if let Some(why) = super::may_read(session, &tables).await? {
         return Ok(Err(why));
     }
-    let zone: Option<String> = row.get(3)?;
+    let zone: Option<String> = row.named("zone")?;
     let zone = zone.and_then(|zone| zone.parse::<crate::values::TimeZone>().ok());
     let mut draft = Draft {
         about: vec![format!(
@@ -88,26 +88,26 @@ pub async fn draft(
         ..Draft::default()
     };
     let sql = format!(
-        "SELECT p.parent_table::text, p.control::text, p.partition_interval::text, coalesce(p.partition_type::text, ''),
-            coalesce(p.premake, 4)::int8, p.retention::text, p.retention_schema::text, coalesce(p.retention_keep_table, true)::bool,
-            coalesce(p.epoch::text, 'none'), coalesce(p.automatic_maintenance::text, 'on') <> 'off',
-            EXISTS (SELECT FROM {schema}.part_config_sub s WHERE s.sub_parent = p.parent_table)
-        FROM {schema}.part_config p ORDER BY 1"
+        "SELECT p.parent_table::text AS parent, p.control::text AS control, p.partition_interval::text AS partition_interval, coalesce(p.partition_type::text, '') AS way,
+            coalesce(p.premake, 4)::int8 AS premake, p.retention::text AS retention, p.retention_schema::text AS retention_schema, coalesce(p.retention_keep_table, true)::bool AS keeps,
+            coalesce(p.epoch::text, 'none') AS epoch, coalesce(p.automatic_maintenance::text, 'on') <> 'off' AS automatic,
+            EXISTS (SELECT FROM {schema}.part_config_sub s WHERE s.sub_parent = p.parent_table) AS inner_partitions
+        FROM {schema}.part_config p ORDER BY parent"
     );
     let doing = "reading what pg_partman looks after";
     for row in session.query(doing, &sql, &[]).await? {
         let managed = Managed {
-            parent: row.get(0)?,
-            control: row.get(1)?,
-            interval: row.get(2)?,
-            way: row.get(3)?,
-            premake: row.get(4)?,
-            retention: row.get(5)?,
-            schema: row.get(6)?,
-            keeps: row.get(7)?,
-            epoch: row.get(8)?,
-            automatic: row.get(9)?,
-            inner: row.get(10)?,
+            parent: row.named("parent")?,
+            control: row.named("control")?,
+            interval: row.named("partition_interval")?,
+            way: row.named("way")?,
+            premake: row.named("premake")?,
+            retention: row.named("retention")?,
+            schema: row.named("retention_schema")?,
+            keeps: row.named("keeps")?,
+            epoch: row.named("epoch")?,
+            automatic: row.named("automatic")?,
+            inner: row.named("inner_partitions")?,
         };
         match task(&managed, &draft) {
             Ok(task) => draft.tasks.push(task),

@@ -105,14 +105,14 @@ pub(crate) struct Facts {
 }
 
 const TABLES: &str =
-    "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'p' AS partitioned,
+    "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind = 'p' AS partitioned,
         CASE WHEN c.relispartition OR c.relkind = 'p'
              THEN pg_catalog.pg_partition_root(c.oid)::oid ELSE c.oid END AS root,
-        c.reltuples::float8, {size},
-        coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0),
+        c.reltuples::float8 AS estimated_rows, {size} AS bytes,
+        coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0) AS changed,
         greatest(pg_catalog.pg_stat_get_last_analyze_time(c.oid),
-                 pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid)),
-        {may}, c.relkind = 'r' AND c.relhassubclass, pg_catalog.pg_get_userbyid(c.relowner)::text
+                 pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid)) AS last_analyze,
+        {may} AS may, c.relkind = 'r' AND c.relhassubclass AS has_children, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND {not_system}";
 
@@ -241,21 +241,23 @@ impl Kind for Analyze {
                 .push(name.to_string());
         }
         let tables = each(&tables, |row| {
-            let key: (String, String) = (row.get(1)?, row.get(2)?);
+            let key: (String, String) = (row.named("schema")?, row.named("name")?);
             Ok(TableFacts {
-                oid: row.get(0)?,
+                oid: row.named("oid")?,
                 has_statistics: known.contains(&key),
-                missing: missing.remove(&row.get::<u32>(0)?).unwrap_or_default(),
+                missing: missing
+                    .remove(&row.named::<u32>("oid")?)
+                    .unwrap_or_default(),
                 name: RelationName::new(key.0, key.1),
-                partitioned: row.get(3)?,
-                root: row.get(4)?,
-                rows: row.get(5)?,
-                bytes: row.get(6)?,
-                changed: row.get(7)?,
-                last_analyze: row.get(8)?,
-                may: row.get(9)?,
-                has_children: row.get(10)?,
-                owner: row.get(11)?,
+                partitioned: row.named("partitioned")?,
+                root: row.named("root")?,
+                rows: row.named("estimated_rows")?,
+                bytes: row.named("bytes")?,
+                changed: row.named("changed")?,
+                last_analyze: row.named("last_analyze")?,
+                may: row.named("may")?,
+                has_children: row.named("has_children")?,
+                owner: row.named("owner")?,
             })
         })?;
         Ok(Facts {

@@ -69,10 +69,10 @@ impl fmt::Display for Holder {
 /// What a standby that reads old rows is called.
 const STANDBY: &str = "standby";
 
-const HOLDERS: &str = "SELECT 'session', a.pid::text,
-        pg_catalog.concat_ws(', ', a.usename, nullif(a.application_name, ''), a.state),
-        greatest(pg_catalog.age(a.backend_xid), pg_catalog.age(a.backend_xmin))::int8 AS age, a.xact_start, {end_session},
-        a.datname IS DISTINCT FROM pg_catalog.current_database(), NULL::text
+const HOLDERS: &str = "SELECT 'session' AS what, a.pid::text AS id,
+        pg_catalog.concat_ws(', ', a.usename, nullif(a.application_name, ''), a.state) AS who,
+        greatest(pg_catalog.age(a.backend_xid), pg_catalog.age(a.backend_xmin))::int8 AS age, a.xact_start AS since, {end_session} AS ending,
+        a.datname IS DISTINCT FROM pg_catalog.current_database() AS elsewhere, NULL::text AS view
     FROM pg_catalog.pg_stat_activity a
     WHERE a.pid <> pg_catalog.pg_backend_pid()
         AND a.backend_type IN ('client backend', 'background worker')
@@ -121,14 +121,14 @@ pub(super) async fn holders(db: &Session) -> Result<Vec<Holder>, EngineError> {
     let rows = db.query(doing, &sql, &[]).await?;
     each(&rows, |row| {
         Ok(Holder {
-            what: row.get(0)?,
-            id: row.get(1)?,
-            who: row.get(2)?,
-            age: row.get(3)?,
-            since: row.get(4)?,
-            end: row.get(5)?,
-            elsewhere: row.get(6)?,
-            view: row.get(7)?,
+            what: row.named("what")?,
+            id: row.named("id")?,
+            who: row.named("who")?,
+            age: row.named("age")?,
+            since: row.named("since")?,
+            end: row.named("ending")?,
+            elsewhere: row.named("elsewhere")?,
+            view: row.named("view")?,
         })
     })
 }

@@ -9,7 +9,7 @@ use super::horizon::{self, Holder, Vacuumed};
 use super::uncounted::Uncounted;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
-use crate::engines::postgres::{Identifier, RelationName, Row, Session, each, first};
+use crate::engines::postgres::{Identifier, RelationName, Row, Session, each};
 use crate::plan::{
     Finding, Kind, Memory, Moment, Param, Plan, Query, Severity, Site, Statement, Step,
 };
@@ -122,31 +122,31 @@ pub(crate) struct Facts {
     uncounted: Uncounted,
 }
 
-const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
-        {size}, c.reltuples::float8,
-        coalesce(pg_catalog.pg_stat_get_dead_tuples(c.oid), 0),
-        coalesce(pg_catalog.pg_stat_get_ins_since_vacuum(c.oid), 0),
-        pg_catalog.age(c.relfrozenxid)::int8, pg_catalog.mxid_age(c.relminmxid)::int8,
+const TABLES: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name,
+        {size} AS bytes, c.reltuples::float8 AS live,
+        coalesce(pg_catalog.pg_stat_get_dead_tuples(c.oid), 0) AS dead,
+        coalesce(pg_catalog.pg_stat_get_ins_since_vacuum(c.oid), 0) AS inserted,
+        pg_catalog.age(c.relfrozenxid)::int8 AS xid_age, pg_catalog.mxid_age(c.relminmxid)::int8 AS multixact_age,
         greatest(pg_catalog.pg_stat_get_last_vacuum_time(c.oid),
-                 pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)),
-        t.oid, {toast_size}, t.reltuples::float8,
-        coalesce(pg_catalog.pg_stat_get_dead_tuples(t.oid), 0),
-        coalesce(pg_catalog.pg_stat_get_ins_since_vacuum(t.oid), 0),
-        pg_catalog.age(t.relfrozenxid)::int8, pg_catalog.mxid_age(t.relminmxid)::int8,
+                 pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)) AS last_vacuum,
+        t.oid AS toast_oid, {toast_size} AS toast_bytes, t.reltuples::float8 AS toast_live,
+        coalesce(pg_catalog.pg_stat_get_dead_tuples(t.oid), 0) AS toast_dead,
+        coalesce(pg_catalog.pg_stat_get_ins_since_vacuum(t.oid), 0) AS toast_inserted,
+        pg_catalog.age(t.relfrozenxid)::int8 AS toast_xid_age, pg_catalog.mxid_age(t.relminmxid)::int8 AS toast_multixact_age,
         greatest(pg_catalog.pg_stat_get_last_vacuum_time(t.oid),
-                 pg_catalog.pg_stat_get_last_autovacuum_time(t.oid)),
-        c.relhassubclass, NOT ({not_system}), {may}, pg_catalog.pg_get_userbyid(c.relowner)::text,
-        coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0), pg_catalog.pg_stat_get_last_analyze_time(c.oid) IS NULL
-            AND pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid) IS NULL
+                 pg_catalog.pg_stat_get_last_autovacuum_time(t.oid)) AS toast_last_vacuum,
+        c.relhassubclass AS has_children, NOT ({not_system}) AS system, {may} AS may, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
+        coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0) AS counted, pg_catalog.pg_stat_get_last_analyze_time(c.oid) IS NULL
+            AND pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid) IS NULL AS never_analyzed
     FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
     WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'";
 
 const DATABASE: &str =
-    "SELECT pg_catalog.age(datfrozenxid)::int8, pg_catalog.mxid_age(datminmxid)::int8,
-        pg_catalog.current_setting('autovacuum_freeze_max_age')::int8,
-        pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::int8
+    "SELECT pg_catalog.age(datfrozenxid)::int8 AS xid_age, pg_catalog.mxid_age(datminmxid)::int8 AS multixact_age,
+        pg_catalog.current_setting('autovacuum_freeze_max_age')::int8 AS freeze_max_age,
+        pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::int8 AS freeze_max_multixact_age
     FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
 
 /// Heap and TOAST without their free space and visibility maps, which a
@@ -188,43 +188,44 @@ impl Kind for Vacuum {
             .await?;
         let doing = "reading the age of the database";
         let database = db.query(doing, DATABASE, &[]).await?;
-        let heap = |row: &Row, first: usize, oid: u32| {
+        let heap = |row: &Row, of: &str, oid: u32| {
+            let column = |name: &str| format!("{of}{name}");
             Ok::<_, EngineError>(Heap {
                 oid,
-                bytes: row.get(first)?,
-                live: row.get(first + 1)?,
-                dead: row.get(first + 2)?,
-                inserted: row.get(first + 3)?,
-                xid_age: row.get(first + 4)?,
-                multixact_age: row.get(first + 5)?,
-                last_vacuum: row.get(first + 6)?,
+                bytes: row.named(&column("bytes"))?,
+                live: row.named(&column("live"))?,
+                dead: row.named(&column("dead"))?,
+                inserted: row.named(&column("inserted"))?,
+                xid_age: row.named(&column("xid_age"))?,
+                multixact_age: row.named(&column("multixact_age"))?,
+                last_vacuum: row.named(&column("last_vacuum"))?,
             })
         };
         let tables = each(&tables, |row| {
             Ok(TableFacts {
-                name: RelationName::new(row.get::<String>(1)?, row.get::<String>(2)?),
-                heap: heap(row, 3, row.get(0)?)?,
-                toast: match row.get(10)? {
-                    Some(oid) => Some(heap(row, 11, oid)?),
+                name: row.relation("schema", "name")?,
+                heap: heap(row, "", row.named("oid")?)?,
+                toast: match row.named("toast_oid")? {
+                    Some(oid) => Some(heap(row, "toast_", oid)?),
                     None => None,
                 },
-                has_children: row.get(18)?,
-                system: row.get(19)?,
-                may: row.get(20)?,
-                owner: row.get(21)?,
-                uncounted: row.get::<i64>(22)? == 0 && row.get(23)?,
+                has_children: row.named("has_children")?,
+                system: row.named("system")?,
+                may: row.named("may")?,
+                owner: row.named("owner")?,
+                uncounted: row.named::<i64>("counted")? == 0 && row.named("never_analyzed")?,
             })
         })?;
-        let age = |column: usize| Ok::<i64, EngineError>(first(&database, column)?.unwrap_or(0));
+        let age = |column: &str| database.first().map_or(Ok(0), |row| row.named(column));
         Ok(Facts {
             major: db.server.major(),
             role: db.server.role.clone(),
             rights: Rights::read(db).await?,
             database: db.server.database.clone(),
-            database_age: age(0)?,
-            database_multixact_age: age(1)?,
-            freeze_max_age: age(2)?,
-            freeze_max_multixact_age: age(3)?,
+            database_age: age("xid_age")?,
+            database_multixact_age: age("multixact_age")?,
+            freeze_max_age: age("freeze_max_age")?,
+            freeze_max_multixact_age: age("freeze_max_multixact_age")?,
             holders: horizon::holders(db).await?,
             tables,
             uncounted: Uncounted::read(db).await?,

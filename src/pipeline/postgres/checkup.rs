@@ -73,9 +73,9 @@ const SEES_SESSIONS: &str =
     "SELECT pg_catalog.pg_has_role(session_user, 'pg_read_all_stats', 'USAGE')";
 
 /// Transactions that are older than five minutes.
-const LONG: &str = "SELECT a.pid, coalesce(a.usename, '')::text, coalesce(a.application_name, ''),
-        extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::int8,
-        coalesce(a.state, '')
+const LONG: &str = "SELECT a.pid, coalesce(a.usename, '')::text AS role, coalesce(a.application_name, '') AS application,
+        extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::int8 AS age_s,
+        coalesce(a.state, '') AS state
     FROM pg_catalog.pg_stat_activity a
     WHERE a.xact_start < pg_catalog.clock_timestamp() - interval '5 minutes'
         AND a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
@@ -146,10 +146,10 @@ pub(in crate::pipeline) async fn examine(
         .query("looking for old transactions", LONG, &[])
         .await?
     {
-        let text = |n: usize| row.get::<String>(n);
-        let pid: i32 = row.get(0)?;
-        let age_s: i64 = row.get(3)?;
-        let (who, application, state) = (text(1)?, text(2)?, text(4)?);
+        let text = |column: &str| row.named::<String>(column);
+        let pid: i32 = row.named("pid")?;
+        let age_s: i64 = row.named("age_s")?;
+        let (who, application, state) = (text("role")?, text("application")?, text("state")?);
         lines.push((Level::Note, format!(
             "a transaction is open for {} (pid {pid}, role {who}, {}{state}): it holds back VACUUM and concurrent builds",
             human_duration_ms(age_s.saturating_mul(1000)),

@@ -1,7 +1,8 @@
 //! Data flows one way: a room uses only rooms above it, an engine is named only where its name
-//! stands over the door, and files do not use each other in circles.
+//! stands over the door, files do not use each other in circles, and columns are read by name.
 
 mod circles;
+mod columns;
 mod paths;
 
 use std::collections::{BTreeMap, BTreeSet};

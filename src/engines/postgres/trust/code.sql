@@ -380,4 +380,4 @@ WHERE r.via <> 'above' AND NOT (tab.trusted AND coalesce(o.trusted, false))
 UNION ALL
 SELECT DISTINCT r.root, r.relid, tab.schema, tab.name, r.via, 'owner', tab.relkind::text, NULL::text, tab.owner
 FROM reach r JOIN tab ON tab.oid = r.relid WHERE NOT tab.trusted
-ORDER BY 1, 3, 4, 6, 7, 8
+ORDER BY root, schema, name, hook, object, function

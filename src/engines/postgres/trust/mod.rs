@@ -177,26 +177,26 @@ pub fn without_at_login(code: &Code) -> String {
 
 impl Standing {
     fn add(&mut self, row: &Row) -> Result<(), EngineError> {
-        let table = RelationName::new(row.get::<String>(2)?, row.get::<String>(3)?);
-        let hook: String = row.get(5)?;
+        let table = row.relation("schema", "name")?;
+        let hook: String = row.named("hook")?;
         if hook == "owner" {
             self.strangers.push(Stranger {
-                root: row.get(0)?,
-                relation: row.get(1)?,
+                root: row.named("root")?,
+                relation: row.named("relid")?,
                 table,
-                via: row.get(4)?,
-                kind: row.get(6)?,
-                owner: row.get(8)?,
+                via: row.named("via")?,
+                kind: row.named("object")?,
+                owner: row.named("owner")?,
             });
         } else {
             self.codes.push(Code {
-                root: row.get(0)?,
+                root: row.named("root")?,
                 table,
-                via: row.get(4)?,
+                via: row.named("via")?,
                 hook,
-                object: row.get(6)?,
-                function: row.get(7)?,
-                owner: row.get(8)?,
+                object: row.named("object")?,
+                function: row.named("function")?,
+                owner: row.named("owner")?,
             });
         }
         Ok(())

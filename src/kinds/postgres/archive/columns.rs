@@ -51,8 +51,8 @@ impl Found {
     }
 }
 
-const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attgenerated <> '',
-        b.typname::text, b.typtype::text, b.typmod, e.typname::text, e.typtype::text,
+const COLUMNS: &str = "SELECT a.attname::text AS name, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, a.attgenerated <> '' AS generated,
+        b.typname::text AS base, b.typtype::text AS class, b.typmod AS modifier, e.typname::text AS element, e.typtype::text AS element_class,
         (WITH RECURSIVE inside(oid) AS (SELECT a.atttypid UNION SELECT below.oid
                 FROM inside i JOIN pg_catalog.pg_type t ON t.oid = i.oid CROSS JOIN LATERAL (
                     SELECT t.typbasetype UNION ALL SELECT t.typelem
@@ -60,7 +60,7 @@ const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid
                     UNION ALL SELECT m.atttypid FROM pg_catalog.pg_attribute m
                         WHERE m.attrelid = t.typrelid AND m.attnum > 0 AND NOT m.attisdropped) AS below(oid)
                 WHERE below.oid <> 0)
-            SELECT pg_catalog.bool_or(i.oid = 'pg_catalog.timestamptz'::pg_catalog.regtype) FROM inside i)
+            SELECT pg_catalog.bool_or(i.oid = 'pg_catalog.timestamptz'::pg_catalog.regtype) FROM inside i) AS moment
     FROM pg_catalog.pg_attribute a
         CROSS JOIN LATERAL (WITH RECURSIVE base(oid, below, typmod) AS (
                 SELECT t.oid, t.typbasetype, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END
@@ -80,15 +80,16 @@ pub(super) async fn of(db: &Session, table: &TableName) -> Result<Vec<Found>, En
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&table.schema, &table.table];
     let rows = db.query("reading columns", COLUMNS, &params).await?;
     each(&rows, |row| {
-        let (base, class): (String, String) = (row.get(3)?, row.get(4)?);
-        let (element, of): (Option<String>, Option<String>) = (row.get(6)?, row.get(7)?);
+        let (base, class): (String, String) = (row.named("base")?, row.named("class")?);
+        let (element, of): (Option<String>, Option<String>) =
+            (row.named("element")?, row.named("element_class")?);
         let element = element.as_deref().zip(of.as_deref());
         Ok(Found {
-            name: row.get(0)?,
-            pg_type: row.get(1)?,
-            generated: row.get(2)?,
-            moment: row.get(8)?,
-            kept: kept_as(&base, &class, element, row.get(5)?),
+            name: row.named("name")?,
+            pg_type: row.named("type")?,
+            generated: row.named("generated")?,
+            moment: row.named("moment")?,
+            kept: kept_as(&base, &class, element, row.named("modifier")?),
         })
     })
 }

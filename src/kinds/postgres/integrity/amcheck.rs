@@ -26,19 +26,19 @@ pub(super) struct Amcheck {
 
 const VERIFY_HEAPAM: &str = "verify_heapam(regclass, boolean, boolean, text, bigint, bigint)";
 
-const AMCHECK: &str = "SELECT n.nspname::text, e.extversion, a.default_version,
+const AMCHECK: &str = "SELECT n.nspname::text AS schema, e.extversion AS version, a.default_version AS available,
         ARRAY(SELECT pg_catalog.format('%s(%s)', p.proname, pg_catalog.oidvectortypes(p.proargtypes)) FROM pg_catalog.pg_depend d
             JOIN pg_catalog.pg_proc p ON p.oid = d.objid AND p.pronamespace = e.extnamespace
             WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid AND d.deptype = 'e'
-                AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass ORDER BY 1),
+                AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass ORDER BY 1) AS functions,
         ARRAY(SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_depend d
             JOIN pg_catalog.pg_proc p ON p.oid = d.objid
             WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid AND d.deptype = 'e'
                 AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
                 AND p.proname IN ('bt_index_check', 'bt_index_parent_check', 'verify_heapam', 'gin_index_check')
                 AND NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
-            ORDER BY 1),
-        NOT coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), true)
+            ORDER BY 1) AS forbidden,
+        NOT coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), true) AS schema_closed
     FROM (SELECT) one
     LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'amcheck'
     LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
@@ -51,12 +51,12 @@ pub(super) async fn read(db: &Session) -> Result<Amcheck, EngineError> {
         return Ok(Amcheck::default());
     };
     Ok(Amcheck {
-        schema: row.get::<Option<String>>(0)?.map(Identifier::new),
-        version: row.get::<Option<String>>(1)?.unwrap_or_default(),
-        available: row.get(2)?,
-        functions: row.get(3)?,
-        forbidden: row.get(4)?,
-        schema_closed: row.get(5)?,
+        schema: row.named::<Option<String>>("schema")?.map(Identifier::new),
+        version: row.named::<Option<String>>("version")?.unwrap_or_default(),
+        available: row.named("available")?,
+        functions: row.named("functions")?,
+        forbidden: row.named("forbidden")?,
+        schema_closed: row.named("schema_closed")?,
     })
 }
 

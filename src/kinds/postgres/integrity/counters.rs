@@ -61,11 +61,11 @@ const SEQUENCES: &str = "WITH RECURSIVE whole(oid, base) AS (SELECT t.oid, t.oid
         WHERE NOT q.seqcycle AND s.relpersistence <> 't' AND {not_system}),
     last AS (
         SELECT s.*, CASE WHEN s.readable AND NOT s.locked THEN pg_catalog.pg_sequence_last_value(s.oid) END AS last FROM sequences s)
-    SELECT s.nspname::text, s.relname::text, s.kind, s.readable, s.locked, s.up,
-        s.seqmin, s.seqmax, coalesce(s.last, CASE WHEN s.up THEN s.seqmin ELSE s.seqmax END),
-        tn.nspname::text, t.relname::text, a.attname::text, pg_catalog.format_type(a.atttypid, NULL),
-        CASE w.base WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 WHEN 20 THEN 9223372036854775807 END,
-        coalesce(ty.typtype = 'd', false), f.rel, f.att
+    SELECT s.nspname::text AS schema, s.relname::text AS name, s.kind, s.readable, s.locked, s.up,
+        s.seqmin AS lowest, s.seqmax AS highest, coalesce(s.last, CASE WHEN s.up THEN s.seqmin ELSE s.seqmax END) AS last,
+        tn.nspname::text AS table_schema, t.relname::text AS table_name, a.attname::text AS column_name, pg_catalog.format_type(a.atttypid, NULL) AS column_type,
+        CASE w.base WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 WHEN 20 THEN 9223372036854775807 END AS most,
+        coalesce(ty.typtype = 'd', false) AS in_domain, f.rel AS place_table, f.att AS place_column
     FROM last s
     -- A column that is inherited can only be changed where it is declared.
     LEFT JOIN feeds f ON f.seq = s.oid AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute h
@@ -76,7 +76,7 @@ const SEQUENCES: &str = "WITH RECURSIVE whole(oid, base) AS (SELECT t.oid, t.oid
     LEFT JOIN whole w ON w.oid = a.atttypid
     LEFT JOIN pg_catalog.pg_class t ON t.oid = f.rel
     LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
-    ORDER BY 1, 2, 10, 11, 12";
+    ORDER BY schema, name, table_schema, table_name, column_name";
 
 // What ANALYZE saw: a look at the tables themselves would cost one query each.
 // All conditions are repeated where the values are read, because the server may
@@ -95,8 +95,8 @@ const KEYS: &str = "WITH RECURSIVE whole(oid, base) AS (SELECT t.oid, t.oid FROM
         JOIN pg_catalog.pg_class t ON t.oid = a.attrelid AND t.relkind IN ('r', 'p')
         JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
         WHERE NOT t.relispartition AND {not_system})
-    SELECT k.nspname::text, k.relname::text, k.attname::text, pg_catalog.format_type(k.atttypid, NULL),
-        max(v.largest / k.most)::float8, k.attrelid, k.attnum, k.domain
+    SELECT k.nspname::text AS schema, k.relname::text AS name, k.attname::text AS column_name, pg_catalog.format_type(k.atttypid, NULL) AS column_type,
+        max(v.largest / k.most)::float8 AS used, k.attrelid AS table_oid, k.attnum AS number, k.domain AS in_domain
     FROM keyed k
     JOIN pg_catalog.pg_stats s ON s.schemaname = k.nspname AND s.tablename = k.relname AND s.attname = k.attname
     -- The largest of each column first: sorting what columns are called for every value is slow.
@@ -106,7 +106,7 @@ const KEYS: &str = "WITH RECURSIVE whole(oid, base) AS (SELECT t.oid, t.oid FROM
         THEN s.histogram_bounds::text::pg_catalog.numeric[] || s.most_common_vals::text::pg_catalog.numeric[] END) e(value)) v
     GROUP BY 1, 2, 3, 4, k.attrelid, k.attnum, k.domain
     HAVING max(v.largest / k.most) >= $1::float8::numeric
-    ORDER BY 1, 2, 3";
+    ORDER BY schema, name, column_name";
 
 /// All sequences that do not start again at their end; of those beyond the share `from`, what changes with their
 /// columns.
@@ -114,10 +114,18 @@ pub(super) async fn sequences(db: &Session, from: f64) -> Result<Vec<Sequence>, 
     let sql = SEQUENCES.replace("{not_system}", NOT_SYSTEM_SCHEMA);
     let found = db.query("reading sequences", &sql, &[]).await?;
     let mut sequences = each(&found, |row| {
-        let (readable, locked, up): (bool, bool, bool) = (row.get(3)?, row.get(4)?, row.get(5)?);
-        let (low, high, last): (i64, i64, i64) = (row.get(6)?, row.get(7)?, row.get(8)?);
-        let limit: Option<i64> = row.get(13)?;
-        let domain: bool = row.get(14)?;
+        let (readable, locked, up): (bool, bool, bool) = (
+            row.named("readable")?,
+            row.named("locked")?,
+            row.named("up")?,
+        );
+        let (low, high, last): (i64, i64, i64) = (
+            row.named("lowest")?,
+            row.named("highest")?,
+            row.named("last")?,
+        );
+        let limit: Option<i64> = row.named("most")?;
+        let domain: bool = row.named("in_domain")?;
         let start = if up { low } else { high };
         let own_end = if up { high } else { low };
         let end = match limit {
@@ -127,21 +135,25 @@ pub(super) async fn sequences(db: &Session, from: f64) -> Result<Vec<Sequence>, 
         };
         let span = |to: i64| (i128::from(to) - i128::from(start)).unsigned_abs() as f64;
         Ok(Sequence {
-            name: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
-            kind: row.get(2)?,
+            name: row.relation("schema", "name")?,
+            kind: row.named("kind")?,
             used: readable.then(|| span(last) / span(end).max(1.0)),
             last,
             end,
-            column: match row.get::<Option<String>>(11)? {
+            column: match row.named::<Option<String>>("column_name")? {
                 Some(name) => Some(Column {
                     table: RelationName::new(
-                        row.get::<Option<String>>(9)?.unwrap_or_default(),
-                        row.get::<Option<String>>(10)?.unwrap_or_default(),
+                        row.named::<Option<String>>("table_schema")?
+                            .unwrap_or_default(),
+                        row.named::<Option<String>>("table_name")?
+                            .unwrap_or_default(),
                     ),
                     name: Identifier::new(name),
-                    kind: row.get::<Option<String>>(12)?.unwrap_or_default(),
+                    kind: row
+                        .named::<Option<String>>("column_type")?
+                        .unwrap_or_default(),
                     domain,
-                    place: (row.get(15)?, row.get(16)?),
+                    place: (row.named("place_table")?, row.named("place_column")?),
                     around: Around::default(),
                 }),
                 None => None,
@@ -169,14 +181,14 @@ pub(super) async fn keys(db: &Session, from: f64) -> Result<Vec<Key>, EngineErro
     let mut keys = each(&found, |row| {
         Ok(Key {
             column: Column {
-                table: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
-                name: Identifier::new(row.get::<String>(2)?),
-                kind: row.get(3)?,
-                domain: row.get(7)?,
-                place: (row.get(5)?, row.get(6)?),
+                table: row.relation("schema", "name")?,
+                name: Identifier::new(row.named::<String>("column_name")?),
+                kind: row.named("column_type")?,
+                domain: row.named("in_domain")?,
+                place: (row.named("table_oid")?, row.named("number")?),
                 around: Around::default(),
             },
-            used: row.get(4)?,
+            used: row.named("used")?,
         })
     })?;
     columns::read_around(db, keys.iter_mut().map(|key| &mut key.column)).await?;

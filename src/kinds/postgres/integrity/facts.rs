@@ -49,16 +49,19 @@ pub(super) struct Relation {
 }
 
 impl Relation {
-    /// From eight columns, the first of which is `first`.
-    pub(super) fn of(row: &Row, first: usize) -> Result<Relation, EngineError> {
+    /// From the columns `oid`, `schema`, `name`, `partitioned`, `unlogged`, `bytes`, `hidden` and `owned`,
+    /// with `of` before each.
+    pub(super) fn of(row: &Row, of: &str) -> Result<Relation, EngineError> {
+        let column = |name: &str| format!("{of}{name}");
+        let hidden: Option<String> = row.named(&column("hidden"))?;
         Ok(Relation {
-            oid: row.get(first)?,
-            name: RelationName::new(row.get::<String>(first + 1)?, row.get::<String>(first + 2)?),
-            partitioned: row.get(first + 3)?,
-            unlogged: row.get(first + 4)?,
-            bytes: row.get(first + 5)?,
-            hidden: Hidden::of(row.get::<Option<String>>(first + 6)?.as_deref()),
-            owned: row.get(first + 7)?,
+            oid: row.named(&column("oid"))?,
+            name: row.relation(&column("schema"), &column("name"))?,
+            partitioned: row.named(&column("partitioned"))?,
+            unlogged: row.named(&column("unlogged"))?,
+            bytes: row.named(&column("bytes"))?,
+            hidden: Hidden::of(hidden.as_deref()),
+            owned: row.named(&column("owned"))?,
             filled: true,
         })
     }
@@ -89,18 +92,18 @@ pub(super) struct Constraint {
 }
 
 const CONSTRAINTS: &str =
-    "SELECT k.conname::text, k.convalidated, k.connoinherit,
+    "SELECT k.conname::text AS constraint_name, k.convalidated AS validated, k.connoinherit AS no_inherit,
         CASE WHEN k.contype = 'n' THEN (SELECT pg_catalog.format('%I IS NOT NULL', a.attname)
                 FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = k.conkey[1])
-            WHEN {held} THEN NULL ELSE pg_catalog.pg_get_expr(k.conbin, k.conrelid) END,
-        c.oid, n.nspname::text, c.relname::text, c.relkind = 'p', c.relpersistence = 'u',
-        {size}, {hidden}, pg_catalog.pg_has_role(c.relowner, 'USAGE'), k.oid
+            WHEN {held} THEN NULL ELSE pg_catalog.pg_get_expr(k.conbin, k.conrelid) END AS expression,
+        c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind = 'p' AS partitioned, c.relpersistence = 'u' AS unlogged,
+        {size} AS bytes, {hidden} AS hidden, pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned, k.oid AS constraint_oid
     FROM pg_catalog.pg_constraint k
     JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE (k.contype = 'c' OR (k.contype = 'n' AND NOT k.convalidated)) AND k.coninhcount = 0
         AND c.relkind IN ('r', 'p') AND {enforced} AND {not_system}
-    ORDER BY 6, 7, 1";
+    ORDER BY schema, name, constraint_name";
 
 /// All constraints on single rows that the server enforces, and the tables of which some could
 /// not be read because somebody holds the table.
@@ -118,19 +121,19 @@ pub(super) async fn constraints(
         let rows = db.query("reading check constraints", &sql, &[]).await?;
         let (mut found, mut unread) = (Vec::new(), Vec::<Relation>::new());
         for row in &rows {
-            let table = Relation::of(row, 4)?;
+            let table = Relation::of(row, "")?;
             // None as well where the table was dropped meanwhile: then nobody misses it.
-            let Some(expression) = row.get(3)? else {
+            let Some(expression) = row.named("expression")? else {
                 if unread.last().is_none_or(|last| last.oid != table.oid) {
                     unread.push(table);
                 }
                 continue;
             };
             found.push(Constraint {
-                oid: row.get(12)?,
-                name: Identifier::new(row.get::<String>(0)?),
-                validated: row.get(1)?,
-                no_inherit: row.get(2)?,
+                oid: row.named("constraint_oid")?,
+                name: Identifier::new(row.named::<String>("constraint_name")?),
+                validated: row.named("validated")?,
+                no_inherit: row.named("no_inherit")?,
                 expression,
                 table,
             });
@@ -263,13 +266,13 @@ impl UniqueKeys {
 }
 
 // `t.relkind`: an index of a materialized view may be damaged as well.
-const INDEXES: &str = "SELECT i.oid, n.nspname::text, i.relname::text, tn.nspname::text, t.relname::text, t.oid,
-        am.amname::text, i.relkind = 'I', i.relpersistence = 'u', x.indisunique, x.indisvalid AND x.indisready,
+const INDEXES: &str = "SELECT i.oid, n.nspname::text AS schema, i.relname::text AS name, tn.nspname::text AS table_schema, t.relname::text AS table_name, t.oid AS table_oid,
+        am.amname::text AS method, i.relkind = 'I' AS partitioned, i.relpersistence = 'u' AS unlogged, x.indisunique AS is_unique, x.indisvalid AND x.indisready AS valid,
         EXISTS (SELECT 1 FROM pg_catalog.pg_stat_progress_create_index g
-            WHERE g.datname = pg_catalog.current_database() AND (g.relid IS NULL OR g.relid = t.oid)),
-        {size}, {hidden},
-        d.keys, d.filter, s.without_schema, s.without_name, s.invalid_schema, s.invalid_name, s.any_schema, s.any_name, t.relispopulated,
-        coalesce(s.without_kind = 'p', false), NOT x.indisvalid AND i.oid IN (SELECT l.oid FROM ({half_built}) AS l), {twin}
+            WHERE g.datname = pg_catalog.current_database() AND (g.relid IS NULL OR g.relid = t.oid)) AS in_progress,
+        {size} AS bytes, {hidden} AS hidden,
+        d.keys, d.filter, s.without_schema, s.without_name, s.invalid_schema, s.invalid_name, s.any_schema, s.any_name, t.relispopulated AS filled,
+        coalesce(s.without_kind = 'p', false) AS without_is_parted, NOT x.indisvalid AND i.oid IN (SELECT l.oid FROM ({half_built}) AS l) AS half_built, {twin} AS twin
     FROM pg_catalog.pg_index x
     JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
@@ -298,7 +301,7 @@ const INDEXES: &str = "SELECT i.oid, n.nspname::text, i.relname::text, tn.nspnam
             WHERE p.inhparent = t.oid AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_index cx ON cx.indexrelid = h.inhrelid
                 WHERE h.inhparent = i.oid AND cx.indrelid = p.inhrelid)) w) s ON i.relkind = 'I' AND NOT x.indisvalid
     WHERE {not_system}
-    ORDER BY 2, 3";
+    ORDER BY schema, name";
 
 /// All indexes; how to count keys that are there twice only where that is `wanted`.
 pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, EngineError> {
@@ -317,54 +320,54 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
         .replace("{hidden}", &HIDDEN.replace("{c}", "t"))
         .replace("{not_system}", NOT_SYSTEM_SCHEMA);
     let rows = db.query("reading indexes", &sql, &[]).await?;
-    let part = |row: &Row, n: usize| {
-        let (schema, name): (Option<String>, Option<String>) = (row.get(n)?, row.get(n + 1)?);
+    let part = |row: &Row, of: &str| {
+        let column = |name: &str| row.named::<Option<String>>(&format!("{of}_{name}"));
+        let (schema, name) = (column("schema")?, column("name")?);
         let both = schema.zip(name);
         Ok::<_, EngineError>(both.map(|(schema, name)| RelationName::new(schema, name)))
     };
     each(&rows, |row| {
-        let text = |n: usize| row.get::<String>(n);
         Ok(Index {
-            oid: row.get(0)?,
-            name: RelationName::new(text(1)?, text(2)?),
-            table: RelationName::new(text(3)?, text(4)?),
-            table_oid: row.get(5)?,
-            method: row.get(6)?,
-            partitioned: row.get(7)?,
-            filled: row.get(22)?,
-            parts: match row.get::<bool>(7)? {
+            oid: row.named("oid")?,
+            name: row.relation("schema", "name")?,
+            table: row.relation("table_schema", "table_name")?,
+            table_oid: row.named("table_oid")?,
+            method: row.named("method")?,
+            partitioned: row.named("partitioned")?,
+            filled: row.named("filled")?,
+            parts: match row.named::<bool>("partitioned")? {
                 true => Some(Parts {
-                    without: part(row, 16)?,
-                    without_is_parted: row.get(23)?,
-                    invalid: part(row, 18)?,
-                    any: part(row, 20)?,
+                    without: part(row, "without")?,
+                    without_is_parted: row.named("without_is_parted")?,
+                    invalid: part(row, "invalid")?,
+                    any: part(row, "any")?,
                 }),
                 false => None,
             },
-            unlogged: row.get(8)?,
-            unique: row.get(9)?,
-            valid: row.get(10)?,
-            half_built: row.get(24)?,
-            twin: row.get(25)?,
-            in_progress: row.get(11)?,
-            bytes: row.get(12)?,
-            readable: row.get::<Option<String>>(13)?.is_none(),
+            unlogged: row.named("unlogged")?,
+            unique: row.named("is_unique")?,
+            valid: row.named("valid")?,
+            half_built: row.named("half_built")?,
+            twin: row.named("twin")?,
+            in_progress: row.named("in_progress")?,
+            bytes: row.named("bytes")?,
+            readable: row.named::<Option<String>>("hidden")?.is_none(),
             unique_keys: row
-                .get::<Option<String>>(14)?
-                .zip(row.get(15)?)
+                .named::<Option<String>>("keys")?
+                .zip(row.named("filter")?)
                 .map(|(keys, filter)| UniqueKeys { keys, filter }),
         })
     })
 }
 
 const TABLES: &str =
-    "SELECT c.oid, n.nspname::text, c.relname::text, false, c.relpersistence = 'u',
-        {size}, {hidden}, pg_catalog.pg_has_role(c.relowner, 'USAGE'), c.relispopulated
+    "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, false AS partitioned, c.relpersistence = 'u' AS unlogged,
+        {size} AS bytes, {hidden} AS hidden, pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned, c.relispopulated AS filled
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_am am ON am.oid = c.relam
     WHERE c.relkind IN ('r', 'm') AND am.amname = 'heap' AND {not_system}
-    ORDER BY 2, 3";
+    ORDER BY schema, name";
 
 /// All tables and materialized views that are heaps.
 pub(super) async fn tables(db: &Session) -> Result<Vec<Relation>, EngineError> {
@@ -375,8 +378,8 @@ pub(super) async fn tables(db: &Session) -> Result<Vec<Relation>, EngineError> {
     let rows = db.query("reading tables", &sql, &[]).await?;
     each(&rows, |row| {
         Ok(Relation {
-            filled: row.get(8)?,
-            ..Relation::of(row, 0)?
+            filled: row.named("filled")?,
+            ..Relation::of(row, "")?
         })
     })
 }

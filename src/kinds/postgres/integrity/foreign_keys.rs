@@ -29,12 +29,12 @@ pub(super) struct ForeignKey {
     collations: Vec<String>,
 }
 
-const FOREIGN_KEYS: &str = "SELECT k.conname::text, k.convalidated, k.confmatchtype = 'f', {period},
-        f.oid, fn.nspname::text, f.relname::text, f.relkind = 'p', f.relpersistence = 'u',
-        {size_f}, {hidden_f}, pg_catalog.pg_has_role(f.relowner, 'USAGE'),
-        p.oid, pn.nspname::text, p.relname::text, p.relkind = 'p', p.relpersistence = 'u',
-        {size_p}, {hidden_p}, pg_catalog.pg_has_role(p.relowner, 'USAGE'),
-        u.columns, u.referenced, u.operators, u.collations, k.oid
+const FOREIGN_KEYS: &str = "SELECT k.conname::text AS constraint_name, k.convalidated AS validated, k.confmatchtype = 'f' AS match_full, {period} AS period,
+        f.oid, fn.nspname::text AS schema, f.relname::text AS name, f.relkind = 'p' AS partitioned, f.relpersistence = 'u' AS unlogged,
+        {size_f} AS bytes, {hidden_f} AS hidden, pg_catalog.pg_has_role(f.relowner, 'USAGE') AS owned,
+        p.oid AS referenced_oid, pn.nspname::text AS referenced_schema, p.relname::text AS referenced_name, p.relkind = 'p' AS referenced_partitioned, p.relpersistence = 'u' AS referenced_unlogged,
+        {size_p} AS referenced_bytes, {hidden_p} AS referenced_hidden, pg_catalog.pg_has_role(p.relowner, 'USAGE') AS referenced_owned,
+        u.columns, u.referenced AS referenced_columns, u.operators, u.collations, k.oid AS constraint_oid
     FROM pg_catalog.pg_constraint k
     JOIN pg_catalog.pg_class f ON f.oid = k.conrelid
     JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
@@ -57,7 +57,7 @@ const FOREIGN_KEYS: &str = "SELECT k.conname::text, k.convalidated, k.confmatcht
         JOIN pg_catalog.pg_operator o ON o.oid = e.op
         JOIN pg_catalog.pg_namespace opn ON opn.oid = o.oprnamespace) u
     WHERE k.contype = 'f' AND k.conparentid = 0 AND {enforced} AND {not_system}
-    ORDER BY 6, 7, 1";
+    ORDER BY schema, name, constraint_name";
 
 /// All foreign keys that the server enforces.
 pub(super) async fn read(db: &Session) -> Result<Vec<ForeignKey>, EngineError> {
@@ -77,17 +77,17 @@ pub(super) async fn read(db: &Session) -> Result<Vec<ForeignKey>, EngineError> {
     let names = |raw: Vec<String>| raw.into_iter().map(Identifier::new).collect();
     each(&rows, |row| {
         Ok(ForeignKey {
-            oid: row.get(24)?,
-            name: Identifier::new(row.get::<String>(0)?),
-            validated: row.get(1)?,
-            match_full: row.get(2)?,
-            period: row.get(3)?,
-            table: Relation::of(row, 4)?,
-            referenced: Relation::of(row, 12)?,
-            columns: names(row.get(20)?),
-            referenced_columns: names(row.get(21)?),
-            operators: row.get(22)?,
-            collations: row.get(23)?,
+            oid: row.named("constraint_oid")?,
+            name: Identifier::new(row.named::<String>("constraint_name")?),
+            validated: row.named("validated")?,
+            match_full: row.named("match_full")?,
+            period: row.named("period")?,
+            table: Relation::of(row, "")?,
+            referenced: Relation::of(row, "referenced_")?,
+            columns: names(row.named("columns")?),
+            referenced_columns: names(row.named("referenced_columns")?),
+            operators: row.named("operators")?,
+            collations: row.named("collations")?,
         })
     })
 }

@@ -70,11 +70,11 @@ const COLLATIONS: &str = "WITH used AS (
         JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
         WHERE n.nspname NOT IN ('pg_catalog', 'pg_toast')
         GROUP BY u.coll)
-    SELECT cn.nspname::text, co.collname::text, co.collversion, pg_catalog.pg_collation_actual_version(co.oid), r.indexes, r.largest
+    SELECT cn.nspname::text AS schema, co.collname::text AS name, co.collversion AS recorded, pg_catalog.pg_collation_actual_version(co.oid) AS actual, r.indexes, r.largest
     FROM relying r JOIN pg_catalog.pg_collation co ON co.oid = r.coll
     JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
     WHERE co.collversion IS NOT NULL AND co.collversion <> pg_catalog.pg_collation_actual_version(co.oid)
-    {database} ORDER BY 1 NULLS FIRST, 2";
+    {database} ORDER BY schema NULLS FIRST, name";
 
 /// From 15 on the database's own sort order has a recorded version, too.
 const DATABASE: &str = "UNION ALL
@@ -96,16 +96,16 @@ pub(super) async fn changed_collations(db: &Session) -> Result<Vec<ChangedCollat
         .query("reading versions of collations", &sql, &[])
         .await?;
     each(&found, |row| {
-        let (schema, name): (Option<String>, String) = (row.get(0)?, row.get(1)?);
+        let (schema, name): (Option<String>, String) = (row.named("schema")?, row.named("name")?);
         Ok(ChangedCollation {
             what: match schema {
                 Some(schema) => format!("COLLATION {}", RelationName::new(schema, name)),
                 None => format!("DATABASE {}", Identifier::new(name)),
             },
-            recorded: row.get(2)?,
-            actual: row.get(3)?,
-            indexes: row.get(4)?,
-            largest: row.get(5)?,
+            recorded: row.named("recorded")?,
+            actual: row.named("actual")?,
+            indexes: row.named("indexes")?,
+            largest: row.named("largest")?,
         })
     })
 }

@@ -28,26 +28,26 @@ const SPREAD: &str = "WITH RECURSIVE above (oid) AS (
     tree (top, oid) AS (
         SELECT a.oid, a.oid FROM above a
         UNION SELECT t.top, i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid)
-    SELECT t.top, n.nspname::text, c.relname::text, c.relkind = 'f', ({hidden}) IS NULL
+    SELECT t.top, n.nspname::text AS schema, c.relname::text AS name, c.relkind = 'f' AS elsewhere, ({hidden}) IS NULL AS readable
     FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'f') ORDER BY 1, 2, 3";
+    WHERE c.relkind IN ('r', 'f') ORDER BY top, schema, name";
 
 /// The tables below which there are foreign ones.
 pub(super) async fn read(db: &Session) -> Result<HashMap<u32, Spread>, EngineError> {
     let sql = SPREAD.replace("{hidden}", &HIDDEN.replace("{c}", "c"));
     let mut all: HashMap<u32, Spread> = HashMap::new();
     for row in db.query("reading foreign tables", &sql, &[]).await? {
-        let one = all.entry(row.get(0)?).or_insert_with(|| Spread {
+        let one = all.entry(row.named("top")?).or_insert_with(|| Spread {
             readable: true,
             ..Spread::default()
         });
-        let name = RelationName::new(row.get::<String>(1)?, row.get::<String>(2)?);
-        if row.get(3)? {
+        let name = row.relation("schema", "name")?;
+        if row.named("elsewhere")? {
             one.away.push(name);
         } else {
             one.here.push(name);
-            one.readable &= row.get::<bool>(4)?;
+            one.readable &= row.named::<bool>("readable")?;
         }
     }
     Ok(all)

@@ -16,28 +16,28 @@ use crate::kinds::postgres::{dependents, trust};
 use crate::plan::Site;
 use crate::values::{TableName, unreadable};
 
-const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
-        coalesce(p.partstrat::text, ''),
+const TABLES: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
+        coalesce(p.partstrat::text, '') AS strategy,
         (SELECT a.attname::text FROM pg_catalog.pg_attribute a
-            WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0] AND p.partnatts = 1 AND p.partattrs[0] > 0),
+            WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0] AND p.partnatts = 1 AND p.partattrs[0] > 0) AS column_name,
         -- Domains may be over domains.
         coalesce((WITH RECURSIVE base (oid, below) AS (
                 SELECT t.oid, t.typbasetype FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
                     WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0]
                 UNION ALL SELECT t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.below)
-            SELECT t.typname::text FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE b.below = 0), ''),
-        nullif(p.partdefid, 0),
-        {lacks},
+            SELECT t.typname::text FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE b.below = 0), '') AS key_type,
+        nullif(p.partdefid, 0) AS default_oid,
+        {lacks} AS lacks,
         ARRAY(SELECT DISTINCT f.conrelid::pg_catalog.regclass::text FROM pg_catalog.pg_constraint f
             WHERE f.confrelid IN (SELECT c.oid UNION SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid))
-                AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1),
+                AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1) AS referenced_by,
         ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-            ORDER BY a.attnum),
+            ORDER BY a.attnum) AS columns,
         (SELECT pg_catalog.format('%I.%I', m.nspname, o.opcname) FROM pg_catalog.pg_opclass o
                 JOIN pg_catalog.pg_namespace m ON m.oid = o.opcnamespace
-            WHERE o.oid = p.partclass[0] AND NOT o.opcdefault),
-        {watched}
+            WHERE o.oid = p.partclass[0] AND NOT o.opcdefault) AS ordered_by,
+        {watched} AS watched
     FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS want (schema, relation)
         JOIN pg_catalog.pg_namespace n ON n.nspname = want.schema
         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = want.relation
@@ -95,15 +95,15 @@ const KEPT: &str = "SELECT o.oid, min(pg_catalog.format('%I.%I', n.nspname, take
                 WHERE t.typnamespace = n.oid AND t.typname = own.name AND own.name = c.relname AND t.typcategory <> 'A') AS taken
     GROUP BY o.oid";
 
-const RETIRED: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
-        pg_catalog.substr(d.description, pg_catalog.length($1::text) + 1),
-        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8, c.relkind = 'f',
-        (SELECT pg_catalog.min(i.inhparent::pg_catalog.regclass::text) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
+const RETIRED: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name,
+        pg_catalog.substr(d.description, pg_catalog.length($1::text) + 1) AS mark,
+        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8 AS bytes, c.relkind = 'f' AS is_foreign,
+        (SELECT pg_catalog.min(i.inhparent::pg_catalog.regclass::text) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS parent,
         -- Anybody can write a comment: a table of another owner was no partition.
         EXISTS (SELECT FROM pg_catalog.pg_class r WHERE r.relkind = 'p' AND r.relowner = c.relowner
             AND pg_catalog.starts_with(d.description, $1::text || CASE WHEN r.oid::pg_catalog.regclass::text ~ E'[\\n\\r]'
                 THEN pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(r.oid::pg_catalog.regclass::text, E'\\\\', E'\\\\\\\\'), E'\\n', E'\\\\n'), E'\\r', E'\\\\r')
-                ELSE r.oid::pg_catalog.regclass::text END || ' since '))
+                ELSE r.oid::pg_catalog.regclass::text END || ' since ')) AS named
     FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0
@@ -143,24 +143,26 @@ pub(super) async fn read(
     let sql = TABLES.replace("{watched}", DROPS_WATCHED);
     let sql = sql.replace("{lacks}", &lacks(facts.major));
     for row in db.query(doing, &sql, &[&schemas, &relations]).await? {
-        let (schema, table): (String, String) = (row.get(1)?, row.get(2)?);
+        let (schema, table): (String, String) = (row.named("schema")?, row.named("name")?);
         let name = TableName {
             schema: schema.clone(),
             table: table.clone(),
         };
         let found = Table {
-            oid: row.get(0)?,
+            oid: row.named("oid")?,
             name: RelationName::new(schema, table),
-            kind: row.get(3)?,
-            strategy: row.get(4)?,
-            column: row.get::<Option<String>>(5)?.map(Identifier::new),
-            key_type: row.get(6)?,
-            default: row.get(7)?,
-            lacks: row.get(8)?,
-            referenced_by: row.get(9)?,
-            columns: row.get(10)?,
-            ordered_by: row.get(11)?,
-            watched: row.get(12)?,
+            kind: row.named("kind")?,
+            strategy: row.named("strategy")?,
+            column: row
+                .named::<Option<String>>("column_name")?
+                .map(Identifier::new),
+            key_type: row.named("key_type")?,
+            default: row.named("default_oid")?,
+            lacks: row.named("lacks")?,
+            referenced_by: row.named("referenced_by")?,
+            columns: row.named("columns")?,
+            ordered_by: row.named("ordered_by")?,
+            watched: row.named("watched")?,
             strays: Vec::new(),
             unread: None,
             keeping: Vec::new(),
@@ -188,15 +190,15 @@ pub(super) async fn read(
     let doing = "reading which partitions wait to be dropped";
     for row in db.query(doing, RETIRED, &[&MARK]).await? {
         facts.retired.push(Retired {
-            oid: row.get(0)?,
-            name: RelationName::new(row.get::<String>(1)?, row.get::<String>(2)?),
-            mark: row.get(3)?,
-            bytes: row.get(4)?,
-            foreign: row.get(5)?,
+            oid: row.named("oid")?,
+            name: row.relation("schema", "name")?,
+            mark: row.named("mark")?,
+            bytes: row.named("bytes")?,
+            foreign: row.named("is_foreign")?,
             part_of: row
-                .get::<Option<String>>(6)?
+                .named::<Option<String>>("parent")?
                 .map(|name| unreadable::escaped(&name).into_owned()),
-            named: row.get(7)?,
+            named: row.named("named")?,
         });
     }
     let nodes = roots.iter().filter_map(|root| facts.nodes.get(root));

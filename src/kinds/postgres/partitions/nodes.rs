@@ -53,10 +53,10 @@ const NODES: &str = "WITH RECURSIVE tree AS (
 
 /// What is granted beyond what owners have anyway.
 const GRANTS: &str =
-    "SELECT c.oid, CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee)::text END,
-        a.privilege_type::text, a.is_grantable
+    "SELECT c.oid, CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee)::text END AS grantee,
+        a.privilege_type::text AS privilege, a.is_grantable AS grantable
     FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
-    WHERE c.oid = ANY ($1) AND a.grantee <> c.relowner ORDER BY 1, 2 NULLS FIRST, 3";
+    WHERE c.oid = ANY ($1) AND a.grantee <> c.relowner ORDER BY oid, grantee NULLS FIRST, privilege";
 
 /// What owners have taken from themselves.
 const GIVEN_UP: &str = "SELECT c.oid, ARRAY(SELECT o.privilege_type::text FROM pg_catalog.aclexplode(pg_catalog.acldefault('r', c.relowner)) o
@@ -72,11 +72,11 @@ const BY_DEFAULT: &str = "SELECT DISTINCT CASE WHEN a.grantee <> 0 THEN pg_catal
 
 /// Privileges on single columns.
 const COLUMN_GRANTS: &str =
-    "SELECT t.attrelid, CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee)::text END,
-        a.privilege_type::text, t.attname::text, a.is_grantable
+    "SELECT t.attrelid AS oid, CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee)::text END AS grantee,
+        a.privilege_type::text AS privilege, t.attname::text AS column_name, a.is_grantable AS grantable
     FROM pg_catalog.pg_attribute t JOIN pg_catalog.pg_class c ON c.oid = t.attrelid
         CROSS JOIN LATERAL pg_catalog.aclexplode(t.attacl) a
-    WHERE t.attrelid = ANY ($1) AND NOT t.attisdropped AND a.grantee <> c.relowner ORDER BY 1, 2 NULLS FIRST, 3, 4";
+    WHERE t.attrelid = ANY ($1) AND NOT t.attisdropped AND a.grantee <> c.relowner ORDER BY oid, grantee NULLS FIRST, privilege, column_name";
 
 // An expression names its table where it has to: in a subquery.
 const POLICIES: &str = "SELECT p.polrelid, p.polname::text, pg_catalog.concat_ws(' ',
@@ -187,9 +187,9 @@ const BESIDES: &str = "WITH one AS (
 const STATE: &str = "CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE' END";
 
 const PUBLICATIONS: &str =
-    "SELECT r.prrelid, p.pubname::text, {some}, pg_catalog.pg_has_role(p.pubowner, 'USAGE')
+    "SELECT r.prrelid AS oid, p.pubname::text AS name, {some} AS some, pg_catalog.pg_has_role(p.pubowner, 'USAGE') AS may
     FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
-    WHERE r.prrelid = ANY ($1) ORDER BY 1, 2";
+    WHERE r.prrelid = ANY ($1) ORDER BY oid, name";
 
 /// Reads the partitions, and looks again while somebody holds one of them.
 async fn rows_of_nodes(db: &Session, roots: &[u32]) -> Result<Vec<Row>, EngineError> {
@@ -287,8 +287,12 @@ pub(super) async fn read(
     free(roots, facts, &mut all);
     let doing = "reading what is granted on partitions";
     for row in db.query(doing, GRANTS, &[&all]).await? {
-        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
-            node.grants.push((row.get(1)?, row.get(2)?, row.get(3)?));
+        if let Some(node) = facts.nodes.get_mut(&row.named::<u32>("oid")?) {
+            node.grants.push((
+                row.named("grantee")?,
+                row.named("privilege")?,
+                row.named("grantable")?,
+            ));
         }
     }
     for row in db.query(doing, GIVEN_UP, &[&all]).await? {
@@ -310,18 +314,23 @@ pub(super) async fn read(
     let doing = "reading which partitions are published";
     let sql = PUBLICATIONS.replace("{some}", some);
     for row in db.query(doing, &sql, &[&all]).await? {
-        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
+        if let Some(node) = facts.nodes.get_mut(&row.named::<u32>("oid")?) {
             node.publications.push(Publication {
-                name: row.get(1)?,
-                some: row.get(2)?,
-                may: row.get(3)?,
+                name: row.named("name")?,
+                some: row.named("some")?,
+                may: row.named("may")?,
             });
         }
     }
     let doing = "reading what partitions have of their own";
     for row in db.query(doing, COLUMN_GRANTS, &[&all]).await? {
-        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
-            let grant = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
+        if let Some(node) = facts.nodes.get_mut(&row.named::<u32>("oid")?) {
+            let grant = (
+                row.named("grantee")?,
+                row.named("privilege")?,
+                row.named("column_name")?,
+                row.named("grantable")?,
+            );
             node.attached.column_grants.push(grant);
         }
     }

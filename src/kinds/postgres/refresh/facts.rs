@@ -79,14 +79,14 @@ pub(crate) struct Facts {
 }
 
 const VIEWS: &str =
-    "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'm', c.relispopulated,
+    "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind = 'm' AS materialized, c.relispopulated AS populated,
         EXISTS (SELECT FROM pg_catalog.pg_index i
             JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
             JOIN pg_catalog.pg_am a ON a.oid = x.relam AND a.amname = 'btree'
             WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
-                AND i.indpred IS NULL AND 0 <> ALL (i.indkey::int2[])),
-        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8, {may}, pg_catalog.pg_get_userbyid(c.relowner)::text,
-        u.schema, u.name
+                AND i.indpred IS NULL AND 0 <> ALL (i.indkey::int2[])) AS unique_index,
+        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8 AS bytes, {may} AS may, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
+        u.schema AS unreached_schema, u.name AS unreached_name
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         -- What the owner may not read; who reads it through a view does as that one's owner.
         LEFT JOIN LATERAL (SELECT min(sn.nspname::text) AS schema, min(s.relname::text) AS name
@@ -118,10 +118,10 @@ const READS: &str = "SELECT DISTINCT r.ev_class, d.refobjid
 
 const CHILDREN: &str = "SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits ORDER BY 1, 2";
 
-const COUNTERS: &str = "SELECT c.oid, c.relkind::text, c.relfilenode,
+const COUNTERS: &str = "SELECT c.oid, c.relkind::text AS kind, c.relfilenode AS filenode,
         coalesce(pg_catalog.pg_stat_get_tuples_inserted(c.oid), 0)
             + coalesce(pg_catalog.pg_stat_get_tuples_updated(c.oid), 0)
-            + coalesce(pg_catalog.pg_stat_get_tuples_deleted(c.oid), 0)
+            + coalesce(pg_catalog.pg_stat_get_tuples_deleted(c.oid), 0) AS changes
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'm', 'f', 'S') AND {not_system}";
 
@@ -152,22 +152,22 @@ pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
         .await?
     {
         let view = View {
-            name: RelationName::new(row.get::<String>(1)?, row.get::<String>(2)?),
-            materialized: row.get(3)?,
-            populated: row.get(4)?,
-            unique_index: row.get(5)?,
+            name: row.relation("schema", "name")?,
+            materialized: row.named("materialized")?,
+            populated: row.named("populated")?,
+            unique_index: row.named("unique_index")?,
             unique_column: None,
-            bytes: row.get(6)?,
-            may: row.get(7)?,
-            owner: row.get(8)?,
+            bytes: row.named("bytes")?,
+            may: row.named("may")?,
+            owner: row.named("owner")?,
             unreadable: row
-                .get::<Option<String>>(9)?
-                .zip(row.get(10)?)
+                .named::<Option<String>>("unreached_schema")?
+                .zip(row.named("unreached_name")?)
                 .map(|(schema, name): (String, String)| RelationName::new(schema, name)),
             moods: Vec::new(),
             definition: 0,
         };
-        facts.views.insert(row.get(0)?, view);
+        facts.views.insert(row.named("oid")?, view);
     }
     if !facts.views.values().any(|view| view.materialized) {
         return Ok(facts);
@@ -227,15 +227,15 @@ pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
     let doing = "reading how much changed";
     for row in db.query(doing, &fill(COUNTERS), &[]).await? {
         let counters = Counters {
-            uncounted: match row.get::<String>(1)?.as_str() {
+            uncounted: match row.named::<String>("kind")?.as_str() {
                 "f" => Some("a foreign table".to_owned()),
                 "S" => Some("a sequence".to_owned()),
                 _ => uncounted.clone(),
             },
-            filenode: row.get(2)?,
-            changes: row.get(3)?,
+            filenode: row.named("filenode")?,
+            changes: row.named("changes")?,
         };
-        facts.counters.insert(row.get(0)?, counters);
+        facts.counters.insert(row.named("oid")?, counters);
     }
     Ok(facts)
 }

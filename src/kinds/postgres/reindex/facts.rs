@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{may_reindex, size_of};
-use crate::engines::postgres::{RelationName, Row, Session, each};
+use crate::engines::postgres::{RelationName, Session, each};
 use crate::kinds::postgres::common::Forbidden;
 use crate::kinds::postgres::half_built;
 
@@ -185,16 +185,16 @@ const INDEXES: &str =
     WHERE x.relkind = 'i' AND x.relpersistence <> 't'
         AND ($1 OR tn.nspname <> 'pg_toast')
         AND ($2 OR tn.nspname NOT IN ('pg_catalog', 'information_schema') AND c.oid >= 16384)
-    ORDER BY 8 DESC, 1 LIMIT $3";
+    ORDER BY bytes DESC, oid LIMIT $3";
 
 // 16384 is the first id that is not the server's own: the TOAST tables of system catalogs are
 // below it, and no catalog of their own tells them apart.
 /// The heap column behind each key column, or the index's own where it is an expression.
-const COLUMNS: &str = "SELECT a.attrelid, a.attlen, a.attalign::text, s.null_frac::float8,
-        s.avg_width::float8, s.n_distinct::float8, s.most_common_freqs,
+const COLUMNS: &str = "SELECT a.attrelid AS index_oid, a.attlen AS length, a.attalign::text AS alignment, s.null_frac::float8 AS nulls,
+        s.avg_width::float8 AS width, s.n_distinct::float8 AS distinct_values, s.most_common_freqs AS common,
         -- Of these ANALYZE gathers nothing: told not to, or of no row.
         coalesce(CASE WHEN h.attnum IS NULL THEN a.attstattarget ELSE h.attstattarget END, -1) = 0
-            OR h.attnum IS NULL AND i.indpred IS NOT NULL AND x.reltuples BETWEEN 0 AND 0.5
+            OR h.attnum IS NULL AND i.indpred IS NOT NULL AND x.reltuples BETWEEN 0 AND 0.5 AS never_gathered
     FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indexrelid
@@ -238,16 +238,12 @@ pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFact
             ],
         )
         .await?;
-    let relation = |row: &Row, schema: &str, name: &str| {
-        let (schema, name): (String, String) = (row.named(schema)?, row.named(name)?);
-        Ok::<_, EngineError>(Some(RelationName::new(schema, name)))
-    };
     each(&rows, |row| {
         Ok(IndexFacts {
             oid: row.named("oid")?,
             table_oid: row.named("table_oid")?,
-            index: relation(row, "schema", "name")?,
-            table: relation(row, "table_schema", "table_name")?,
+            index: Some(row.relation("schema", "name")?),
+            table: Some(row.relation("table_schema", "table_name")?),
             access_method: row.named("access_method")?,
             bytes: row.named("bytes")?,
             tuples: row.named("tuples")?,
@@ -287,21 +283,28 @@ pub(super) async fn add_columns(
     let rows = db.query(doing, COLUMNS, &[&oids]).await?;
     let mut columns: HashMap<u32, Vec<ColumnFacts>> = HashMap::new();
     for row in &rows {
-        let statistics = match row.get::<Option<f64>>(3)? {
+        let statistics = match row.named::<Option<f64>>("nulls")? {
             Some(null_share) => Some(ColumnStatistics {
                 null_share,
-                average_width: row.get::<Option<f64>>(4)?.unwrap_or(0.0),
-                distinct: row.get::<Option<f64>>(5)?.unwrap_or(0.0),
-                common: row.get::<Option<Vec<f32>>>(6)?.unwrap_or_default(),
+                average_width: row.named::<Option<f64>>("width")?.unwrap_or(0.0),
+                distinct: row.named::<Option<f64>>("distinct_values")?.unwrap_or(0.0),
+                common: row.named::<Option<Vec<f32>>>("common")?.unwrap_or_default(),
             }),
             None => None,
         };
-        columns.entry(row.get(0)?).or_default().push(ColumnFacts {
-            length: row.get(1)?,
-            alignment: row.get::<String>(2)?.chars().next().unwrap_or('i'),
-            statistics,
-            never_gathered: row.get(7)?,
-        });
+        columns
+            .entry(row.named("index_oid")?)
+            .or_default()
+            .push(ColumnFacts {
+                length: row.named("length")?,
+                alignment: row
+                    .named::<String>("alignment")?
+                    .chars()
+                    .next()
+                    .unwrap_or('i'),
+                statistics,
+                never_gathered: row.named("never_gathered")?,
+            });
     }
     for index in indexes {
         index.columns = columns.remove(&index.oid).unwrap_or_default();
@@ -314,21 +317,17 @@ pub(super) async fn leftovers(db: &Session) -> Result<Vec<Leftover>, EngineError
     let sql = half_built::sql(half_built::MAY_DROP);
     let doing = "looking for leftovers of failed rebuilds";
     let rows = db.query(doing, &sql, &[]).await?;
-    let name = |row: &Row, schema: usize, relation: usize| {
-        let (schema, name): (String, String) = (row.get(schema)?, row.get(relation)?);
-        Ok::<_, EngineError>(RelationName::new(schema, name))
-    };
     each(&rows, |row| {
         Ok(Leftover {
-            oid: row.get(0)?,
-            table_oid: row.get(1)?,
-            index: name(row, 2, 3)?,
-            table: name(row, 4, 5)?,
-            base: name(row, 2, 6)?,
-            bytes: row.get(7)?,
-            busy: row.get(8)?,
-            may: row.get(9)?,
-            owner: row.get(10)?,
+            oid: row.named("oid")?,
+            table_oid: row.named("indrelid")?,
+            index: row.relation("leftover_schema", "leftover_name")?,
+            table: row.relation("table_schema", "table_name")?,
+            base: row.relation("leftover_schema", "base_name")?,
+            bytes: row.named("bytes")?,
+            busy: row.named("busy")?,
+            may: row.named("may")?,
+            owner: row.named("owner")?,
         })
     })
 }

@@ -100,55 +100,55 @@ pub(crate) struct ColumnFacts {
 
 // What died is told by pg_stat; where an UPDATE would be decoded, by slots of this database. That of a REPACK
 // at work decodes its own table only, which nobody else can touch.
-const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, {size}, {toast_size}, coalesce(t.reltuples, 0)::float8,
+const TABLES: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, {size} AS heap_bytes, {toast_size} AS toast_bytes, coalesce(t.reltuples, 0)::float8 AS toast_chunks,
         coalesce((SELECT sum({index_size}) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
-            WHERE i.indrelid = c.oid), 0)::int8,
-        c.reltuples::float8, coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0),
+            WHERE i.indrelid = c.oid), 0)::int8 AS index_bytes,
+        c.reltuples::float8 AS table_rows, coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0) AS changed,
         greatest(pg_catalog.pg_stat_get_last_analyze_time(c.oid), pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid),
             pg_catalog.pg_stat_get_last_vacuum_time(c.oid), pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)) IS NOT NULL
-            OR coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0) >= c.reltuples,
-        coalesce((SELECT o.option_value FROM pg_catalog.pg_options_to_table(c.reloptions) o WHERE o.option_name = 'fillfactor'), '100')::float8,
-        pg_catalog.age(c.relfrozenxid)::int8, {may_vacuum}, {may_repack},
+            OR coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0) >= c.reltuples AS counted,
+        coalesce((SELECT o.option_value FROM pg_catalog.pg_options_to_table(c.reloptions) o WHERE o.option_name = 'fillfactor'), '100')::float8 AS fillfactor,
+        pg_catalog.age(c.relfrozenxid)::int8 AS age, {may_vacuum} AS may, {may_repack} AS may_repack,
         pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
-            AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'),
-        pg_catalog.pg_get_userbyid(c.relowner)::text,
-        NOT pg_catalog.has_table_privilege(c.oid, 'SELECT'),
-        c.relhassubclass, c.relpersistence = 'u',
+            AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS may_write,
+        pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
+        NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') AS unread,
+        c.relhassubclass AS has_children, c.relpersistence = 'u' AS unlogged,
         EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid
-            AND i.indimmediate AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END),
-        pg_catalog.row_security_active(c.oid),
+            AND i.indimmediate AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END) AS identity,
+        pg_catalog.row_security_active(c.oid) AS filtered,
         ARRAY(SELECT 'trigger ' || g.tgname::text || '/' || g.tgenabled::text FROM pg_catalog.pg_trigger g
             WHERE g.tgrelid = c.oid AND {by_people} AND g.tgenabled <> 'D' AND g.tgtype & 16 <> 0
             UNION ALL SELECT 'rule ' || r.rulename::text || '/A' FROM pg_catalog.pg_rewrite r
-            WHERE r.ev_class = c.oid AND r.ev_type = '2' AND r.ev_enabled <> 'D' ORDER BY 1),
+            WHERE r.ev_class = c.oid AND r.ev_type = '2' AND r.ev_enabled <> 'D' ORDER BY 1) AS hooks,
         ARRAY(SELECT k.conname::text FROM pg_catalog.pg_constraint k
-            WHERE k.conrelid = c.oid AND k.contype IN ('c', 'n') AND NOT k.convalidated AND {enforced} ORDER BY 1),
+            WHERE k.conrelid = c.oid AND k.contype IN ('c', 'n') AND NOT k.convalidated AND {enforced} ORDER BY 1) AS unproved,
         ARRAY(SELECT s.slot_name::text FROM pg_catalog.pg_replication_slots s
             WHERE s.slot_type = 'logical' AND s.database = pg_catalog.current_database()
-                AND s.plugin <> 'pgrepack' AND (s.plugin <> 'pgoutput' OR p.published) ORDER BY 1),
-        {unpublishable},
+                AND s.plugin <> 'pgrepack' AND (s.plugin <> 'pgoutput' OR p.published) ORDER BY 1) AS slots,
+        {unpublishable} AS unpublishable,
         pg_catalog.concat_ws('/', $2::oid, c.oid, pg_catalog.hashtextextended(pg_catalog.concat_ws('/', c.relam, c.reloptions,
             (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.atttypid, a.atttypmod), ' ' ORDER BY a.attnum)
-                FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)), 0))
+                FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)), 0)) AS made_as
     FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
         CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_publication b WHERE b.pubupdate AND {published}) AS published) p
     WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {not_system} AND {size} + coalesce({toast_size}, 0) >= $1::int8
-    ORDER BY 4 DESC, 1";
+    ORDER BY heap_bytes DESC, oid";
 
-const COLUMNS: &str = "SELECT a.attrelid, a.attname::text, a.attlen, a.attalign::text, a.attisdropped,
-        s.null_frac::float8, s.avg_width::float8, coalesce(a.attstattarget, -1) = 0,
-        a.attgenerated <> '' OR a.attidentity = 'a',
+const COLUMNS: &str = "SELECT a.attrelid AS table_oid, a.attname::text AS name, a.attlen AS length, a.attalign::text AS alignment, a.attisdropped AS dropped,
+        s.null_frac::float8 AS nulls, s.avg_width::float8 AS width, coalesce(a.attstattarget, -1) = 0 AS never_gathered,
+        a.attgenerated <> '' OR a.attidentity = 'a' AS made,
         EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
             AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
             AND (d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND NOT EXISTS (SELECT FROM pg_catalog.pg_attrdef e
                     WHERE e.oid = d.objid AND e.adrelid = a.attrelid AND e.adnum = a.attnum)
                 OR d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = a.attrelid
                 OR d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND EXISTS (SELECT FROM pg_catalog.pg_constraint k
-                    WHERE k.oid = d.objid AND k.contype = 'c'))),
+                    WHERE k.oid = d.objid AND k.contype = 'c'))) AS computed_from,
         EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-            AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.classid <> 'pg_catalog.pg_attrdef'::pg_catalog.regclass)
+            AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.classid <> 'pg_catalog.pg_attrdef'::pg_catalog.regclass) AS used
     FROM pg_catalog.pg_attribute a
         JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -176,36 +176,36 @@ pub(super) async fn tables(db: &Session, min_bytes: i64) -> Result<Vec<TableFact
         .await?;
     each(&rows, |row| {
         Ok(TableFacts {
-            oid: row.get(0)?,
-            name: RelationName::new(row.get::<String>(1)?, row.get::<String>(2)?),
-            heap_bytes: row.get(3)?,
-            toast_bytes: row.get::<Option<i64>>(4)?.unwrap_or(0),
-            toast_chunks: row.get(5)?,
-            index_bytes: row.get(6)?,
-            rows: row.get(7)?,
-            changed: row.get(8)?,
-            counted: row.get(9)?,
-            fillfactor: row.get(10)?,
-            age: row.get(11)?,
-            may: row.get(12)?,
-            may_repack: row.get(13)?,
-            may_write: row.get(14)?,
-            owner: row.get(15)?,
-            unread: row.get::<Option<bool>>(16)?.unwrap_or(true),
-            has_children: row.get(17)?,
-            unlogged: row.get(18)?,
-            identity: row.get(19)?,
-            policies: row.get(20)?,
-            filtered: row.get(20)?,
+            oid: row.named("oid")?,
+            name: row.relation("schema", "name")?,
+            heap_bytes: row.named("heap_bytes")?,
+            toast_bytes: row.named::<Option<i64>>("toast_bytes")?.unwrap_or(0),
+            toast_chunks: row.named("toast_chunks")?,
+            index_bytes: row.named("index_bytes")?,
+            rows: row.named("table_rows")?,
+            changed: row.named("changed")?,
+            counted: row.named("counted")?,
+            fillfactor: row.named("fillfactor")?,
+            age: row.named("age")?,
+            may: row.named("may")?,
+            may_repack: row.named("may_repack")?,
+            may_write: row.named("may_write")?,
+            owner: row.named("owner")?,
+            unread: row.named::<Option<bool>>("unread")?.unwrap_or(true),
+            has_children: row.named("has_children")?,
+            unlogged: row.named("unlogged")?,
+            identity: row.named("identity")?,
+            policies: row.named("filtered")?,
+            filtered: row.named("filtered")?,
             hooks: row
-                .get::<Vec<String>>(21)?
+                .named::<Vec<String>>("hooks")?
                 .iter()
                 .map(|h| hook(h))
                 .collect(),
-            unproved: row.get(22)?,
-            slots: row.get(23)?,
-            unpublishable: row.get(24)?,
-            made_as: row.get(25)?,
+            unproved: row.named("unproved")?,
+            slots: row.named("slots")?,
+            unpublishable: row.named("unpublishable")?,
+            made_as: row.named("made_as")?,
             columns: Vec::new(),
             measured_bytes: None,
         })
@@ -230,18 +230,25 @@ pub(super) async fn add_columns(
     let rows = db.query(doing, COLUMNS, &[&oids]).await?;
     let mut columns: HashMap<u32, Vec<ColumnFacts>> = HashMap::new();
     for row in &rows {
-        let nulls: Option<f64> = row.get(5)?;
-        columns.entry(row.get(0)?).or_default().push(ColumnFacts {
-            name: Identifier::new(row.get::<String>(1)?).to_string(),
-            length: row.get(2)?,
-            alignment: row.get::<String>(3)?.chars().next().unwrap_or('i'),
-            dropped: row.get(4)?,
-            statistics: nulls.zip(Some(row.get::<Option<f64>>(6)?.unwrap_or(0.0))),
-            never_gathered: row.get(7)?,
-            made: row.get(8)?,
-            computed_from: row.get(9)?,
-            used: row.get(10)?,
-        });
+        let nulls: Option<f64> = row.named("nulls")?;
+        columns
+            .entry(row.named("table_oid")?)
+            .or_default()
+            .push(ColumnFacts {
+                name: Identifier::new(row.named::<String>("name")?).to_string(),
+                length: row.named("length")?,
+                alignment: row
+                    .named::<String>("alignment")?
+                    .chars()
+                    .next()
+                    .unwrap_or('i'),
+                dropped: row.named("dropped")?,
+                statistics: nulls.zip(Some(row.named::<Option<f64>>("width")?.unwrap_or(0.0))),
+                never_gathered: row.named("never_gathered")?,
+                made: row.named("made")?,
+                computed_from: row.named("computed_from")?,
+                used: row.named("used")?,
+            });
     }
     for table in tables {
         table.columns = columns.remove(&table.oid).unwrap_or_default();
@@ -270,16 +277,17 @@ pub(super) async fn server(db: &Session) -> Result<ServerFacts, EngineError> {
         "(SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)"
     };
     let sql = format!(
-        "SELECT {quiet}, pg_catalog.current_setting('autovacuum_freeze_max_age')::int8,
-            pg_catalog.current_setting('wal_level'), pg_catalog.current_setting('max_repack_replication_slots', true),
-            (SELECT s.setting::int8 << 20 FROM pg_catalog.pg_settings s WHERE s.name = 'max_slot_wal_keep_size' AND s.setting::int8 >= 0)"
+        "SELECT {quiet} AS may_quiet, pg_catalog.current_setting('autovacuum_freeze_max_age')::int8 AS freeze_max_age,
+            pg_catalog.current_setting('wal_level') AS wal_level, pg_catalog.current_setting('max_repack_replication_slots', true) AS slots,
+            (SELECT s.setting::int8 << 20 FROM pg_catalog.pg_settings s WHERE s.name = 'max_slot_wal_keep_size' AND s.setting::int8 >= 0) AS most_log"
     );
     let doing = "reading what the server and the role can do";
     let rows = db.query(doing, &sql, &[]).await?;
     let Some(row) = rows.first() else {
         return Ok(ServerFacts::default());
     };
-    let (wal_level, slots): (String, Option<String>) = (row.get(2)?, row.get(3)?);
+    let (wal_level, slots): (String, Option<String>) =
+        (row.named("wal_level")?, row.named("slots")?);
     let no_repack = match slots.as_deref() {
         _ if db.server.major() < 19 => {
             Some("the server has no REPACK (CONCURRENTLY); 19 and newer have".to_owned())
@@ -289,10 +297,10 @@ pub(super) async fn server(db: &Session) -> Result<ServerFacts, EngineError> {
         _ => None,
     };
     Ok(ServerFacts {
-        may_quiet: row.get(0)?,
-        freeze_max_age: row.get(1)?,
+        may_quiet: row.named("may_quiet")?,
+        freeze_max_age: row.named("freeze_max_age")?,
         no_repack,
-        most_log: row.get(4)?,
+        most_log: row.named("most_log")?,
     })
 }
 

@@ -30,14 +30,14 @@ enum Of {
 
 /// Partitions whose detachment was begun and not finished; those that were detached to be dropped
 /// after a while, with their marks; and subscriptions that are still copying a table.
-const PARTS: &str = "SELECT i.inhrelid::pg_catalog.regclass::text, i.inhparent, NULL::oid, NULL::text
+const PARTS: &str = "SELECT i.inhrelid::pg_catalog.regclass::text AS name, i.inhparent AS parent, NULL::oid AS schema_oid, NULL::text AS mark
         FROM pg_catalog.pg_inherits i WHERE i.inhdetachpending
     UNION ALL SELECT pg_catalog.quote_ident(s.subname), r.srrelid, NULL, ''
         FROM pg_catalog.pg_subscription_rel r JOIN pg_catalog.pg_subscription s ON s.oid = r.srsubid WHERE r.srsubstate <> 'r'
     UNION ALL SELECT c.oid::pg_catalog.regclass::text, NULL, c.relowner, d.description
         FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid AND c.relkind IN ('r', 'p') AND NOT c.relispartition
         WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0 AND pg_catalog.starts_with(d.description, $1::text)
-    ORDER BY 3 NULLS FIRST, 1";
+    ORDER BY schema_oid NULLS FIRST, name";
 
 /// Of these relations, those that show what others hold.
 const SHOWING: &str = "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1::oid[]) AND c.relkind IN ('v', 'm')";
@@ -69,10 +69,10 @@ const REACHED: &str = "WITH RECURSIVE met (class, oid) AS (
                 WHERE m.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = m.oid
         ) AS d (class, oid) WHERE d.oid >= 16384
     )
-    SELECT c.oid, c.relowner, n.nspname::text, c.relname::text, c.relkind = 'm' FROM met m
+    SELECT c.oid, c.relowner AS owner, n.nspname::text AS schema, c.relname::text AS name, c.relkind = 'm' AS materialized FROM met m
         JOIN pg_catalog.pg_class c ON m.class = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = m.oid AND c.relkind IN ('r', 'p', 'm')
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    ORDER BY 3, 4";
+    ORDER BY schema, name";
 
 /// Why rows cannot all be seen by whom rules look at: what their conditions say, which is the same for
 /// all of them, and the parents of orphans, by id.
@@ -99,18 +99,18 @@ impl Apart {
         let doing = "looking for rows that are on their way out, or in";
         let mut parts = Vec::new();
         for row in db.query(doing, PARTS, &[&RETIRED]).await? {
-            let table: Option<u32> = row.get(1)?;
-            let mark: Option<String> = row.get(3)?;
+            let table: Option<u32> = row.named("parent")?;
+            let mark: Option<String> = row.named("mark")?;
             let from = match (table, mark) {
                 (Some(table), None) => Of::Detaching(table),
                 (Some(table), Some(_)) => Of::Copied(table),
                 (None, mark) => Of::Marked(
-                    row.get::<Option<u32>>(2)?.unwrap_or(0),
+                    row.named::<Option<u32>>("schema_oid")?.unwrap_or(0),
                     mark.unwrap_or_default(),
                 ),
             };
             parts.push(Part {
-                name: unreadable::escaped(&row.get::<String>(0)?).into_owned(),
+                name: unreadable::escaped(&row.named::<String>("name")?).into_owned(),
                 from,
             });
         }
@@ -154,10 +154,10 @@ async fn reached(
         .query(doing, REACHED, &[&said, &relations, &names_relations])
         .await?
     {
-        let (oid, owner): (u32, u32) = (row.get(0)?, row.get(1)?);
-        let of = RelationName::new(row.get::<String>(2)?, row.get::<String>(3)?);
+        let (oid, owner): (u32, u32) = (row.named("oid")?, row.named("owner")?);
+        let of = row.relation("schema", "name")?;
         // A condition may mean to read what was; whoever has no parent there may have one by now.
-        if parent.is_some() && row.get::<bool>(4)? {
+        if parent.is_some() && row.named::<bool>("materialized")? {
             return Ok(Some(format!(
                 "{} is a materialized view: it has the rows of its last refresh, and what points at those that came since must not count as orphaned: name the table that the rows are in",
                 unreadable::escaped(&of.to_string())

@@ -54,20 +54,21 @@ const FOREIGN_KEYS: &str = "WITH RECURSIVE fk AS (
         FROM fk JOIN pg_catalog.pg_constraint next ON next.confrelid = fk.conrelid
         WHERE next.contype = 'f' AND next.conparentid = 0 AND {enforced_next} AND fk.confdeltype = 'c' AND fk.depth < 5
     )
-    SELECT fk.root, fk.confrelid, {rows_p}, c.oid, n.nspname::text, c.relname::text, fk.conname::text, fk.confdeltype::text,
+    SELECT fk.root, fk.confrelid AS parent, {rows_p} AS parent_rows, c.oid AS child_oid, n.nspname::text AS child_schema, c.relname::text AS child_name, fk.conname::text AS name, fk.confdeltype::text AS action,
         ARRAY(SELECT a.attname::text FROM pg_catalog.unnest(fk.conkey) WITH ORDINALITY AS k(attnum, ord)
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum ORDER BY k.ord),
-        {rows_c}, {bytes_c},
-        NOT {without_index},
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum ORDER BY k.ord) AS columns,
+        {rows_c} AS child_rows, {bytes_c} AS child_bytes,
+        NOT {without_index} AS indexed,
         fk.depth
     FROM fk JOIN pg_catalog.pg_class c ON c.oid = fk.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_catalog.pg_class p ON p.oid = fk.confrelid
     ORDER BY fk.root, fk.depth, n.nspname, c.relname, fk.conname";
 
 const TRIGGERS: &str = concat!(
-    "SELECT t.tgrelid, t.tgname::text, t.tgfoid::regproc::text, t.tgfoid::pg_catalog.regprocedure::text,
+    "SELECT t.tgrelid AS table_oid, t.tgname::text AS name, t.tgfoid::regproc::text AS function_name,
+        t.tgfoid::pg_catalog.regprocedure::text AS definition_name,
         pg_catalog.hashtextextended(pg_catalog.concat_ws('/', p.oid, p.prosrc, p.probin, p.prosqlbody::text, p.prolang,
-            p.prosecdef, p.proowner, p.proconfig), 0)
+            p.prosecdef, p.proowner, p.proconfig), 0) AS definition
     FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
     WHERE t.tgrelid = ANY ($1) AND ",
     by_people!("t"),
@@ -75,7 +76,7 @@ const TRIGGERS: &str = concat!(
         AND t.tgtype & 8 <> 0
     UNION ALL SELECT w.ev_class, w.rulename::text, NULL, pg_catalog.concat('rule ', pg_catalog.quote_ident(w.rulename), ' of ', w.ev_class::pg_catalog.regclass),
         pg_catalog.hashtextextended(pg_catalog.concat_ws('/', w.oid, w.ev_qual, w.ev_action), 0) FROM pg_catalog.pg_rewrite w
-    WHERE w.ev_class = ANY ($1) AND w.ev_type = '4' AND w.ev_enabled IN ('O', 'A') ORDER BY 1, 2"
+    WHERE w.ev_class = ANY ($1) AND w.ev_type = '4' AND w.ev_enabled IN ('O', 'A') ORDER BY table_oid, name"
 );
 
 /// Reads the foreign keys that deletes in these tables, and in their
@@ -115,19 +116,22 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
     let rows = db.query("reading foreign keys", &sql, &[&oids]).await?;
     each(&rows, |row| {
         Ok(ForeignKey {
-            root: root_of.get(&row.get(0)?).copied().unwrap_or(row.get(0)?),
-            start: row.get(0)?,
-            parent: row.get(1)?,
-            parent_rows: row.get(2)?,
-            child_oid: row.get(3)?,
-            child: RelationName::new(row.get::<String>(4)?, row.get::<String>(5)?),
-            name: row.get(6)?,
-            action: row.get(7)?,
-            columns: row.get(8)?,
-            child_rows: row.get(9)?,
-            child_bytes: row.get(10)?,
-            indexed: row.get(11)?,
-            depth: row.get(12)?,
+            root: root_of
+                .get(&row.named("root")?)
+                .copied()
+                .unwrap_or(row.named("root")?),
+            start: row.named("root")?,
+            parent: row.named("parent")?,
+            parent_rows: row.named("parent_rows")?,
+            child_oid: row.named("child_oid")?,
+            child: row.relation("child_schema", "child_name")?,
+            name: row.named("name")?,
+            action: row.named("action")?,
+            columns: row.named("columns")?,
+            child_rows: row.named("child_rows")?,
+            child_bytes: row.named("child_bytes")?,
+            indexed: row.named("indexed")?,
+            depth: row.named("depth")?,
         })
     })
 }
@@ -205,10 +209,10 @@ pub(in crate::kinds::postgres) async fn triggers(
     let rows = db.query("reading triggers", TRIGGERS, &[&tables]).await?;
     each(&rows, |row| {
         Ok(Trigger {
-            table: row.get(0)?,
-            name: row.get(1)?,
-            function: row.get(2)?,
-            definition: (row.get(3)?, row.get(4)?),
+            table: row.named("table_oid")?,
+            name: row.named("name")?,
+            function: row.named("function_name")?,
+            definition: (row.named("definition_name")?, row.named("definition")?),
         })
     })
 }

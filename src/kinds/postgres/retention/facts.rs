@@ -164,29 +164,29 @@ pub(super) struct Statistics {
     pub(super) correlation: f64,
 }
 
-const TABLES: &str = "SELECT w.n::int8, c.oid, c.relkind::text,
-        pg_catalog.pg_has_role(c.relowner, 'USAGE'),
-        pg_catalog.row_security_active(c.oid),
+const TABLES: &str = "SELECT w.n::int8 AS place, c.oid, c.relkind::text AS kind,
+        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
+        pg_catalog.row_security_active(c.oid) AS filtered,
         (SELECT a.attname::text FROM pg_catalog.pg_partitioned_table p
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]
             WHERE p.partrelid = c.oid AND p.partstrat = 'r' AND p.partnatts = 1
                 -- Bounds say how old rows are only where they are in the order of their type.
-                AND EXISTS (SELECT FROM pg_catalog.pg_opclass o WHERE o.oid = p.partclass[0] AND o.opcdefault)),
-        EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid AND p.partdefid <> 0),
-        c.relowner,
-        c.relrowsecurity OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL),
-        {watched}
+                AND EXISTS (SELECT FROM pg_catalog.pg_opclass o WHERE o.oid = p.partclass[0] AND o.opcdefault)) AS partitioned_by,
+        EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid AND p.partdefid <> 0) AS has_default,
+        c.relowner AS owner,
+        c.relrowsecurity OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL) AS confined,
+        {watched} AS watched
     FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY AS w(schema, name, n)
         JOIN pg_catalog.pg_namespace n ON n.nspname::text = w.schema
         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = w.name
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')";
 
-const COLUMNS: &str = "SELECT a.attrelid, a.attname::text,
+const COLUMNS: &str = "SELECT a.attrelid AS table_oid, a.attname::text AS name,
         (WITH RECURSIVE base(oid, below) AS (
             SELECT t.oid, t.typbasetype FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid
             UNION ALL SELECT t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.below
-        ) SELECT t.typname::text FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE b.below = 0),
-        pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnum
+        ) SELECT t.typname::text FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE b.below = 0) AS base_type,
+        pg_catalog.format_type(a.atttypid, a.atttypmod) AS shown_type, a.attnum AS number
     FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped";
 
@@ -199,12 +199,12 @@ const MEMBERS: &str = "WITH RECURSIVE member(root, oid, parent, half, half_of) A
             FROM member m JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid
     ), named AS NOT MATERIALIZED (SELECT c.oid, n.nspname::text, c.relname::text
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace)
-    SELECT m.root, c.oid, n.nspname::text, c.relname::text, c.relkind::text,
-        coalesce(am.amname = 'heap', false), {size}, c.reltuples::float8, c.relpages::float8,
-        CASE WHEN m.parent = m.root AND c.relispartition THEN pg_catalog.pg_get_expr(c.relpartbound, 0) END,
-        pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'DELETE'),
-        pg_catalog.obj_description(c.oid, 'pg_class'), h.nspname, h.relname, o.nspname, o.relname,
-        pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+    SELECT m.root, c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
+        coalesce(am.amname = 'heap', false) AS heap, {size} AS bytes, c.reltuples::float8 AS estimated_rows, c.relpages::float8 AS pages,
+        CASE WHEN m.parent = m.root AND c.relispartition THEN pg_catalog.pg_get_expr(c.relpartbound, 0) END AS bounds,
+        pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'DELETE') AS may_rows,
+        pg_catalog.obj_description(c.oid, 'pg_class') AS comment, h.nspname AS half_schema, h.relname AS half_name, o.nspname AS half_of_schema, o.relname AS half_of_name,
+        pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS may_schema
     FROM member m JOIN pg_catalog.pg_class c ON c.oid = m.oid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN named h ON h.oid = m.half LEFT JOIN named o ON o.oid = m.half_of
@@ -214,10 +214,10 @@ const MEMBERS: &str = "WITH RECURSIVE member(root, oid, parent, half, half_of) A
 /// One row for each column of each usable index, in order. A NOT NULL that has
 /// not been validated, which there is from 18 on, does not keep out the nulls
 /// that were there before it.
-const INDEXES: &str = "SELECT i.indrelid, x.relname::text, i.indisprimary, a.attname::text,
-        pg_catalog.format_type(a.atttypid, a.atttypmod), coalesce(a.attnotnull, false) AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint u
-            WHERE u.conrelid = a.attrelid AND u.contype = 'n' AND u.conkey = ARRAY[a.attnum] AND NOT u.convalidated),
-        coalesce(o.opcdefault AND i.indcollation[k.n] = a.attcollation, false), i.indoption[k.n]::int4
+const INDEXES: &str = "SELECT i.indrelid AS table_oid, x.relname::text AS name, i.indisprimary AS is_primary, a.attname::text AS column_name,
+        pg_catalog.format_type(a.atttypid, a.atttypmod) AS type_name, coalesce(a.attnotnull, false) AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint u
+            WHERE u.conrelid = a.attrelid AND u.contype = 'n' AND u.conkey = ARRAY[a.attnum] AND NOT u.convalidated) AS not_null,
+        coalesce(o.opcdefault AND i.indcollation[k.n] = a.attcollation, false) AS as_compared, i.indoption[k.n]::int4 AS direction
     FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
         JOIN pg_catalog.pg_am am ON am.oid = x.relam AND am.amname = 'btree'
         CROSS JOIN LATERAL pg_catalog.generate_series(0, i.indnkeyatts - 1) AS k(n)
@@ -243,37 +243,42 @@ pub(in crate::kinds::postgres) async fn tables(
     let mut roots: HashMap<u32, TableName> = HashMap::new();
     let sql = TABLES.replace("{watched}", DROPS_WATCHED);
     for row in db.query(doing, &sql, &[&schemas, &relations]).await? {
-        let n = usize::try_from(row.get::<i64>(0)? - 1).unwrap_or(usize::MAX);
+        let n = usize::try_from(row.named::<i64>("place")? - 1).unwrap_or(usize::MAX);
         let Some(name) = names.get(n) else { continue };
-        let oid: u32 = row.get(1)?;
+        let oid: u32 = row.named("oid")?;
         roots.insert(oid, name.clone());
         found.insert(
             name.clone(),
             Table {
                 oid,
                 name: RelationName::new(&*name.schema, &*name.table),
-                kind: row.get(2)?,
-                owned: row.get(3)?,
-                filtered: row.get(4)?,
+                kind: row.named("kind")?,
+                owned: row.named("owned")?,
+                filtered: row.named("filtered")?,
                 columns: HashMap::new(),
                 members: Vec::new(),
-                partitioned_by: row.get(5)?,
-                has_default: row.get(6)?,
-                owner: row.get(7)?,
-                confined: row.get(8)?,
-                watched: row.get(9)?,
+                partitioned_by: row.named("partitioned_by")?,
+                has_default: row.named("has_default")?,
+                owner: row.named("owner")?,
+                confined: row.named("confined")?,
+                watched: row.named("watched")?,
             },
         );
     }
     let oids: Vec<u32> = roots.keys().copied().collect();
     for row in db.query("reading columns", COLUMNS, &[&oids]).await? {
-        if let Some(table) = roots.get(&row.get(0)?).and_then(|name| found.get_mut(name)) {
+        if let Some(table) = roots
+            .get(&row.named("table_oid")?)
+            .and_then(|name| found.get_mut(name))
+        {
             table.columns.insert(
-                row.get(1)?,
+                row.named("name")?,
                 Column {
-                    base_type: row.get::<Option<String>>(2)?.unwrap_or_default(),
-                    shown_type: row.get(3)?,
-                    number: row.get(4)?,
+                    base_type: row
+                        .named::<Option<String>>("base_type")?
+                        .unwrap_or_default(),
+                    shown_type: row.named("shown_type")?,
+                    number: row.named("number")?,
                 },
             );
         }
@@ -295,10 +300,15 @@ pub(in crate::kinds::postgres) async fn read_members(
     let sql = MEMBERS.replace("{size}", &size_of("c"));
     let rows = db.query("reading partitions", &sql, &[&roots]).await?;
     let mut members: Vec<(u32, Member)> = each(&rows, |row| {
-        let half: [Option<String>; 4] = [row.get(12)?, row.get(13)?, row.get(14)?, row.get(15)?];
+        let half: [Option<String>; 4] = [
+            row.named("half_schema")?,
+            row.named("half_name")?,
+            row.named("half_of_schema")?,
+            row.named("half_of_name")?,
+        ];
         let lacks = Lacks {
-            schema: !row.get::<bool>(16)?,
-            rows: !row.get::<bool>(10)?,
+            schema: !row.named::<bool>("may_schema")?,
+            rows: !row.named::<bool>("may_rows")?,
         };
         let half_out = match half {
             [Some(schema), Some(name), Some(of_schema), Some(of)] => Some((
@@ -308,24 +318,24 @@ pub(in crate::kinds::postgres) async fn read_members(
             _ => None,
         };
         let member = Member {
-            oid: row.get(1)?,
-            name: RelationName::new(row.get::<String>(2)?, row.get::<String>(3)?),
-            kind: row.get(4)?,
-            heap: row.get(5)?,
-            bytes: row.get(6)?,
-            rows: row.get(7)?,
-            pages: row.get(8)?,
-            bounds: row.get(9)?,
+            oid: row.named("oid")?,
+            name: row.relation("schema", "name")?,
+            kind: row.named("kind")?,
+            heap: row.named("heap")?,
+            bytes: row.named("bytes")?,
+            rows: row.named("estimated_rows")?,
+            pages: row.named("pages")?,
+            bounds: row.named("bounds")?,
             detached: false,
             pending: half_out.is_some(),
             half_out,
             may: !(lacks.schema || lacks.rows),
             lacks,
-            comment: row.get(11)?,
+            comment: row.named("comment")?,
             indexes: Vec::new(),
             statistics: HashMap::new(),
         };
-        Ok((row.get(0)?, member))
+        Ok((row.named("root")?, member))
     })?;
     // Who inherits by two ways holds its rows once.
     let mut met = HashSet::new();
@@ -358,26 +368,28 @@ async fn read_indexes(
     let mut last: Option<(u32, String)> = None;
     let mut direction: Option<i32> = None;
     for row in db.query("reading indexes", INDEXES, &[&tables]).await? {
-        let (table, name): (u32, String) = (row.get(0)?, row.get(1)?);
+        let (table, name): (u32, String) = (row.named("table_oid")?, row.named("name")?);
         let indexes = all.entry(table).or_default();
         let same = (table, name.clone());
         if last.as_ref() != Some(&same) {
             indexes.push(Index {
                 name,
-                primary: row.get(2)?,
+                primary: row.named("is_primary")?,
                 columns: Vec::new(),
             });
-            direction = Some(row.get(7)?);
+            direction = Some(row.named("direction")?);
             last = Some(same);
         }
-        let column: Option<String> = row.get(3)?;
-        let as_compared: bool = row.get(6)?;
+        let column: Option<String> = row.named("column_name")?;
+        let as_compared: bool = row.named("as_compared")?;
         match (column, indexes.last_mut()) {
-            (Some(column), Some(index)) if as_compared && direction == Some(row.get::<i32>(7)?) => {
+            (Some(column), Some(index))
+                if as_compared && direction == Some(row.named::<i32>("direction")?) =>
+            {
                 index.columns.push(IndexColumn {
                     name: column,
-                    type_name: row.get(4)?,
-                    not_null: row.get(5)?,
+                    type_name: row.named("type_name")?,
+                    not_null: row.named("not_null")?,
                 });
             }
             _ => direction = None,

@@ -86,17 +86,17 @@ const EQUAL: &str = "WITH RECURSIVE wanted AS (
                 WHERE (x.castcontext = 'i' OR x.castmethod = 'b') AND x.casttarget = o.amoplefttype
                     AND x.castsource = CASE WHEN fits.p THEN t.c ELSE t.p END)))
     )
-    SELECT t.parent, t.parent_column::text, t.child_column::text,
-        pg_catalog.format_type(t.parent_type, NULL), pg_catalog.format_type(t.child_type, NULL),
+    SELECT t.parent, t.parent_column::text AS parent_column, t.child_column::text AS child_column,
+        pg_catalog.format_type(t.parent_type, NULL) AS parent_type, pg_catalog.format_type(t.child_type, NULL) AS child_type,
         b.operator,
         -- An operator for any enum takes no domain over one.
         coalesce(b.p_as, CASE WHEN t.p_passes = 'anyenum'::pg_catalog.regtype AND t.parent_type <> t.p THEN (SELECT pg_catalog.format('%I.%I', tn.nspname, x.typname)
-            FROM pg_catalog.pg_type x JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = t.p) END),
+            FROM pg_catalog.pg_type x JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = t.p) END) AS parent_as,
         coalesce(b.c_as, CASE WHEN t.c_passes = 'anyenum'::pg_catalog.regtype AND t.child_type <> t.c THEN (SELECT pg_catalog.format('%I.%I', tn.nspname, x.typname)
-            FROM pg_catalog.pg_type x JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = t.c) END),
+            FROM pg_catalog.pg_type x JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = t.c) END) AS child_as,
         (SELECT pg_catalog.format('%I.%I', cn.nspname, co.collname) FROM pg_catalog.pg_collation co
-            JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace WHERE co.oid = t.attcollation),
-        t.parent_num, t.nth
+            JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace WHERE co.oid = t.attcollation) AS collation,
+        t.parent_num AS parent_number, t.nth
     FROM typed t LEFT JOIN LATERAL (
         -- By its name in the catalog: as people write it, `character` is one character long.
         SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS operator,
@@ -135,14 +135,16 @@ pub(super) async fn read(
         &first.parent_columns,
     ];
     for row in &db.query(doing, EQUAL, &params).await? {
-        let nth = usize::try_from(row.get::<i64>(10)? - 1).unwrap_or(usize::MAX);
+        let nth = usize::try_from(row.named::<i64>("nth")? - 1).unwrap_or(usize::MAX);
         let (Some(parent), Some(orphaned)) = (parents.get_mut(nth), all.get(nth)) else {
             continue;
         };
-        parent.oid = Some(row.get(0)?);
-        let text = |n| row.get::<Option<String>>(n);
+        parent.oid = Some(row.named("parent")?);
+        let text = |column: &str| row.named::<Option<String>>(column);
         let of = &orphaned.parent;
-        let (Some(parent_column), Some(child_column)) = (text(1)?, text(2)?) else {
+        let (Some(parent_column), Some(child_column)) =
+            (text("parent_column")?, text("child_column")?)
+        else {
             let missing = orphaned.parent_columns.get(parent.equal.len());
             let missing = missing.map(String::as_str).unwrap_or_default();
             parent
@@ -150,26 +152,28 @@ pub(super) async fn read(
                 .push(Err(format!("{of} has no column `{missing}`")));
             continue;
         };
-        let (parent_type, child_type) =
-            (text(3)?.unwrap_or_default(), text(4)?.unwrap_or_default());
-        let Some(operator) = text(5)? else {
+        let (parent_type, child_type) = (
+            text("parent_type")?.unwrap_or_default(),
+            text("child_type")?.unwrap_or_default(),
+        );
+        let Some(operator) = text("operator")? else {
             parent.equal.push(Err(format!(
                 "nothing says when `{child_column}` ({child_type}) equals `{parent_column}` of {of} ({parent_type})"
             )));
             continue;
         };
-        parent.numbers.push(row.get(9)?);
+        parent.numbers.push(row.named("parent_number")?);
         let cast = |to: Option<String>| to.map(|to| format!("::{to}")).unwrap_or_default();
         // As the key of the parent tells its rows apart.
-        let collation = text(8)?
+        let collation = text("collation")?
             .map(|collation| format!(" COLLATE {collation}"))
             .unwrap_or_default();
         parent.equal.push(Ok(format!(
             "{PARENT}.{}{} {operator} {CHILD}.{}{}{collation}",
             Identifier::new(parent_column),
-            cast(text(6)?),
+            cast(text("parent_as")?),
             Identifier::new(child_column),
-            cast(text(7)?),
+            cast(text("child_as")?),
         )));
     }
     let there = parents.iter().zip(&all).filter_map(|(parent, orphaned)| {

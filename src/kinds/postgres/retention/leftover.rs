@@ -45,12 +45,12 @@ impl Leftover {
     }
 }
 
-const LEFTOVERS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, d.description, c.relpages::int8 * 8192, c.relowner,
-        (SELECT pg_catalog.min(i.inhparent::pg_catalog.regclass::text) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
+const LEFTOVERS: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, d.description AS comment, c.relpages::int8 * 8192 AS bytes, c.relowner AS owner,
+        (SELECT pg_catalog.min(i.inhparent::pg_catalog.regclass::text) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS parent,
         EXISTS (SELECT FROM pg_catalog.pg_class r WHERE r.relowner = c.relowner AND r.relkind = 'p'
             AND pg_catalog.starts_with(d.description || E'\n', $1::text || CASE WHEN r.oid::pg_catalog.regclass::text ~ E'[\\n\\r]'
                 THEN pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(r.oid::pg_catalog.regclass::text, E'\\\\', E'\\\\\\\\'), E'\\n', E'\\\\n'), E'\\r', E'\\\\r')
-                ELSE r.oid::pg_catalog.regclass::text END || E'\n'))
+                ELSE r.oid::pg_catalog.regclass::text END || E'\n')) AS named
     FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE d.classoid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0 AND c.relkind = 'r'
@@ -68,27 +68,27 @@ pub(in crate::kinds::postgres) async fn leftovers(
     let rows = db.query(doing, LEFTOVERS, &[&mark]).await?;
     let mut found = Vec::new();
     for row in &rows {
-        let name = RelationName::new(row.get::<String>(1)?, row.get::<String>(2)?);
-        let comment: String = row.get(3)?;
+        let name = row.relation("schema", "name")?;
+        let comment: String = row.named("comment")?;
         let Some((root, itself, before)) = read_mark(mark, &comment) else {
             continue;
         };
         let former = itself.filter(|itself| *itself != one_line(&name));
         found.push(Leftover {
-            oid: row.get(0)?,
+            oid: row.named("oid")?,
             root: root.to_owned(),
             former: former.map(str::to_owned),
             name,
-            bytes: row.get(4)?,
-            owner: row.get(5)?,
+            bytes: row.named("bytes")?,
+            owner: row.named("owner")?,
             before: before
                 .filter(|text| !unreadable::is_in(text))
                 .map(str::to_owned),
             part_of: row
-                .get::<Option<String>>(6)?
+                .named::<Option<String>>("parent")?
                 .map(|name| unreadable::escaped(&name).into_owned()),
             comment: comment.clone(),
-            named: row.get(7)?,
+            named: row.named("named")?,
         });
     }
     Ok(found)

@@ -43,12 +43,12 @@ impl Reading {
 
 /// Tables whose rows row-level security hides from the role: those asked for by
 /// id or by name, with their policies.
-const FILTERED: &str = "SELECT n.nspname::text, c.relname::text,
-        ARRAY(SELECT p.polname::text FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid ORDER BY 1),
-        pg_catalog.pg_has_role(c.relowner, 'USAGE')
+const FILTERED: &str = "SELECT n.nspname::text AS schema, c.relname::text AS name,
+        ARRAY(SELECT p.polname::text FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid ORDER BY 1) AS policies,
+        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = ANY ($1::oid[]) AND pg_catalog.row_security_active(c.oid)
-    ORDER BY 1, 2";
+    ORDER BY schema, name";
 
 /// Finds out how rules are read that differ in nothing but schemas, and fills in how their orphans
 /// are told; in their order.
@@ -190,10 +190,10 @@ pub(super) async fn filtered(db: &Session, tables: &[u32]) -> Result<Option<Stri
     let mut hidden = Vec::new();
     let mut own = false;
     for row in db.query(doing, FILTERED, &[&tables]).await? {
-        let schema: String = row.get(0)?;
-        let name: String = row.get(1)?;
-        let policies: Vec<String> = row.get(2)?;
-        own |= row.get::<bool>(3)?;
+        let schema: String = row.named("schema")?;
+        let name: String = row.named("name")?;
+        let policies: Vec<String> = row.named("policies")?;
+        own |= row.named::<bool>("owned")?;
         let policies = match policies.len() {
             0 => "no policy lets it see any".to_owned(),
             1 => format!("policy {}", Identifier::new(&*policies[0])),

@@ -53,32 +53,32 @@ const HANGING: &str = concat!(
         ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND ",
     by_people!("t"),
     "
-            AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 3 = 3 ORDER BY 1),
+            AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 3 = 3 ORDER BY 1) AS before,
         ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND ",
     by_people!("t"),
     "
-            AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 3 <> 3 ORDER BY 1),
+            AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 3 <> 3 ORDER BY 1) AS triggers,
         ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND ",
     by_people!("t"),
     "
-            AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 1 = 0 ORDER BY 1),
+            AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 1 = 0 ORDER BY 1) AS statement,
         ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4'
-            AND r.ev_enabled IN ('O', 'A') ORDER BY 1),
-        pg_catalog.row_security_active(c.oid),
-        ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.pubdelete AND {published} ORDER BY 1),
+            AND r.ev_enabled IN ('O', 'A') ORDER BY 1) AS rules,
+        pg_catalog.row_security_active(c.oid) AS policies,
+        ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.pubdelete AND {published} ORDER BY 1) AS publications,
         ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4'
-            AND r.ev_enabled IN ('O', 'A') AND r.is_instead ORDER BY 1),
+            AND r.ev_enabled IN ('O', 'A') AND r.is_instead ORDER BY 1) AS instead,
         (SELECT coalesce(pg_catalog.hashtextextended(pg_catalog.string_agg(h.text, '/' ORDER BY h.text), 0)::text, '') FROM (
             SELECT pg_catalog.concat_ws(':', t.oid, t.tgenabled, t.tgtype, t.tgqual, f.oid, f.prosrc, f.proconfig)
                 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid
                 WHERE t.tgrelid = c.oid AND t.tgtype & 8 <> 0 AND NOT t.tgisinternal
             UNION ALL SELECT pg_catalog.concat_ws(':', r.oid, r.ev_enabled, r.ev_qual, r.ev_action)
-                FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4') AS h (text)),
-        {refused},
+                FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4') AS h (text)) AS print,
+        {refused} AS unpublishable,
         ARRAY(SELECT DISTINCT pg_catalog.quote_ident(coalesce(u.conname, k.conname)) || ' of ' || k.conrelid::pg_catalog.regclass::text
             FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_constraint k ON k.oid = t.tgconstraint AND k.contype = 'f' AND k.confrelid = t.tgrelid
                 LEFT JOIN pg_catalog.pg_constraint u ON u.oid = k.conparentid
-            WHERE t.tgrelid = c.oid AND t.tgisinternal AND t.tgtype & 8 <> 0 AND t.tgenabled NOT IN ('O', 'A') ORDER BY 1)
+            WHERE t.tgrelid = c.oid AND t.tgisinternal AND t.tgtype & 8 <> 0 AND t.tgenabled NOT IN ('O', 'A') ORDER BY 1) AS asleep
     FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)"
 );
 
@@ -86,17 +86,17 @@ const REFERENCES: &str = "WITH own AS (
         SELECT m.oid AS member, m.oid AS relation FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid)
         UNION SELECT m.oid, a.relid FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid),
             pg_catalog.pg_partition_ancestors(m.oid) AS a (relid))
-    SELECT own.member, con.conname::text, n.nspname::text, c.relname::text, c.relkind = 'p',
-        EXISTS (SELECT FROM own o WHERE o.member = own.member AND o.relation = con.conrelid),
+    SELECT own.member, con.conname::text AS constraint_name, n.nspname::text AS child_schema, c.relname::text AS child_name, c.relkind = 'p' AS partitioned,
+        EXISTS (SELECT FROM own o WHERE o.member = own.member AND o.relation = con.conrelid) AS own,
         ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.unnest(con.conkey) WITH ORDINALITY AS k (n, ord)
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.n ORDER BY k.ord),
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.n ORDER BY k.ord) AS columns,
         ARRAY(SELECT pg_catalog.format('OPERATOR(%I.%s)', s.nspname, o.oprname)
             FROM pg_catalog.unnest(con.conpfeqop) WITH ORDINALITY AS k (op, ord)
-            JOIN pg_catalog.pg_operator o ON o.oid = k.op JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace ORDER BY k.ord),
+            JOIN pg_catalog.pg_operator o ON o.oid = k.op JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace ORDER BY k.ord) AS operators,
         ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.unnest(con.confkey) WITH ORDINALITY AS k (n, ord)
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = con.confrelid AND a.attnum = k.n ORDER BY k.ord),
-        con.confdeltype NOT IN ('a', 'r'), con.confdeltype = 'c',
-        CASE WHEN con.confdeltype = 'c' THEN {deleted} WHEN con.confdeltype IN ('n', 'd') THEN {updated} ELSE '{}' END
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = con.confrelid AND a.attnum = k.n ORDER BY k.ord) AS referenced,
+        con.confdeltype NOT IN ('a', 'r') AS takes, con.confdeltype = 'c' AS cascades,
+        CASE WHEN con.confdeltype = 'c' THEN {deleted} WHEN con.confdeltype IN ('n', 'd') THEN {updated} ELSE '{}' END AS unfollowed
     FROM own JOIN pg_catalog.pg_constraint con ON con.confrelid = own.relation
         JOIN pg_catalog.pg_class c ON c.oid = con.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE con.contype = 'f' AND con.conparentid = 0 AND {enforced}
@@ -104,8 +104,8 @@ const REFERENCES: &str = "WITH own AS (
 
 /// Names that are only ever shown: one that cannot be read is no reason to
 /// leave a step out.
-fn names(row: &Row, n: usize) -> Result<Vec<String>, EngineError> {
-    let names: Vec<String> = row.get(n)?;
+fn names(row: &Row, column: &str) -> Result<Vec<String>, EngineError> {
+    let names: Vec<String> = row.named(column)?;
     let shown = names
         .iter()
         .map(|name| unreadable::escaped(name).into_owned());
@@ -133,19 +133,19 @@ impl Ties {
             .replace("{refused}", &refusals(&db.server, Published::Delete));
         for row in db.query(doing, &hanging, &[&oids]).await? {
             let tie = Tie {
-                before: names(&row, 1)?,
-                triggers: names(&row, 2)?,
-                statement: names(&row, 3)?,
-                rules: names(&row, 4)?,
-                policies: row.get(5)?,
-                publications: names(&row, 6)?,
-                instead: names(&row, 7)?,
-                print: row.get(8)?,
-                unpublishable: names(&row, 9)?,
-                asleep: names(&row, 10)?,
+                before: names(&row, "before")?,
+                triggers: names(&row, "triggers")?,
+                statement: names(&row, "statement")?,
+                rules: names(&row, "rules")?,
+                policies: row.named("policies")?,
+                publications: names(&row, "publications")?,
+                instead: names(&row, "instead")?,
+                print: row.named("print")?,
+                unpublishable: names(&row, "unpublishable")?,
+                asleep: names(&row, "asleep")?,
                 dependents: Vec::new(),
             };
-            ties.hanging.insert(row.get(0)?, tie);
+            ties.hanging.insert(row.named("oid")?, tie);
         }
         for (oid, dependents) in dependents::read(db, &oids).await? {
             ties.hanging.entry(oid).or_default().dependents = dependents;
@@ -156,25 +156,28 @@ impl Ties {
             .replace("{deleted}", &refusals(&db.server, Published::Delete))
             .replace("{updated}", &refusals(&db.server, Published::Update));
         for row in db.query(doing, &references, &[&oids]).await? {
-            let text = |n: usize| row.get::<String>(n);
-            let texts = |n: usize| row.get::<Vec<String>>(n);
-            let columns = texts(6)?.into_iter().zip(texts(7)?).zip(texts(8)?);
+            let text = |column: &str| row.named::<String>(column);
+            let texts = |column: &str| row.named::<Vec<String>>(column);
+            let columns = texts("columns")?
+                .into_iter()
+                .zip(texts("operators")?)
+                .zip(texts("referenced")?);
             let reference = Reference {
-                constraint: unreadable::escaped(&text(1)?).into_owned(),
-                child: RelationName::new(text(2)?, text(3)?).to_string(),
-                partitioned: row.get(4)?,
-                own: row.get(5)?,
-                takes: row.get(9)?,
-                cascades: row.get(10)?,
+                constraint: unreadable::escaped(&text("constraint_name")?).into_owned(),
+                child: row.relation("child_schema", "child_name")?.to_string(),
+                partitioned: row.named("partitioned")?,
+                own: row.named("own")?,
+                takes: row.named("takes")?,
+                cascades: row.named("cascades")?,
                 columns: columns.map(|((c, o), p)| (c, o, p)).collect(),
             };
-            let member = row.get(0)?;
+            let member = row.named("member")?;
             let does = if reference.cascades {
                 "deletes"
             } else {
                 "changes"
             };
-            let unfollowed = names(&row, 11)?.into_iter().map(|why| {
+            let unfollowed = names(&row, "unfollowed")?.into_iter().map(|why| {
                 let (key, child) = (&reference.constraint, &reference.child);
                 format!("the foreign key {key} {does} rows of {child}: {why}")
             });

@@ -68,13 +68,13 @@ pub(super) struct Autovacuum {
     pub(super) holders: Vec<Holder>,
 }
 
-const TABLES: &str = "SELECT n.nspname::text, c.relname::text, s.live, s.dead,
-        CASE WHEN most.value >= 0 THEN least(due.value, most.value) ELSE due.value END,
-        coalesce(own.enabled, true), coalesce(nullif(own.cost_limit, -1), nullif(pg_catalog.current_setting('autovacuum_vacuum_cost_limit')::int8, -1),
-            pg_catalog.current_setting('vacuum_cost_limit')::int8),
-        EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum v WHERE v.relid = c.oid AND v.datid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())),
-        pg_catalog.pg_stat_get_last_autovacuum_time(c.oid),
-        greatest(pg_catalog.pg_stat_get_last_vacuum_time(c.oid), pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)), {score}
+const TABLES: &str = "SELECT n.nspname::text AS schema, c.relname::text AS name, s.live, s.dead,
+        CASE WHEN most.value >= 0 THEN least(due.value, most.value) ELSE due.value END AS threshold,
+        coalesce(own.enabled, true) AS enabled, coalesce(nullif(own.cost_limit, -1), nullif(pg_catalog.current_setting('autovacuum_vacuum_cost_limit')::int8, -1),
+            pg_catalog.current_setting('vacuum_cost_limit')::int8) AS cost_limit,
+        EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum v WHERE v.relid = c.oid AND v.datid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) AS at_work,
+        pg_catalog.pg_stat_get_last_autovacuum_time(c.oid) AS last,
+        greatest(pg_catalog.pg_stat_get_last_vacuum_time(c.oid), pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)) AS vacuumed, {score} AS score
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace {scores}
     CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0) AS live, coalesce(pg_catalog.pg_stat_get_dead_tuples(c.oid), 0) AS dead OFFSET 0) s
     CROSS JOIN LATERAL (SELECT
@@ -92,9 +92,9 @@ const TABLES: &str = "SELECT n.nspname::text, c.relname::text, s.live, s.dead,
     ORDER BY s.dead DESC, c.oid LIMIT 100";
 
 const WORKERS: &str =
-    "SELECT pg_catalog.count(*) FILTER (WHERE a.backend_type = 'autovacuum worker'),
-        pg_catalog.current_setting('autovacuum_max_workers')::int8, NOT pg_catalog.current_setting('autovacuum')::bool,
-        (SELECT t.setting::int8 FROM pg_catalog.pg_settings t WHERE t.name = 'autovacuum_naptime')
+    "SELECT pg_catalog.count(*) FILTER (WHERE a.backend_type = 'autovacuum worker') AS workers,
+        pg_catalog.current_setting('autovacuum_max_workers')::int8 AS most, NOT pg_catalog.current_setting('autovacuum')::bool AS off,
+        (SELECT t.setting::int8 FROM pg_catalog.pg_settings t WHERE t.name = 'autovacuum_naptime') AS naptime
     FROM pg_catalog.pg_stat_activity a";
 
 /// Reads which tables autovacuum serves badly, and who holds back every vacuum.
@@ -116,16 +116,16 @@ pub(super) async fn read(db: &Session, options: &Snapshot) -> Result<Autovacuum,
     let tables = db.query(doing, &sql, &[&least, &ENOUGH]).await?;
     let tables = each(&tables, |row| {
         Ok(Care {
-            name: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
-            live: row.get(2)?,
-            dead: row.get(3)?,
-            threshold: row.get(4)?,
-            enabled: row.get(5)?,
-            cost_limit: row.get(6)?,
-            at_work: row.get(7)?,
-            last: row.get(8)?,
-            vacuumed: row.get(9)?,
-            score: row.get(10)?,
+            name: row.relation("schema", "name")?,
+            live: row.named("live")?,
+            dead: row.named("dead")?,
+            threshold: row.named("threshold")?,
+            enabled: row.named("enabled")?,
+            cost_limit: row.named("cost_limit")?,
+            at_work: row.named("at_work")?,
+            last: row.named("last")?,
+            vacuumed: row.named("vacuumed")?,
+            score: row.named("score")?,
         })
     })?;
     let mut found = Autovacuum {
@@ -136,9 +136,9 @@ pub(super) async fn read(db: &Session, options: &Snapshot) -> Result<Autovacuum,
     if !found.tables.is_empty() {
         let doing = "reading who is at work for autovacuum";
         for row in db.query(doing, WORKERS, &[]).await? {
-            found.workers = (row.get(0)?, row.get(1)?);
-            found.off = row.get(2)?;
-            found.naptime = row.get(3)?;
+            found.workers = (row.named("workers")?, row.named("most")?);
+            found.off = row.named("off")?;
+            found.naptime = row.named("naptime")?;
         }
         found.holders = horizon::holders(db).await?;
     }

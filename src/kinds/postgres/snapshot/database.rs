@@ -66,28 +66,28 @@ struct Long {
 }
 
 const DATABASE: &str =
-    "SELECT pg_catalog.pg_database_size(d.oid), {counting_since}, s.blks_hit, s.blks_read,
-        s.xact_commit, s.deadlocks, s.temp_bytes,
-        pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
+    "SELECT pg_catalog.pg_database_size(d.oid) AS bytes, {counting_since} AS reset, s.blks_hit AS hits, s.blks_read AS reads,
+        s.xact_commit AS commits, s.deadlocks, s.temp_bytes AS temporary_bytes,
+        pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS sees_all
     FROM pg_catalog.pg_database d JOIN pg_catalog.pg_stat_database s ON s.datid = d.oid
     WHERE d.datname = pg_catalog.current_database()";
 
 // Of other roles' sessions an ordinary role does not see what they are.
-const CONNECTIONS: &str = "SELECT count(*) FILTER (WHERE a.backend_type = 'client backend' OR (a.backend_type IS NULL AND a.datid IS NOT NULL)),
-        count(*) FILTER (WHERE a.backend_type = 'client backend' AND a.state = 'active'),
-        count(*) FILTER (WHERE a.state LIKE 'idle in transaction%'),
+const CONNECTIONS: &str = "SELECT count(*) FILTER (WHERE a.backend_type = 'client backend' OR (a.backend_type IS NULL AND a.datid IS NOT NULL)) AS connections,
+        count(*) FILTER (WHERE a.backend_type = 'client backend' AND a.state = 'active') AS active,
+        count(*) FILTER (WHERE a.state LIKE 'idle in transaction%') AS idle_in_transaction,
         pg_catalog.current_setting('max_connections')::int8 - pg_catalog.current_setting('superuser_reserved_connections')::int8
-            - coalesce(pg_catalog.current_setting('reserved_connections', true)::int8, 0)
+            - coalesce(pg_catalog.current_setting('reserved_connections', true)::int8, 0) AS connection_limit
     FROM pg_catalog.pg_stat_activity a";
 
-const STATES: &str = "SELECT coalesce(a.state, 'unknown'), count(*), count(*) FILTER (WHERE a.wait_event_type = 'Lock'),
-        coalesce(max(extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change)), 0)::float8
+const STATES: &str = "SELECT coalesce(a.state, 'unknown') AS state, count(*) AS count, count(*) FILTER (WHERE a.wait_event_type = 'Lock') AS waiting,
+        coalesce(max(extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change)), 0)::float8 AS longest_seconds
     FROM pg_catalog.pg_stat_activity a
     WHERE coalesce(a.backend_type, 'client backend') = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
-    GROUP BY 1 ORDER BY 1";
+    GROUP BY 1 ORDER BY state";
 
-const LONG: &str = "SELECT 'session', a.pid::text, pg_catalog.concat_ws(', ', a.usename, nullif(a.application_name, ''), a.state),
-        extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8 AS seconds, {end_session}
+const LONG: &str = "SELECT 'session' AS what, a.pid::text AS id, pg_catalog.concat_ws(', ', a.usename, nullif(a.application_name, ''), a.state) AS who,
+        extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8 AS seconds, {end_session} AS ending
     FROM pg_catalog.pg_stat_activity a
     WHERE a.datname = pg_catalog.current_database() AND a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
         AND pg_catalog.clock_timestamp() - a.xact_start > pg_catalog.make_interval(secs => $1)
@@ -121,35 +121,35 @@ pub(super) async fn read(db: &Session, options: &Snapshot) -> Result<Database, E
         return Ok(Database::default());
     };
     Ok(Database {
-        bytes: d.get(0)?,
+        bytes: d.named("bytes")?,
         counters: Counters {
-            reset: d.get(1)?,
-            hits: d.get(2)?,
-            reads: d.get(3)?,
-            commits: d.get(4)?,
-            deadlocks: d.get(5)?,
-            temporary_bytes: d.get(6)?,
+            reset: d.named("reset")?,
+            hits: d.named("hits")?,
+            reads: d.named("reads")?,
+            commits: d.named("commits")?,
+            deadlocks: d.named("deadlocks")?,
+            temporary_bytes: d.named("temporary_bytes")?,
         },
-        sees_all: d.get(7)?,
-        connections: c.get(0)?,
-        active: c.get(1)?,
-        idle_in_transaction: c.get(2)?,
-        connection_limit: c.get(3)?,
+        sees_all: d.named("sees_all")?,
+        connections: c.named("connections")?,
+        active: c.named("active")?,
+        idle_in_transaction: c.named("idle_in_transaction")?,
+        connection_limit: c.named("connection_limit")?,
         states: each(&states, |row| {
             Ok(State {
-                name: row.get(0)?,
-                count: row.get(1)?,
-                waiting: row.get(2)?,
-                longest_seconds: row.get(3)?,
+                name: row.named("state")?,
+                count: row.named("count")?,
+                waiting: row.named("waiting")?,
+                longest_seconds: row.named("longest_seconds")?,
             })
         })?,
         long: each(&long, |row| {
             Ok(Long {
-                what: row.get(0)?,
-                id: row.get(1)?,
-                who: row.get(2)?,
-                seconds: row.get(3)?,
-                end: row.get(4)?,
+                what: row.named("what")?,
+                id: row.named("id")?,
+                who: row.named("who")?,
+                seconds: row.named("seconds")?,
+                end: row.named("ending")?,
             })
         })?,
     })

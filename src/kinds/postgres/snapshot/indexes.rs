@@ -14,7 +14,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{
     COUNTING_SINCE, NOT_SYSTEM_SCHEMA, enforced, serves, size_of, tree, without_index,
 };
-use crate::engines::postgres::{Identifier, RelationName, Row, Session, each, first};
+use crate::engines::postgres::{Identifier, RelationName, Session, each, first};
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity, Site};
 
 /// How many indexes of one complaint are named.
@@ -90,7 +90,7 @@ const IDLE: &str = "WITH leaves AS (
         JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
         WHERE i.relkind = 'i' AND x.indisvalid AND NOT x.indisunique AND NOT x.indisexclusion AND NOT x.indisreplident
             AND i.relpersistence <> 't' AND {not_system})
-    SELECT n.nspname::text, i.relname::text, tn.nspname::text, t.relname::text, l.bytes::int8, i.relkind = 'I', l.leaves
+    SELECT n.nspname::text AS schema, i.relname::text AS name, tn.nspname::text AS table_schema, t.relname::text AS table_name, l.bytes::int8 AS bytes, i.relkind = 'I' AS partitioned, l.leaves
     FROM (SELECT root, sum(bytes) AS bytes, pg_catalog.array_agg(oid) AS leaves FROM leaves GROUP BY root
           HAVING NOT pg_catalog.bool_or(used) AND sum(bytes) >= $1::int8 ORDER BY sum(bytes) DESC, root LIMIT 500) l
     JOIN pg_catalog.pg_class i ON i.oid = l.root JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
@@ -104,10 +104,10 @@ const IDLE: &str = "WITH leaves AS (
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index x JOIN pg_catalog.pg_constraint k ON k.conrelid = x.indrelid
             WHERE x.indexrelid = ANY (l.leaves) AND k.contype = 'f' AND {enforced} AND {serves_k}
             AND (x.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] @> k.conkey)
-    ORDER BY l.bytes DESC, 1, 2";
+    ORDER BY l.bytes DESC, schema, name";
 
-const USAGE: &str = "SELECT n.nspname::text, i.relname::text, u.scans, coalesce(pg_catalog.pg_stat_get_tuples_returned(i.oid), 0),
-        count(*) FILTER (WHERE u.scans = 0) OVER ()
+const USAGE: &str = "SELECT n.nspname::text AS schema, i.relname::text AS name, u.scans, coalesce(pg_catalog.pg_stat_get_tuples_returned(i.oid), 0) AS tuples,
+        count(*) FILTER (WHERE u.scans = 0) OVER () AS never
     FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
     CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_stat_get_numscans(i.oid), 0) AS scans OFFSET 0) u
@@ -138,8 +138,8 @@ const DOUBLES: &str = "WITH pairs AS MATERIALIZED (
             AND (s.same OR (b.indnkeyatts > a.indnkeyatts AND a.indexprs IS NULL AND b.indexprs IS NULL
                 AND b.indkey::text || ' ' LIKE a.indkey::text || ' %' AND b.indclass::text || ' ' LIKE a.indclass::text || ' %'
                 AND b.indcollation::text || ' ' LIKE a.indcollation::text || ' %' AND b.indoption::text || ' ' LIKE a.indoption::text || ' %')))
-    SELECT DISTINCT ON (p.indexrelid) n.nspname::text, i.relname::text, tn.nspname::text, t.relname::text,
-        bn.nspname::text, o.relname::text, z.bytes::int8, p.same, i.relkind = 'I'
+    SELECT DISTINCT ON (p.indexrelid) n.nspname::text AS schema, i.relname::text AS name, tn.nspname::text AS table_schema, t.relname::text AS table_name,
+        bn.nspname::text AS other_schema, o.relname::text AS other_name, z.bytes::int8 AS bytes, p.same, i.relkind = 'I' AS partitioned
     FROM pairs p
     JOIN pg_catalog.pg_class i ON i.oid = p.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
     JOIN pg_catalog.pg_class o ON o.oid = p.other JOIN pg_catalog.pg_namespace bn ON bn.oid = o.relnamespace
@@ -167,11 +167,11 @@ const DOUBLES: &str = "WITH pairs AS MATERIALIZED (
             ELSE am.amname = 'btree' AND NOT p.includes AND NOT p.indisunique END
     ORDER BY p.indexrelid, p.same DESC, p.other LIMIT 500";
 
-const MISSING: &str = "SELECT k.conname::text, n.nspname::text, c.relname::text, pn.nspname::text, p.relname::text,
+const MISSING: &str = "SELECT k.conname::text AS constraint_name, n.nspname::text AS schema, c.relname::text AS name, pn.nspname::text AS referenced_schema, p.relname::text AS referenced_name,
         (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY u.place)
             FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY u(att, place)
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.att),
-        s.bytes::int8, c.relkind = 'p'
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.att) AS columns,
+        s.bytes::int8 AS bytes, c.relkind = 'p' AS partitioned
     FROM pg_catalog.pg_constraint k
     JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_class p ON p.oid = k.confrelid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
@@ -180,7 +180,7 @@ const MISSING: &str = "SELECT k.conname::text, n.nspname::text, c.relname::text,
         ELSE {size} END AS bytes) s
     WHERE k.contype = 'f' AND k.conparentid = 0 AND {not_system} AND s.bytes >= $1::int8
         AND {enforced} AND {without_index}
-    ORDER BY s.bytes DESC, 2, 3, 1 LIMIT 100";
+    ORDER BY s.bytes DESC, schema, name, constraint_name LIMIT 100";
 
 /// SQL for a stored expression without the places in the text it came from.
 fn stored(expression: &str) -> String {
@@ -219,7 +219,7 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
         .await?;
     let mut parts = Vec::new();
     for row in &idle {
-        parts.push(row.get::<Vec<u32>>(6)?);
+        parts.push(row.named::<Vec<u32>>("leaves")?);
     }
     let leaves = parts.concat();
     let mut used: HashSet<u32> = HashSet::new();
@@ -284,50 +284,46 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
             &[&i64::from(options.top)],
         )
         .await?;
-    let name = |row: &Row, n: usize| {
-        let (schema, name): (String, String) = (row.get(n)?, row.get(n + 1)?);
-        Ok::<_, EngineError>(RelationName::new(schema, name))
-    };
     let mut unused = Vec::new();
     for (row, leaves) in idle.iter().zip(&parts) {
         if !leaves.iter().any(|leaf| used.contains(leaf)) {
             unused.push(Idle {
-                name: name(row, 0)?,
-                table: name(row, 2)?,
-                bytes: row.get(4)?,
-                partitioned: row.get(5)?,
+                name: row.relation("schema", "name")?,
+                table: row.relation("table_schema", "table_name")?,
+                bytes: row.named("bytes")?,
+                partitioned: row.named("partitioned")?,
             });
         }
     }
     Ok(Indexes {
         idle: unused,
         counting,
-        never: first(&usage, 4)?.unwrap_or(0),
+        never: usage.first().map_or(Ok(0), |row| row.named("never"))?,
         used: each(&usage, |row| {
             Ok(Used {
-                name: name(row, 0)?,
-                scans: row.get(2)?,
-                tuples: row.get(3)?,
+                name: row.relation("schema", "name")?,
+                scans: row.named("scans")?,
+                tuples: row.named("tuples")?,
             })
         })?,
         doubles: each(&doubles, |row| {
             Ok(Double {
-                name: name(row, 0)?,
-                table: name(row, 2)?,
-                other: name(row, 4)?,
-                bytes: row.get(6)?,
-                same: row.get(7)?,
-                partitioned: row.get(8)?,
+                name: row.relation("schema", "name")?,
+                table: row.relation("table_schema", "table_name")?,
+                other: row.relation("other_schema", "other_name")?,
+                bytes: row.named("bytes")?,
+                same: row.named("same")?,
+                partitioned: row.named("partitioned")?,
             })
         })?,
         missing: each(&missing, |row| {
             Ok(Missing {
-                constraint: Identifier::new(row.get::<String>(0)?),
-                table: name(row, 1)?,
-                referenced: name(row, 3)?,
-                columns: row.get(5)?,
-                bytes: row.get(6)?,
-                partitioned: row.get(7)?,
+                constraint: Identifier::new(row.named::<String>("constraint_name")?),
+                table: row.relation("schema", "name")?,
+                referenced: row.relation("referenced_schema", "referenced_name")?,
+                columns: row.named("columns")?,
+                bytes: row.named("bytes")?,
+                partitioned: row.named("partitioned")?,
             })
         })?,
     })

@@ -52,9 +52,9 @@ const SENDERS: &str = "SELECT coalesce(nullif(r.application_name, ''), r.client_
         CASE WHEN r.replay_lsn < {log_end} THEN coalesce(extract(epoch FROM r.replay_lag), 0) ELSE 0 END::float8
     FROM pg_catalog.pg_stat_replication r WHERE r.state = 'streaming' AND r.replay_lsn IS NOT NULL ORDER BY 1";
 
-const SLOTS: &str = "SELECT s.slot_name::text, s.active,
-        coalesce(pg_catalog.pg_wal_lsn_diff({log_end}, s.restart_lsn), 0)::int8, s.wal_status, {drop_slot}
-    FROM pg_catalog.pg_replication_slots s ORDER BY 1";
+const SLOTS: &str = "SELECT s.slot_name::text AS name, s.active,
+        coalesce(pg_catalog.pg_wal_lsn_diff({log_end}, s.restart_lsn), 0)::int8 AS retained, s.wal_status AS state, {drop_slot} AS ending
+    FROM pg_catalog.pg_replication_slots s ORDER BY name";
 
 pub(super) async fn read(site: &Site<Session>) -> Result<Replication, EngineError> {
     let db = &site.primary;
@@ -117,11 +117,11 @@ pub(super) async fn read(site: &Site<Session>) -> Result<Replication, EngineErro
         strangers,
         slots: each(&slots, |row| {
             Ok(Slot {
-                name: row.get(0)?,
-                active: row.get(1)?,
-                retained: row.get(2)?,
-                state: row.get(3)?,
-                drop: row.get(4)?,
+                name: row.named("name")?,
+                active: row.named("active")?,
+                retained: row.named("retained")?,
+                state: row.named("state")?,
+                drop: row.named("ending")?,
             })
         })?,
     })

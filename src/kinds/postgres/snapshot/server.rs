@@ -29,10 +29,10 @@ struct Age {
 }
 
 // Every database counts: the oldest of them, whoever looks after it, is what stops all.
-const AGES: &str = "SELECT d.datname::text, pg_catalog.age(d.datfrozenxid)::int8,
-        pg_catalog.mxid_age(d.datminmxid)::int8, d.datallowconn
+const AGES: &str = "SELECT d.datname::text AS database, pg_catalog.age(d.datfrozenxid)::int8 AS age,
+        pg_catalog.mxid_age(d.datminmxid)::int8 AS multixact_age, d.datallowconn AS open
     FROM pg_catalog.pg_database d
-    ORDER BY greatest(pg_catalog.age(d.datfrozenxid), pg_catalog.mxid_age(d.datminmxid)) DESC, 1";
+    ORDER BY greatest(pg_catalog.age(d.datfrozenxid), pg_catalog.mxid_age(d.datminmxid)) DESC, database";
 
 const OFF: &str = "SELECT s.name, w.costs
     FROM pg_catalog.pg_settings s JOIN (VALUES
@@ -49,10 +49,10 @@ pub(super) async fn read(db: &Session) -> Result<Server, EngineError> {
     Ok(Server {
         ages: each(&ages, |row| {
             Ok(Age {
-                database: row.get(0)?,
-                age: row.get(1)?,
-                multixact_age: row.get(2)?,
-                open: row.get(3)?,
+                database: row.named("database")?,
+                age: row.named("age")?,
+                multixact_age: row.named("multixact_age")?,
+                open: row.named("open")?,
             })
         })?,
         off: each(&off, |row| Ok((row.get(0)?, row.get(1)?)))?,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Snapshot;
 use super::memory::{recall, remember};
 use crate::engines::EngineError;
-use crate::engines::postgres::{Identifier, Session, each, first};
+use crate::engines::postgres::{Identifier, Session, each};
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity};
 
 /// How many slow statements are named, and how many that got slower.
@@ -73,13 +73,13 @@ struct Past {
     months: BTreeMap<String, BTreeMap<String, Sum>>,
 }
 
-const EXTENSION: &str = "SELECT n.nspname::text, a.default_version IS NOT NULL,
+const EXTENSION: &str = "SELECT n.nspname::text AS schema, a.default_version IS NOT NULL AS available,
         EXISTS (SELECT 1 FROM pg_catalog.pg_attribute c JOIN pg_catalog.pg_class v ON v.oid = c.attrelid
                 JOIN pg_catalog.pg_depend d ON d.objid = v.oid AND d.refobjid = e.oid AND d.deptype = 'e'
-            WHERE v.relnamespace = n.oid AND v.relname = 'pg_stat_statements' AND c.attname = 'total_exec_time'),
+            WHERE v.relnamespace = n.oid AND v.relname = 'pg_stat_statements' AND c.attname = 'total_exec_time') AS current,
         EXISTS (SELECT 1 FROM pg_catalog.pg_class v
                 JOIN pg_catalog.pg_depend d ON d.objid = v.oid AND d.refobjid = e.oid AND d.deptype = 'e'
-            WHERE v.relnamespace = n.oid AND v.relname = 'pg_stat_statements_info')
+            WHERE v.relnamespace = n.oid AND v.relname = 'pg_stat_statements_info') AS info
     FROM (SELECT) one
     LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'pg_stat_statements'
     LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
@@ -87,9 +87,9 @@ const EXTENSION: &str = "SELECT n.nspname::text, a.default_version IS NOT NULL,
 
 // Only what reads and changes rows: maintenance takes its time by nature, and
 // commands such as ALTER ROLE are kept with the values they were given.
-const STATEMENTS: &str = "SELECT s.queryid, min(s.query), sum(s.calls)::int8, sum(s.total_exec_time)::float8, {reset},
-        max(s.stddev_exec_time)::float8, sum(s.rows)::int8,
-        (sum(s.shared_blks_hit) / nullif(sum(s.shared_blks_hit + s.shared_blks_read), 0))::float8
+const STATEMENTS: &str = "SELECT s.queryid AS id, min(s.query) AS text, sum(s.calls)::int8 AS calls, sum(s.total_exec_time)::float8 AS total_ms, {reset} AS reset,
+        max(s.stddev_exec_time)::float8 AS deviation_ms, sum(s.rows)::int8 AS result_rows,
+        (sum(s.shared_blks_hit) / nullif(sum(s.shared_blks_hit + s.shared_blks_read), 0))::float8 AS hit_ratio
     FROM {view} s
     WHERE s.dbid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
         AND s.queryid IS NOT NULL AND s.calls > 0
@@ -104,7 +104,12 @@ pub(super) async fn read(db: &Session, top: u32) -> Result<Statements, EngineErr
         .await?;
     let (schema, available, current, info): (Option<String>, bool, bool, bool) = match found.first()
     {
-        Some(row) => (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?),
+        Some(row) => (
+            row.named("schema")?,
+            row.named("available")?,
+            row.named("current")?,
+            row.named("info")?,
+        ),
         None => (None, false, false, false),
     };
     let missing = |why: &str, suggestion: Option<&str>| {
@@ -179,16 +184,16 @@ pub(super) async fn read(db: &Session, top: u32) -> Result<Statements, EngineErr
     };
     Ok(Statements::Seen {
         view,
-        reset: first(&rows, 4)?.flatten(),
+        reset: rows.first().map_or(Ok(None), |row| row.named("reset"))?,
         statements: each(&rows, |row| {
             Ok(Statement {
-                id: row.get(0)?,
-                text: row.get(1)?,
-                calls: row.get(2)?,
-                total_ms: row.get(3)?,
-                deviation_ms: row.get(5)?,
-                rows: row.get(6)?,
-                hit_ratio: row.get(7)?,
+                id: row.named("id")?,
+                text: row.named("text")?,
+                calls: row.named("calls")?,
+                total_ms: row.named("total_ms")?,
+                deviation_ms: row.named("deviation_ms")?,
+                rows: row.named("result_rows")?,
+                hit_ratio: row.named("hit_ratio")?,
             })
         })?,
     })

@@ -7,7 +7,7 @@ use super::autovacuum::Autovacuum;
 use super::{Snapshot, count};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, size_of};
-use crate::engines::postgres::{RelationName, Session, each, first};
+use crate::engines::postgres::{RelationName, Session, each};
 use crate::plan::{Finding, Measurement, Plan, Severity};
 
 /// How many tables of one complaint are named; more than that is one problem.
@@ -84,11 +84,11 @@ const SIZES: &str = "WITH main AS (
         FROM sized s GROUP BY s.main),
     largest AS (
         SELECT t.*, sum(t.total) OVER () AS everything FROM tables t ORDER BY t.total DESC, t.main LIMIT $1)
-    SELECT m.nspname::text, m.relname::text, l.heap::int8, l.toast::int8, l.indexes::int8, l.everything::int8,
+    SELECT m.nspname::text AS schema, m.relname::text AS name, l.heap::int8 AS heap, l.toast::int8 AS toast, l.indexes::int8 AS indexes, l.everything::int8 AS total,
         CASE WHEN m.reltuples >= 0 AND w.width IS NOT NULL
-            THEN m.reltuples::float8 * (28 + w.width) / m.fill * 8192 / 8168 END,
-        CASE WHEN m.reltuples >= 0 THEN m.reltuples::float8 ELSE nullif(pg_catalog.pg_stat_get_live_tuples(m.oid), 0)::float8 END,
-        coalesce(pg_catalog.pg_stat_get_blocks_fetched(m.oid), 0), coalesce(pg_catalog.pg_stat_get_blocks_hit(m.oid), 0)
+            THEN m.reltuples::float8 * (28 + w.width) / m.fill * 8192 / 8168 END AS ideal,
+        CASE WHEN m.reltuples >= 0 THEN m.reltuples::float8 ELSE nullif(pg_catalog.pg_stat_get_live_tuples(m.oid), 0)::float8 END AS estimated_rows,
+        coalesce(pg_catalog.pg_stat_get_blocks_fetched(m.oid), 0) AS fetched, coalesce(pg_catalog.pg_stat_get_blocks_hit(m.oid), 0) AS hit
     FROM largest l JOIN main m ON m.oid = l.main
     LEFT JOIN LATERAL (SELECT (ceil(sum((1 - s.null_frac) * s.avg_width) / 8) * 8)::float8 AS width
         FROM pg_catalog.pg_stats s WHERE s.schemaname = m.nspname AND s.tablename = m.relname AND NOT s.inherited
@@ -106,17 +106,17 @@ pub(super) async fn sizes(db: &Session, top: u32) -> Result<Sizes, EngineError> 
         .query("reading the sizes of tables", &sql, &[&i64::from(top)])
         .await?;
     Ok(Sizes {
-        total: first(&found, 5)?.unwrap_or(0),
+        total: found.first().map_or(Ok(0), |row| row.named("total"))?,
         largest: each(&found, |row| {
             Ok(Size {
-                name: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
-                heap: row.get(2)?,
-                toast: row.get(3)?,
-                indexes: row.get(4)?,
-                ideal: row.get(6)?,
-                rows: row.get(7)?,
-                fetched: row.get(8)?,
-                hit: row.get(9)?,
+                name: row.relation("schema", "name")?,
+                heap: row.named("heap")?,
+                toast: row.named("toast")?,
+                indexes: row.named("indexes")?,
+                ideal: row.named("ideal")?,
+                rows: row.named("estimated_rows")?,
+                fetched: row.named("fetched")?,
+                hit: row.named("hit")?,
             })
         })?,
     })
@@ -163,8 +163,8 @@ pub(super) struct Dead {
     vacuumed: Option<DateTime<Utc>>,
 }
 
-const DEAD: &str = "SELECT n.nspname::text, c.relname::text, s.dead, s.live,
-        greatest(pg_catalog.pg_stat_get_last_vacuum_time(c.oid), pg_catalog.pg_stat_get_last_autovacuum_time(c.oid))
+const DEAD: &str = "SELECT n.nspname::text AS schema, c.relname::text AS name, s.dead, s.live,
+        greatest(pg_catalog.pg_stat_get_last_vacuum_time(c.oid), pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)) AS vacuumed
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_stat_get_dead_tuples(c.oid), 0) AS dead,
         coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0) AS live OFFSET 0) s
@@ -181,10 +181,10 @@ pub(super) async fn dead(db: &Session, options: &Snapshot) -> Result<Vec<Dead>, 
         .await?;
     each(&found, |row| {
         Ok(Dead {
-            name: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
-            dead: row.get(2)?,
-            live: row.get(3)?,
-            vacuumed: row.get(4)?,
+            name: row.relation("schema", "name")?,
+            dead: row.named("dead")?,
+            live: row.named("live")?,
+            vacuumed: row.named("vacuumed")?,
         })
     })
 }
@@ -238,7 +238,7 @@ pub(super) struct Oldest {
 }
 
 // A TOAST table is frozen with its table.
-const OLDEST: &str = "SELECT n.nspname::text, c.relname::text, a.age, a.multixact_age
+const OLDEST: &str = "SELECT n.nspname::text AS schema, c.relname::text AS name, a.age, a.multixact_age
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
     CROSS JOIN LATERAL (SELECT
@@ -256,9 +256,9 @@ pub(super) async fn oldest(db: &Session) -> Result<Option<Oldest>, EngineError> 
         return Ok(None);
     };
     Ok(Some(Oldest {
-        table: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
-        age: row.get(2)?,
-        multixact_age: row.get(3)?,
+        table: row.relation("schema", "name")?,
+        age: row.named("age")?,
+        multixact_age: row.named("multixact_age")?,
     }))
 }
 

@@ -90,24 +90,24 @@ const VIEWS: &str = "WITH RECURSIVE reads (view, rel) AS (
         UNION SELECT s.view, below.rel FROM sources s CROSS JOIN LATERAL (
             SELECT e.rel FROM pg_catalog.pg_class v JOIN reads e ON e.view = v.oid WHERE v.oid = s.rel AND v.relkind = 'v'
             UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = s.rel) below)
-    SELECT n.nspname::text, m.relname::text, m.relispopulated, pg_catalog.concat_ws('/', m.xmin, m.relfilenode),
+    SELECT n.nspname::text AS schema, m.relname::text AS name, m.relispopulated AS populated, pg_catalog.concat_ws('/', m.xmin, m.relfilenode) AS refreshed,
         (SELECT coalesce(sum(CASE WHEN c.relkind = 'm' THEN c.xmin::text::numeric ELSE
                 coalesce(pg_catalog.pg_stat_get_tuples_inserted(c.oid), 0) + coalesce(pg_catalog.pg_stat_get_tuples_updated(c.oid), 0)
                 + coalesce(pg_catalog.pg_stat_get_tuples_deleted(c.oid), 0) END), 0)::text
-            FROM sources s JOIN pg_catalog.pg_class c ON c.oid = s.rel AND c.relkind IN ('r', 'm') WHERE s.view = m.oid),
+            FROM sources s JOIN pg_catalog.pg_class c ON c.oid = s.rel AND c.relkind IN ('r', 'm') WHERE s.view = m.oid) AS sources,
         EXISTS (SELECT 1 FROM pg_catalog.pg_index x WHERE x.indrelid = m.oid AND x.indisunique AND x.indisvalid
-            AND x.indpred IS NULL AND x.indexprs IS NULL),
-        coalesce({counting_since}::text, ''), m.relfilenode,
+            AND x.indpred IS NULL AND x.indexprs IS NULL) AS concurrently,
+        coalesce({counting_since}::text, '') AS epoch, m.relfilenode AS filenode,
         coalesce(pg_catalog.pg_stat_get_tuples_inserted(m.oid), 0) + coalesce(pg_catalog.pg_stat_get_tuples_updated(m.oid), 0)
-            + coalesce(pg_catalog.pg_stat_get_tuples_deleted(m.oid), 0),
+            + coalesce(pg_catalog.pg_stat_get_tuples_deleted(m.oid), 0) AS written,
         coalesce(pg_catalog.pg_stat_get_numscans(m.oid), 0) + (SELECT coalesce(sum(pg_catalog.pg_stat_get_numscans(x.indexrelid)), 0)::int8
-            FROM pg_catalog.pg_index x WHERE x.indrelid = m.oid),
+            FROM pg_catalog.pg_index x WHERE x.indrelid = m.oid) AS scanned,
         -- VACUUM and ANALYZE write these.
         pg_catalog.md5((pg_catalog.to_jsonb(m) OPERATOR(pg_catalog.-) ARRAY['relfilenode', 'relpages', 'reltuples', 'relallvisible',
-            'relallfrozen', 'relfrozenxid', 'relminmxid', 'relhasindex', 'reltablespace'])::text),
-        coalesce(pg_catalog.pg_stat_get_live_tuples(m.oid), 0)
+            'relallfrozen', 'relfrozenxid', 'relminmxid', 'relhasindex', 'reltablespace'])::text) AS said,
+        coalesce(pg_catalog.pg_stat_get_live_tuples(m.oid), 0) AS live
     FROM pg_catalog.pg_class m JOIN pg_catalog.pg_namespace n ON n.oid = m.relnamespace
-    WHERE m.relkind = 'm' AND {not_system} ORDER BY 1, 2";
+    WHERE m.relkind = 'm' AND {not_system} ORDER BY schema, name";
 
 pub(super) async fn read(db: &Session) -> Result<Vec<View>, EngineError> {
     let sql = VIEWS
@@ -116,18 +116,18 @@ pub(super) async fn read(db: &Session) -> Result<Vec<View>, EngineError> {
     let found = db.query("reading materialized views", &sql, &[]).await?;
     each(&found, |row| {
         Ok(View {
-            name: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
-            populated: row.get(2)?,
-            refreshed: row.get(3)?,
-            sources: row.get(4)?,
-            concurrently: row.get(5)?,
-            epoch: row.get(6)?,
+            name: row.relation("schema", "name")?,
+            populated: row.named("populated")?,
+            refreshed: row.named("refreshed")?,
+            sources: row.named("sources")?,
+            concurrently: row.named("concurrently")?,
+            epoch: row.named("epoch")?,
             signs: Signs {
-                file: row.get(7)?,
-                written: row.get(8)?,
-                read: row.get(9)?,
-                said: row.get(10)?,
-                live: row.get(11)?,
+                file: row.named("filenode")?,
+                written: row.named("written")?,
+                read: row.named("scanned")?,
+                said: row.named("said")?,
+                live: row.named("live")?,
             },
         })
     })
