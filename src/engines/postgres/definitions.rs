@@ -41,10 +41,14 @@ const NAMED: &str = "WITH RECURSIVE named (class, oid) AS (
             (SELECT pg_catalog.string_agg(e.oid::text || e.enumlabel::text, '/' ORDER BY e.oid) FROM pg_catalog.pg_enum e
                 WHERE o.class = 'pg_catalog.pg_type'::pg_catalog.regclass::oid AND e.enumtypid = o.oid
                     AND pg_catalog.lower(e.enumlabel::text) = ANY ($1::text[])),
-            (SELECT pg_catalog.concat_ws('/', p.prosrc, p.probin, p.prosqlbody::text, p.prolang::text, p.provolatile::text,
-                    p.prosecdef::text, p.proisstrict::text, p.proconfig::text) FROM pg_catalog.pg_proc p
+            (SELECT {function} FROM pg_catalog.pg_proc p
                 WHERE o.class = 'pg_catalog.pg_proc'::pg_catalog.regclass::oid AND p.oid = o.oid)), 0)
     FROM named o";
+
+/// SQL for a text that tells the function `p` from another one of its name, and from what it was before it was
+/// replaced or changed.
+pub const FUNCTION: &str = "pg_catalog.concat_ws('/', p.oid, p.prosrc, p.probin, p.prosqlbody::text, p.prolang, p.provolatile,
+        p.prosecdef, p.proisstrict, p.proowner, p.proconfig)";
 
 /// The definitions, as numbers, of what these texts about rows of a table may name, by name.
 ///
@@ -60,8 +64,9 @@ pub async fn named(
         return Ok(BTreeMap::new());
     }
     let doing = "looking what conditions read and call";
+    let sql = NAMED.replace("{function}", FUNCTION);
     let rows = db
-        .query(doing, NAMED, &[&words, &table, &texts.join(" ")])
+        .query(doing, &sql, &[&words, &table, &texts.join(" ")])
         .await?;
     Ok(each(&rows, |row| Ok((row.get(0)?, row.get(1)?)))?
         .into_iter()

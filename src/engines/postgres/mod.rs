@@ -16,6 +16,7 @@ mod name;
 mod origin;
 pub mod pooler;
 pub mod publications;
+pub mod reach;
 pub mod repacking;
 mod row;
 pub mod seats;

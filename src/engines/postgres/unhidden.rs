@@ -6,13 +6,13 @@
 //! count as gone.
 
 use super::meaning::words;
+use super::reach::below;
 use super::{Identifier, RelationName, Session};
 use crate::engines::EngineError;
 use crate::values::unreadable;
 
-/// Functions that the texts name, and what those call, and views: by the server's own record where
-/// there is one, and by names in bodies that are text. A name that is there by accident adds a
-/// function, which only counts where it sets this. `reader` is whose policies are in force.
+/// Functions that the texts name, and what those call, and views. A name that is there by accident adds
+/// a function, which only counts where it sets this. `reader` is whose policies are in force.
 const CALLED: &str = "WITH RECURSIVE called (class, oid, reader) AS (
         SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::oid, p.oid, CASE WHEN p.prosecdef THEN p.proowner ELSE me.oid END
             FROM pg_catalog.pg_proc p, pg_catalog.pg_roles me
@@ -21,17 +21,7 @@ const CALLED: &str = "WITH RECURSIVE called (class, oid, reader) AS (
             WHERE me.rolname = current_user AND c.oid >= 16384 AND c.relkind = 'v' AND pg_catalog.lower(c.relname::text) = ANY ($1::text[])
         UNION SELECT d.class, d.oid, CASE WHEN f.prosecdef THEN f.proowner ELSE c.reader END
             FROM called c CROSS JOIN LATERAL (
-                SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::oid, q.oid FROM pg_catalog.pg_proc p
-                    JOIN pg_catalog.pg_proc q ON pg_catalog.strpos(pg_catalog.lower(p.prosrc), pg_catalog.lower(q.proname::text)) > 0
-                    WHERE c.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = c.oid
-                UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid, v.oid FROM pg_catalog.pg_proc p
-                    JOIN pg_catalog.pg_class v ON v.relkind = 'v' AND pg_catalog.strpos(pg_catalog.lower(p.prosrc), pg_catalog.lower(v.relname::text)) > 0
-                    WHERE c.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = c.oid
-                UNION ALL SELECT d.refclassid, d.refobjid FROM pg_catalog.pg_depend d
-                    WHERE c.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.classid = c.class AND d.objid = c.oid
-                UNION ALL SELECT d.refclassid, d.refobjid FROM pg_catalog.pg_rewrite w
-                    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = w.oid
-                    WHERE c.class = 'pg_catalog.pg_class'::pg_catalog.regclass AND w.ev_class = c.oid
+                {below}
             ) AS d (class, oid)
             LEFT JOIN pg_catalog.pg_proc f ON d.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND f.oid = d.oid
             WHERE d.oid >= 16384 AND d.class IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_class'::pg_catalog.regclass)
@@ -69,8 +59,9 @@ pub async fn hides(db: &Session, texts: &[&str]) -> Result<Option<String>, Engin
     if words.is_empty() {
         return Ok(None);
     }
+    let called = CALLED.replace("{below}", &below("c", "'v'"));
     let doing = "looking for views that ask who reads them";
-    let by_reader = format!("{CALLED}{BY_READER}");
+    let by_reader = format!("{called}{BY_READER}");
     if let Some(row) = db.query(doing, &by_reader, &[&words]).await?.first() {
         let view = RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?);
         return Ok(Some(format!(
@@ -79,7 +70,7 @@ pub async fn hides(db: &Session, texts: &[&str]) -> Result<Option<String>, Engin
     }
     let doing = "looking for functions that switch row-level security on";
     let rows = db
-        .query(doing, &format!("{CALLED}{SETTING}"), &[&words])
+        .query(doing, &format!("{called}{SETTING}"), &[&words])
         .await?;
     let Some(row) = rows.first() else {
         return Ok(None);

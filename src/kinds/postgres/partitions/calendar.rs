@@ -72,10 +72,10 @@ impl Interval {
     }
 }
 
-/// What an integer key counts since 1970.
+/// What an integer key counts since 1970: of the units that [`crate::values::Epoch`] has, those that bounds are made in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Epoch {
+pub(crate) enum KeyEpoch {
     /// Seconds.
     Seconds,
     /// Milliseconds.
@@ -99,7 +99,7 @@ pub(super) enum Key {
     Date,
     Timestamp,
     TimestampTz,
-    Integer(Epoch),
+    Integer(KeyEpoch),
     /// Version 7: the upper 48 bits are milliseconds since 1970.
     Uuid,
 }
@@ -110,7 +110,7 @@ const DAY: Point = 86_400 * MICROS;
 
 impl Key {
     /// The key of a column of this type, or what is missing.
-    pub(super) fn of(type_name: &str, epoch: Option<Epoch>) -> Result<Key, String> {
+    pub(super) fn of(type_name: &str, epoch: Option<KeyEpoch>) -> Result<Key, String> {
         match (type_name, epoch) {
             ("int8" | "int4", Some(epoch)) => Ok(Key::Integer(epoch)),
             ("int8" | "int4", None) => Err(
@@ -151,8 +151,8 @@ impl Key {
             Key::Date => days(local.date()),
             Key::Timestamp => Point::from(local.and_utc().timestamp_micros()),
             Key::TimestampTz => Point::from(at.timestamp_micros()),
-            Key::Integer(Epoch::Seconds) => Point::from(at.timestamp()),
-            Key::Integer(Epoch::Millis) => Point::from(at.timestamp_millis()),
+            Key::Integer(KeyEpoch::Seconds) => Point::from(at.timestamp()),
+            Key::Integer(KeyEpoch::Millis) => Point::from(at.timestamp_millis()),
             Key::Uuid => (Point::from(at.timestamp_millis()) << 80).saturating_add(Point::MIN),
         }
     }
@@ -172,8 +172,8 @@ impl Key {
                 let why = "its partitions begin at UUIDs that are not of version 7, which begin with their time";
                 return Some(why.to_owned());
             }
-            Key::Integer(Epoch::Seconds) if ahead || behind => ("seconds", "millis"),
-            Key::Integer(Epoch::Millis) if ahead || behind => ("milliseconds", "seconds"),
+            Key::Integer(KeyEpoch::Seconds) if ahead || behind => ("seconds", "millis"),
+            Key::Integer(KeyEpoch::Millis) if ahead || behind => ("milliseconds", "seconds"),
             _ => return None,
         };
         Some(format!(
@@ -191,8 +191,8 @@ impl Key {
             }
             Key::Timestamp => return Some(instant(point)?.date_naive()),
             Key::TimestampTz => instant(point)?,
-            Key::Integer(Epoch::Seconds) => instant(point.checked_mul(MICROS)?)?,
-            Key::Integer(Epoch::Millis) => instant(point.checked_mul(1_000)?)?,
+            Key::Integer(KeyEpoch::Seconds) => instant(point.checked_mul(MICROS)?)?,
+            Key::Integer(KeyEpoch::Millis) => instant(point.checked_mul(1_000)?)?,
             Key::Uuid => instant(
                 (point.wrapping_sub(Point::MIN).cast_unsigned() >> 80).cast_signed() * 1_000,
             )?,
@@ -300,8 +300,8 @@ impl Key {
             Key::Timestamp | Key::TimestampTz => {
                 format!("pg_catalog.floor(extract(epoch FROM {column}))::int8")
             }
-            Key::Integer(Epoch::Seconds) => format!("{column}::int8"),
-            Key::Integer(Epoch::Millis) => format!("pg_catalog.floor({column} / 1000.0)::int8"),
+            Key::Integer(KeyEpoch::Seconds) => format!("{column}::int8"),
+            Key::Integer(KeyEpoch::Millis) => format!("pg_catalog.floor({column} / 1000.0)::int8"),
             Key::Uuid => format!(
                 "('x' || pg_catalog.substr(pg_catalog.replace({column}::text, '-', ''), 1, 12))::bit(48)::int8 / 1000"
             ),
@@ -502,8 +502,8 @@ mod tests {
             Key::Date,
             Key::Timestamp,
             Key::TimestampTz,
-            Key::Integer(Epoch::Seconds),
-            Key::Integer(Epoch::Millis),
+            Key::Integer(KeyEpoch::Seconds),
+            Key::Integer(KeyEpoch::Millis),
             Key::Uuid,
         ] {
             for date in ["1969-12-31", "1970-01-01", "2026-03-29", "2099-01-01"] {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::calendar::{Epoch, Key};
+use super::calendar::{Key, KeyEpoch};
 use super::coverage::Stretch;
 use super::facts::{Facts, Node, Strays, Table, Unread, bytes};
 use super::{Partitions, Subject};
@@ -66,7 +66,7 @@ pub(super) async fn count(
     db: &Session,
     table: &mut Table,
     nodes: &HashMap<u32, Node>,
-    epoch: Option<Epoch>,
+    epoch: Option<KeyEpoch>,
     standing: &Standing,
 ) -> Result<bool, EngineError> {
     let (Some(default), Some(column)) = (table.default.and_then(|d| nodes.get(&d)), &table.column)

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::TimeDelta;
 
-use super::calendar::Epoch;
+use super::calendar::KeyEpoch;
 use super::facts::{Facts, MARK, Retired, Table, a_held, bytes};
 use super::{default, nodes};
 use crate::engines::EngineError;
@@ -115,7 +115,7 @@ const RETIRED: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text 
 pub(super) async fn read(
     site: &Site<Session>,
     names: &[TableName],
-    epoch: Option<Epoch>,
+    epoch: Option<KeyEpoch>,
     max_default_bytes: i64,
     keep_in: Option<&str>,
 ) -> Result<Facts, EngineError> {

@@ -16,7 +16,7 @@ use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::calendar::{Epoch, FIRST, Interval, Key, LAST, Point};
+use self::calendar::{FIRST, Interval, Key, KeyEpoch, LAST, Point};
 use self::coverage::{Stretch, missing};
 pub(in crate::kinds::postgres) use self::facts::MARK as RETIRED;
 use self::facts::{Facts, Node, Table};
@@ -66,7 +66,7 @@ pub(crate) struct Partitions {
     keep_in: Option<String>,
     /// What an integer key counts since 1970.
     #[serde(default)]
-    epoch: Option<Epoch>,
+    epoch: Option<KeyEpoch>,
     /// On whose clocks days begin; that of the configuration if missing.
     #[serde(default)]
     time_zone: Option<TimeZone>,

@@ -118,6 +118,21 @@ pub(crate) struct Leftover {
     pub(super) owner: String,
 }
 
+impl Leftover {
+    /// Why it cannot be dropped by this run, and its index not be rebuilt; none where it can.
+    pub(super) fn stays(&self) -> Option<&'static str> {
+        match (self.may, &self.busy) {
+            (false, _) => {
+                Some("what an earlier rebuild of it left has to be dropped by its owner first")
+            }
+            (true, Some(_)) => Some(
+                "what an earlier rebuild of it left cannot be dropped while somebody works on its table",
+            ),
+            (true, None) => None,
+        }
+    }
+}
+
 /// SQL for what an index holds, in one unit whenever it is asked. Where a
 /// build counts entries, or ranges of pages, and VACUUM and ANALYZE count rows,
 /// that is the rows of the table; of a partial index nobody then knows, and its

@@ -6,7 +6,7 @@ mod facts;
 mod leftovers;
 mod verdict;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -197,10 +197,13 @@ impl Kind for Reindex {
         leftovers::plan(&facts.leftovers, &selection, &facts.role, &mut plan);
         let remains: HashSet<u32> = facts.leftovers.iter().map(|l| l.oid).collect();
         // Another rebuild would leave one more beside what nobody of us may remove, or can now.
-        let stuck = facts.leftovers.iter().filter(|l| !l.may);
-        let stuck: HashSet<String> = stuck.map(|l| l.base.to_string()).collect();
-        let held = facts.leftovers.iter().filter(|l| l.may && l.busy.is_some());
-        let held: HashSet<String> = held.map(|l| l.base.to_string()).collect();
+        let mut stays: HashMap<String, &str> = HashMap::new();
+        for (leftover, why) in facts.leftovers.iter().filter_map(|l| Some((l, l.stays()?))) {
+            let known = stays.entry(leftover.base.to_string()).or_insert(why);
+            if !leftover.may {
+                *known = why;
+            }
+        }
 
         let mut candidates: Vec<(&IndexFacts, i64, String)> = Vec::new();
         let mut to_analyze: BTreeMap<u32, Unanalyzed<'_>> = BTreeMap::new();
@@ -225,18 +228,8 @@ impl Kind for Reindex {
             if index.bytes < self.min_size_bytes() {
                 continue;
             }
-            if stuck.contains(&index.name()) {
-                plan.skip(
-                    index.name(),
-                    "what an earlier rebuild of it left has to be dropped by its owner first",
-                );
-                continue;
-            }
-            if held.contains(&index.name()) {
-                plan.skip(
-                    index.name(),
-                    "what an earlier rebuild of it left cannot be dropped while somebody works on its table",
-                );
+            if let Some(why) = stays.get(&index.name()) {
+                plan.skip(index.name(), *why);
                 continue;
             }
             let baseline = at.baseline(&index.name(), &index.made_as);

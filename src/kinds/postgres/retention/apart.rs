@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::rule::Rule;
 use crate::engines::EngineError;
 use crate::engines::postgres::meaning::words;
+use crate::engines::postgres::reach::below;
 use crate::engines::postgres::{RelationName, Session};
 use crate::kinds::postgres::common::one_line;
 use crate::kinds::postgres::partitions::RETIRED;
@@ -43,9 +44,8 @@ const PARTS: &str = "SELECT i.inhrelid::pg_catalog.regclass::text AS name, i.inh
 const SHOWING: &str = "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1::oid[]) AND c.relkind IN ('v', 'm')";
 
 /// Tables that are read by whoever asks what the words say, or asks a relation of these ids: also through
-/// views and functions, by the server's own record where there is one, and by names in bodies that are
-/// text; and what is below them. A name that is there by accident adds a table, which only counts where
-/// something of it is apart.
+/// views and functions; and what is below them. A name that is there by accident adds a table, which only
+/// counts where something of it is apart.
 const REACHED: &str = "WITH RECURSIVE met (class, oid) AS (
         SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid, c.oid FROM pg_catalog.pg_class c
             WHERE c.oid = ANY ($2::oid[]) OR ($3::bool AND c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm')
@@ -55,18 +55,7 @@ const REACHED: &str = "WITH RECURSIVE met (class, oid) AS (
         UNION SELECT d.class, d.oid FROM met m CROSS JOIN LATERAL (
             SELECT m.class, i.inhrelid FROM pg_catalog.pg_inherits i
                 WHERE m.class = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.inhparent = m.oid
-            UNION ALL SELECT d.refclassid, d.refobjid FROM pg_catalog.pg_rewrite w
-                JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = w.oid
-                WHERE m.class = 'pg_catalog.pg_class'::pg_catalog.regclass AND w.ev_class = m.oid
-            UNION ALL SELECT d.refclassid, d.refobjid FROM pg_catalog.pg_depend d
-                WHERE m.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.classid = m.class AND d.objid = m.oid
-            UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid, c.oid FROM pg_catalog.pg_proc p
-                JOIN pg_catalog.pg_class c ON c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm')
-                    AND pg_catalog.strpos(pg_catalog.lower(p.prosrc), pg_catalog.lower(c.relname::text)) > 0
-                WHERE m.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = m.oid
-            UNION ALL SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::oid, q.oid FROM pg_catalog.pg_proc p
-                JOIN pg_catalog.pg_proc q ON q.oid >= 16384 AND pg_catalog.strpos(pg_catalog.lower(p.prosrc), pg_catalog.lower(q.proname::text)) > 0
-                WHERE m.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = m.oid
+            UNION ALL {below}
         ) AS d (class, oid) WHERE d.oid >= 16384
     )
     SELECT c.oid, c.relowner AS owner, n.nspname::text AS schema, c.relname::text AS name, c.relkind = 'm' AS materialized FROM met m
@@ -150,8 +139,9 @@ async fn reached(
 ) -> Result<Option<String>, EngineError> {
     let doing = "looking which tables a condition reads";
     let relations: Vec<u32> = parent.into_iter().collect();
+    let sql = REACHED.replace("{below}", &below("m", "'r', 'p', 'v', 'm'"));
     for row in db
-        .query(doing, REACHED, &[&said, &relations, &names_relations])
+        .query(doing, &sql, &[&said, &relations, &names_relations])
         .await?
     {
         let (oid, owner): (u32, u32) = (row.named("oid")?, row.named("owner")?);

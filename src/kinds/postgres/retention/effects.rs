@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::facts::Table;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{by_people, enforced, size_of, tree, without_index};
+use crate::engines::postgres::definitions::FUNCTION;
 use crate::engines::postgres::{Identifier, RelationName, Session, each};
 use crate::plan::{Finding, Severity, Step};
 use crate::values::unreadable;
@@ -67,8 +68,7 @@ const FOREIGN_KEYS: &str = "WITH RECURSIVE fk AS (
 const TRIGGERS: &str = concat!(
     "SELECT t.tgrelid AS table_oid, t.tgname::text AS name, t.tgfoid::regproc::text AS function_name,
         t.tgfoid::pg_catalog.regprocedure::text AS definition_name,
-        pg_catalog.hashtextextended(pg_catalog.concat_ws('/', p.oid, p.prosrc, p.probin, p.prosqlbody::text, p.prolang,
-            p.prosecdef, p.proowner, p.proconfig), 0) AS definition
+        pg_catalog.hashtextextended({function}, 0) AS definition
     FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
     WHERE t.tgrelid = ANY ($1) AND ",
     by_people!("t"),
@@ -206,7 +206,8 @@ pub(in crate::kinds::postgres) async fn triggers(
     let below = foreign_keys.iter().filter(|fk| fk.action == "c");
     let mut tables = tables.to_vec();
     tables.extend(below.map(|fk| fk.child_oid));
-    let rows = db.query("reading triggers", TRIGGERS, &[&tables]).await?;
+    let sql = TRIGGERS.replace("{function}", FUNCTION);
+    let rows = db.query("reading triggers", &sql, &[&tables]).await?;
     each(&rows, |row| {
         Ok(Trigger {
             table: row.named("table_oid")?,
