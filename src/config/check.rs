@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::files::File;
 use super::guess::{guess, shown};
-use super::model::{SchedulesFile, WebhookFormat};
+use super::model::SchedulesFile;
 use super::node::{Node, Span};
 use super::opening::{TaskWindow, never_open};
+use super::telling::WebhookFormat;
 use super::types::Task;
 use crate::engines::mongodb;
 use crate::engines::postgres::connect::Dial;

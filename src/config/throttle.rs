@@ -1,6 +1,6 @@
 //! Words of `throttle` that no run could heed.
 
-use super::model::Throttle;
+use super::limits::Throttle;
 
 /// The keys that cannot work, and why, as the end of a sentence. Found out only by a run, they
 /// would be no protection at all, or let it fail.

@@ -8,10 +8,9 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use serde_json::Value;
 
-pub use super::model::{
-    Command, Commands, Email, Event, Hook, Limits, Notify, ReplicaGone, Report, Retries, Smtp,
-    Throttle, Web, Webhook, WebhookFormat,
-};
+pub use super::limits::{Limits, ReplicaGone, Retries, Throttle};
+pub use super::model::{Command, Commands, Report, Web};
+pub use super::telling::{Email, Event, Hook, Notify, Smtp, Webhook, WebhookFormat};
 use crate::plan::Scope;
 use crate::values::{Cron, DatabasePattern, Engine, Secret, TimeSpan, Window};
 
