@@ -4,6 +4,7 @@ pub mod archived;
 mod body;
 mod code;
 pub mod codes;
+mod drift;
 mod expected;
 mod finding;
 mod kept_by;
