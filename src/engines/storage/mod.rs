@@ -1,8 +1,12 @@
 //! Files on local disk or in an S3-compatible store: whole files only,
 //! complete and durable once written.
 
-use std::io::{Read, Write};
-use std::path::{Component, Path, PathBuf};
+mod address;
+mod disk;
+mod error;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,102 +15,11 @@ use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as Key;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
 
-use crate::values::{redact, with_causes};
-
-/// Why a file cannot be written or read.
-#[derive(Debug, thiserror::Error)]
-pub enum StorageError {
-    /// The address makes no sense.
-    #[error(
-        "`{url}` is no place for files: {why}; expected `file:///folder` or `s3://bucket/prefix`"
-    )]
-    Address {
-        /// As written.
-        url: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The disk refused.
-    #[error("{path} cannot be {doing}")]
-    Disk {
-        /// Which file.
-        path: String,
-        /// `written`, `read` or `removed`.
-        doing: &'static str,
-        /// What the system says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// What lies there is not what is to be read.
-    #[error("{path} cannot be read: {why}")]
-    Odd {
-        /// Which file.
-        path: String,
-        /// What it is instead.
-        why: String,
-    },
-    /// The store refused, or could not be reached.
-    #[error("{path} cannot be {doing}")]
-    Store {
-        /// Which file.
-        path: String,
-        /// `written`, `read` or `removed`.
-        doing: &'static str,
-        /// What the store says.
-        #[source]
-        source: Refusal,
-    },
-}
-
-/// What a store answers, in one line.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub struct Refusal {
-    text: String,
-    /// Whether there is no such file.
-    missing: bool,
-}
-
-impl Refusal {
-    fn of(error: &object_store::Error) -> Refusal {
-        Refusal {
-            text: said(&with_causes(error)),
-            missing: matches!(error, object_store::Error::NotFound { .. }),
-        }
-    }
-}
-
-/// What is between `<NAME>` and its end.
-fn within(text: &str, name: &str) -> Option<String> {
-    let (_, rest) = text.split_once(&format!("<{name}>"))?;
-    let (inner, _) = rest.split_once('<')?;
-    Some(inner.split_whitespace().collect::<Vec<_>>().join(" "))
-}
-
-/// What a store says, without its markup: the code and the sentence, and what helps.
-fn said(whole: &str) -> String {
-    let Some(code) = within(whole, "Code") else {
-        let plain = whole.split('<').next().unwrap_or(whole);
-        let plain = plain.split_whitespace().collect::<Vec<_>>().join(" ");
-        return plain
-            .trim_end_matches([':', ' '])
-            .chars()
-            .take(400)
-            .collect();
-    };
-    let helps = match code.as_str() {
-        "NoSuchBucket" => "; make the bucket, or correct its name",
-        "AccessDenied" => "; the key needs the right to put, get, list and delete objects there",
-        "InvalidAccessKeyId" | "SignatureDoesNotMatch" => {
-            "; look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        }
-        "PermanentRedirect" | "AuthorizationHeaderMalformed" => "; look at AWS_REGION",
-        _ => "",
-    };
-    let sentence = within(whole, "Message").unwrap_or_default();
-    let sentence: String = sentence.chars().take(200).collect();
-    format!("the store answers {code}: {sentence}{helps}")
-}
+pub use self::address::check_address;
+use self::address::{Named, place_of};
+use self::disk::{below_folder, in_folder, may_make, on_disk, part, write};
+use self::error::is_no_file;
+pub use self::error::{Refusal, StorageError};
 
 /// How large a file may be that is read, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -135,18 +48,6 @@ impl Size {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp(String);
 
-/// Whether a folder may be made in this one.
-fn may_make(folder: &Path) -> std::io::Result<()> {
-    if !folder.is_dir() {
-        return Err(std::io::ErrorKind::NotADirectory.into());
-    }
-    let writable = nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK;
-    Ok(nix::unistd::access(folder, writable)?)
-}
-
-/// What the name of a file ends with until it is complete.
-const PART: &str = ".part";
-
 /// A folder, or part of a bucket.
 pub struct Storage {
     url: String,
@@ -173,85 +74,6 @@ impl Stamp {
             about.ctime_nsec()
         ))
     }
-}
-
-impl StorageError {
-    /// Whether the place has answered, and the file is not there, or is not
-    /// what was written; otherwise nothing is known of it.
-    pub fn is_about_the_file(&self) -> bool {
-        match self {
-            StorageError::Odd { .. } => true,
-            StorageError::Disk { source, .. } => is_no_file(source),
-            StorageError::Store { source, .. } => source.missing,
-            StorageError::Address { .. } => false,
-        }
-    }
-}
-
-fn is_no_file(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{NotADirectory, NotFound};
-    matches!(error.kind(), NotFound | NotADirectory)
-}
-
-/// What an address of files names.
-enum Named<'a> {
-    Folder(&'a str),
-    /// A bucket, and what the names of files begin with there.
-    Bucket(&'a str, &'a str),
-}
-
-fn place_of(url: &str) -> Result<Named<'_>, &'static str> {
-    if let Some(folder) = url.strip_prefix("file://") {
-        if !folder.starts_with('/') {
-            return Err("the path is not absolute");
-        }
-        let mut parts = Path::new(folder).components();
-        if !parts.any(|part| matches!(part, Component::Normal(_))) {
-            return Err("it is the root of all folders, and names none in it");
-        }
-        return Ok(Named::Folder(folder));
-    }
-    if url.starts_with('/') {
-        return Err("it is a path; write `file://` before it");
-    }
-    let rest = url.strip_prefix("s3://").ok_or("its scheme is unknown")?;
-    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    if bucket.is_empty() {
-        return Err("it names no bucket");
-    }
-    Ok(Named::Bucket(bucket, prefix))
-}
-
-/// Why nothing can be stored at an address, as far as the address alone tells.
-///
-/// # Errors
-/// When it names no folder and no bucket.
-pub fn check_address(url: &str) -> Result<(), StorageError> {
-    let wrong = |why: &str| StorageError::Address {
-        url: redact(url),
-        why: why.to_owned(),
-    };
-    let path = match place_of(url).map_err(wrong)? {
-        Named::Folder(folder) => folder,
-        Named::Bucket(bucket, _) if bucket.contains(['@', ':']) => {
-            return Err(wrong(
-                "it has a name or a password in it, or an endpoint; the environment has them: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL`",
-            ));
-        }
-        Named::Bucket(bucket, _) if bucket.contains(['?', '#']) => {
-            return Err(wrong("no bucket has `?` or `#` in its name"));
-        }
-        Named::Bucket(_, prefix) if prefix.contains(['?', '#']) => {
-            return Err(wrong(
-                "nothing is set in it: the environment says of which store and region the bucket is",
-            ));
-        }
-        Named::Bucket(_, prefix) => prefix,
-    };
-    if path.split('/').any(|part| matches!(part, "." | "..")) {
-        return Err(wrong("`.` and `..` in it name another place"));
-    }
-    Ok(())
 }
 
 impl Storage {
@@ -587,90 +409,10 @@ fn key(prefix: &str, path: &str) -> Key {
     Key::parse(&whole).unwrap_or_else(|_| Key::from(whole))
 }
 
-/// The files and the folders in a folder, with what their paths begin with.
-fn in_folder(folder: &Path, begins: &str) -> std::io::Result<(Vec<String>, Vec<String>)> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Default::default()),
-        entries => entries?,
-    };
-    let (mut files, mut folders) = (Vec::new(), Vec::new());
-    for entry in entries {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        match entry.file_type()?.is_dir() {
-            true => folders.push(format!("{begins}{name}/")),
-            false => files.push(format!("{begins}{name}")),
-        }
-    }
-    Ok((files, folders))
-}
-
-fn below_folder(root: &Path, folder: &Path, found: &mut Vec<String>) -> std::io::Result<()> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let path = entry.path();
-        if entry.file_type()?.is_dir() {
-            below_folder(root, &path, found)?;
-        } else if let Some(path) = path.strip_prefix(root).ok().and_then(Path::to_str) {
-            found.push(path.strip_suffix(PART).unwrap_or(path).to_owned());
-        }
-    }
-    Ok(())
-}
-
-fn part(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(PART);
-    PathBuf::from(name)
-}
-
-fn write(file: &Path, content: &[u8]) -> std::io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(folder)?;
-    let unfinished = part(file);
-    let mut open = std::fs::File::create(&unfinished)?;
-    open.write_all(content)?;
-    open.sync_all()?;
-    std::fs::rename(&unfinished, file)?;
-    // The name has to be on disk, too, before anything is deleted for it.
-    std::fs::File::open(folder)?.sync_all()
-}
-
-async fn on_disk<T: Send + 'static>(
-    path: String,
-    doing: &'static str,
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> Result<T, StorageError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    let done = done.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)));
-    done.map_err(|source| StorageError::Disk {
-        path,
-        doing,
-        source,
-    })
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_store_answers_is_one_line_without_markup() {
-        let whole = "Object at location a not found: Server returned 404 Not Found: <?xml version=\"1.0\"?>\n<Error><Code>NoSuchBucket</Code>\n<Message>The specified\n bucket does not exist</Message><BucketName>b</BucketName></Error>";
-        assert_eq!(
-            said(whole),
-            "the store answers NoSuchBucket: The specified bucket does not exist; make the bucket, or correct its name"
-        );
-        let plain = "Generic S3 error: error sending request: <html>\n<body>Bad gateway</body>";
-        assert_eq!(said(plain), "Generic S3 error: error sending request");
-    }
 
     #[tokio::test]
     async fn a_place_is_tried_and_left_as_it_was() {
