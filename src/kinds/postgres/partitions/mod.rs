@@ -1,6 +1,7 @@
 //! Creates partitions before they are needed, and retires those whose time is over.
 
 mod calendar;
+mod comment;
 mod coverage;
 mod create;
 mod default;
@@ -9,6 +10,8 @@ mod look;
 mod make;
 mod nodes;
 mod prune;
+mod retired;
+mod wanted;
 
 use std::collections::HashSet;
 
@@ -240,7 +243,10 @@ impl Kind for Partitions {
                                 suggestion: None,
                             });
                         }
-                        None => prune::plan(self, &subject, &facts, at, &mut plan),
+                        None => {
+                            retired::plan(self, &subject, &facts, at, &mut plan);
+                            prune::plan(self, &subject, &facts, at, &mut plan);
+                        }
                     }
                 }
                 Err(why) => {
@@ -255,7 +261,7 @@ impl Kind for Partitions {
                 }
             }
         }
-        prune::follow(&facts, at, &mut plan);
+        retired::follow(&facts, at, &mut plan);
         trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }
@@ -289,6 +295,23 @@ fn unentitled(subject: &Subject<'_>, facts: &Facts) -> Finding {
         object: table.name.to_string(),
         message: format!("no partitions can be made or retired: {} {why}", table.name),
         suggestion: (!by_nobody).then(|| grants.join("; ")),
+    }
+}
+
+/// What is told of a table.
+fn finding(
+    code: &str,
+    severity: Severity,
+    subject: &Subject<'_>,
+    message: String,
+    suggestion: Option<String>,
+) -> Finding {
+    Finding {
+        code: code.to_owned(),
+        severity,
+        object: subject.table.name.to_string(),
+        message,
+        suggestion,
     }
 }
 

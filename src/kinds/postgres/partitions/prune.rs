@@ -1,20 +1,17 @@
 //! Partitions whose time is over.
 
-use chrono::{DateTime, TimeDelta, Utc};
-
-use super::calendar::{self, Key, Point};
-use super::facts::{Facts, MARK, Node, Retired};
+use super::calendar::{Key, Point};
+use super::comment::{before, begins, comment, kind, marked};
+use super::facts::{Facts, MARK, Node};
 use super::{Expired, Partitions, Subject};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName, literal};
-use crate::kinds::postgres::common::{Leaving, one_line, still_there, try_to_drop};
-use crate::kinds::postgres::retention::leftover;
-use crate::kinds::postgres::retention::mark::{self, Astray};
+use crate::kinds::postgres::common::{Leaving, still_there, try_to_drop};
+use crate::kinds::postgres::retention::mark;
 use crate::kinds::postgres::retention::outside::Outside;
 use crate::plan::{
     Finding, Moment, Param, Plan, Query, Required, Severity, Statement, Step, Sweep,
 };
-use crate::values::unreadable;
 
 const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
     WHERE inhrelid = $1::pg_catalog.oid AND inhparent = $2::pg_catalog.oid AND inhdetachpending = ($3 = '1'))";
@@ -24,11 +21,6 @@ const MARKED: &str = "SELECT $2::text, $3::text FROM pg_catalog.pg_class c
     WHERE c.oid = $1::pg_catalog.oid AND c.relispartition
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND i.inhdetachpending)
         AND pg_catalog.obj_description(c.oid, 'pg_class') = $4::text";
-
-/// Whether it is what was detached.
-const WAS_DETACHED: &str = "EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $1::pg_catalog.oid AND NOT c.relispartition
-        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
-        AND pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $2::text))";
 
 /// Plans the end of what somebody began to detach. It comes first: until then
 /// nothing else can take its place.
@@ -51,7 +43,7 @@ pub(super) fn finish(task: &Partitions, subject: &Subject<'_>, at: &Moment, plan
     }
 }
 
-fn outside<'a>(
+pub(super) fn outside<'a>(
     name: &'a RelationName,
     root: &'a str,
     bounds: Option<&'a str>,
@@ -67,7 +59,7 @@ fn outside<'a>(
 
 /// Why what was detached in order to be dropped is not: today's options would not have it leave.
 /// `to` is where it ends, if that is known.
-fn stays(
+pub(super) fn stays(
     task: &Partitions,
     to: Option<Point>,
     subject: &Subject<'_>,
@@ -83,7 +75,7 @@ fn stays(
     (to? > cut).then(|| format!("it holds what is younger than {keep}, the `keep` of today"))
 }
 
-/// Plans what is to be detached, and what is to be dropped.
+/// Plans what is to be detached, and what is to lose its mark.
 pub(super) fn plan(
     task: &Partitions,
     subject: &Subject<'_>,
@@ -91,7 +83,6 @@ pub(super) fn plan(
     at: &Moment,
     plan: &mut Plan,
 ) {
-    drop_retired(task, subject, facts, at, plan);
     expire(task, subject, facts, at, plan);
     unmark(subject, plan);
 }
@@ -296,7 +287,7 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
     step
 }
 
-fn under(statement: Statement, required: Required, lock: Option<String>) -> Statement {
+pub(super) fn under(statement: Statement, required: Required, lock: Option<String>) -> Statement {
     let statement = statement.requiring(required);
     match lock {
         Some(lock) => statement.locking(lock),
@@ -306,7 +297,7 @@ fn under(statement: Statement, required: Required, lock: Option<String>) -> Stat
 
 /// SQL: whether no row of `name` has a key that only looks as if it began with a time: other
 /// versions of UUIDs lie in some partition, too.
-fn all_of_version_7(name: &RelationName, subject: &Subject<'_>) -> String {
+pub(super) fn all_of_version_7(name: &RelationName, subject: &Subject<'_>) -> String {
     format!(
         "NOT EXISTS (SELECT FROM {name} WHERE pg_catalog.substr({}::text, 15, 1) <> '7')",
         subject.column
@@ -354,11 +345,6 @@ fn leaving<'a>(
     }
 }
 
-/// What the mark of a partition of this table begins with.
-fn begins(root: &RelationName) -> String {
-    format!("{MARK}{}", one_line(root))
-}
-
 fn step(action: &str, oid: u32, node: &Node, subject: &Subject<'_>) -> Step {
     Step::new(
         action,
@@ -393,45 +379,6 @@ fn finalize(oid: u32, name: &RelationName, subject: &Subject<'_>) -> Statement {
     Statement::brief(sql).only_if(attached(oid, subject, 1))
 }
 
-/// What it is called in SQL.
-fn kind(foreign: bool) -> &'static str {
-    if foreign { "FOREIGN TABLE" } else { "TABLE" }
-}
-
-/// The mark of a partition on its way out. Its second line names the
-/// partition itself; what follows is the comment that was there before.
-fn marked(root: &RelationName, node: &Node, since: &str) -> String {
-    let mark = format!(
-        "{} since {since}\nas {}",
-        begins(root),
-        one_line(&node.name)
-    );
-    match before(node.comment.as_deref()) {
-        Some(before) => format!("{mark}\n{before}"),
-        None => mark,
-    }
-}
-
-/// The comment of a partition without the mark. One that cannot be written is
-/// no reason to keep the partition.
-fn before(comment: Option<&str>) -> Option<&str> {
-    let comment = comment.filter(|c| !unreadable::is_in(c))?;
-    if !comment.starts_with(MARK) {
-        return Some(comment);
-    }
-    let rest = comment.split_once('\n')?.1;
-    match rest.split_once('\n') {
-        _ if !rest.starts_with("as ") => Some(rest),
-        Some((_, before)) => Some(before),
-        None => None,
-    }
-}
-
-fn comment(kind: &str, name: &RelationName, text: Option<&str>) -> String {
-    let text = text.map_or("NULL".to_owned(), literal);
-    format!("COMMENT ON {kind} {name} IS {text}")
-}
-
 /// Takes the mark from what is a partition again, or still: what somebody
 /// detaches later is theirs.
 fn unmark(subject: &Subject<'_>, plan: &mut Plan) {
@@ -457,121 +404,14 @@ fn unmark(subject: &Subject<'_>, plan: &mut Plan) {
     }
 }
 
-/// Drops what was detached long enough ago.
-fn drop_retired(
-    task: &Partitions,
-    subject: &Subject<'_>,
-    facts: &Facts,
-    at: &Moment,
-    plan: &mut Plan,
-) {
-    let root = &subject.table.name;
-    let grace = TimeDelta::from_std(task.grace.get()).unwrap_or(TimeDelta::MAX);
-    for retired in &facts.retired {
-        let of_this = |(of, _): &(&str, _)| retired.named && *of == one_line(root);
-        let Some((_, since)) = since(retired).filter(of_this) else {
-            continue;
-        };
-        if let Some(owner) = &retired.part_of {
-            let ours = subject.partitions.iter().map(|(_, oid, _)| oid);
-            let mut ours = ours.chain(subject.pending.iter().map(|(_, oid, _)| oid));
-            if !ours.any(|oid| *oid == retired.oid) && is_known(retired, at) {
-                let marked = format!("{MARK}{}", retired.mark);
-                let restored = before(Some(&marked));
-                let restored = comment(kind(retired.foreign), &retired.name, restored);
-                let step = mark::disown(retired.oid, &retired.name, owner, restored);
-                plan.steps.push(step);
-            }
-            continue;
-        }
-        plan.considered += 1;
-        let root_name = root.to_string();
-        if !is_known(retired, at) {
-            mark::unknown(&retired.name, &root_name, plan);
-            continue;
-        }
-        let former = former(retired);
-        let bounds = mark::bounds_as(retired.oid, former, &retired.name, at);
-        let to = bounds.as_deref().and_then(calendar::range);
-        let to = to.and_then(|(_, to)| subject.key.point(to));
-        let outside = outside(
-            &retired.name,
-            &root_name,
-            bounds.as_deref(),
-            retired.foreign,
-        );
-        if let Some(former) = former {
-            plan.undone(outside.kept(&mark::has_another_name(former)));
-            continue;
-        }
-        if let Some(why) = stays(task, to, subject, at) {
-            plan.undone(outside.kept(&why));
-            continue;
-        }
-        let name = retired.name.to_string();
-        let day = since.format("%Y-%m-%d");
-        if at.now - since < grace {
-            plan.skip(
-                name,
-                format!("detached on {day}, and kept for {}", task.grace),
-            );
-            continue;
-        }
-        if retired.foreign {
-            let why = format!("it was detached on {day}");
-            plan.undone(elsewhere(&retired.name, root, &why, false));
-            continue;
-        }
-        let Some(keep) = task.keep else {
-            continue;
-        };
-        let cut = subject.key.instant(keep.before(at.now), subject.zone);
-        if let Some(dependents) = facts.dependents.get(&retired.oid) {
-            plan.undone(leftover::depended_on(&retired.name, &root_name, dependents));
-            continue;
-        }
-        let params = [Param::Oid(retired.oid), Param::Text(begins(root))];
-        let mut all = format!(
-            "SELECT {WAS_DETACHED} AND NOT EXISTS (SELECT FROM {} WHERE ({} >= {}) IS NOT FALSE)",
-            retired.name,
-            subject.column,
-            subject.key.literal(cut)
-        );
-        if subject.key == Key::Uuid {
-            all = format!("{all} AND {}", all_of_version_7(&retired.name, subject));
-        }
-        // Rows that are hidden, or come while it waits, would not be judged.
-        let lock = format!(
-            "SET LOCAL row_security = off; LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-            retired.name
-        );
-        let required = Required {
-            query: Query::new(all, params),
-            otherwise: format!(
-                "it has rows that are younger than {keep}, or is not any more what was detached: attach it again, or drop it by hand"
-            ),
-            undo: None,
-        };
-        let drop = format!("DROP TABLE {}", retired.name);
-        let mut step = Step::new("drop_partition", name, format!("table {}", retired.oid))
-            .because(format!("detached on {day}, more than {} ago", task.grace))
-            .locking(retired.oid)
-            .touching(retired.oid, Use::Command)
-            .touching(retired.oid, Use::Read)
-            .only_if(
-                still_there(retired.oid, &retired.name),
-                "the table has vanished",
-            )
-            .run(under(Statement::brief(drop), required, Some(lock)))
-            .expecting(retired.bytes, Some(0));
-        step.body.outside = Some(outside.left(retired.oid, &begins(root)));
-        plan.steps.push(step);
-    }
-}
-
 /// What is told of a foreign table: its rows are another server's, and nothing here says how old
 /// they are. Dropped, only what leads to them would be gone.
-fn elsewhere(name: &RelationName, root: &RelationName, why: &str, attached: bool) -> Finding {
+pub(super) fn elsewhere(
+    name: &RelationName,
+    root: &RelationName,
+    why: &str,
+    attached: bool,
+) -> Finding {
     let (rest, help) = match attached {
         true => (
             "is not detached",
@@ -588,43 +428,4 @@ fn elsewhere(name: &RelationName, root: &RelationName, why: &str, attached: bool
         ),
         suggestion: Some(help),
     }
-}
-
-/// Follows tables that are called something else than when their partitions were detached.
-pub(super) fn follow(facts: &Facts, at: &Moment, plan: &mut Plan) {
-    for retired in facts.retired.iter().filter(|r| r.part_of.is_none()) {
-        let Some((root, _)) = since(retired) else {
-            continue;
-        };
-        let astray = Astray {
-            oid: retired.oid,
-            name: &retired.name,
-            former: former(retired),
-            comment: &format!("{MARK}{}", retired.mark),
-            mark: MARK,
-            root,
-            named: retired.named,
-            kind: kind(retired.foreign),
-        };
-        let tables = facts.tables.values();
-        astray.follow(tables.map(|table| (table.oid, &table.name)), at, plan);
-    }
-}
-
-/// Of which table it was a partition, and when it was detached.
-fn since(retired: &Retired) -> Option<(&str, DateTime<Utc>)> {
-    let (of, since) = retired.mark.split('\n').next()?.rsplit_once(" since ")?;
-    Some((of, since.parse().ok()?))
-}
-
-/// What its mark calls it, where that is not its name any more: it was renamed, or moved, and
-/// somebody has something else in mind with it.
-fn former(retired: &Retired) -> Option<&str> {
-    let itself = retired.mark.split('\n').nth(1)?.strip_prefix("as ")?;
-    (itself != one_line(&retired.name)).then_some(itself)
-}
-
-/// Whether the history knows that maint was about to mark it.
-fn is_known(retired: &Retired, at: &Moment) -> bool {
-    mark::is_known_as(retired.oid, former(retired), &retired.name, at)
 }

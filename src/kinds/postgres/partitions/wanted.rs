@@ -1,0 +1,218 @@
+//! Which partitions are missing: what the calendar asks for, and gaps.
+
+use std::collections::BTreeSet;
+
+use chrono::{Datelike, NaiveDate};
+use chrono_tz::{TZ_VARIANTS, Tz};
+
+use super::calendar::{FIRST, Key, LAST, Point};
+use super::coverage::{Stretch, missing};
+use super::{Partitions, Subject, finding};
+use crate::plan::{Finding, Moment, Plan, Severity};
+
+/// A partition that is to be.
+pub(super) struct Wanted {
+    pub(super) stretch: Stretch,
+    /// The first day of the period it is in.
+    pub(super) day: NaiveDate,
+    /// Why it is wanted.
+    pub(super) reason: String,
+}
+
+/// A gap that needs more partitions than this is no oversight.
+const MOST_IN_A_GAP: usize = 1_000;
+
+/// What an `integer` ends at, as a bound.
+const INTEGER_ENDS: Point = i32::MAX as Point;
+
+/// Those that the type of the key has numbers for: the server refuses a bound beyond its end, and
+/// every row, too.
+pub(super) fn within_type(
+    subject: &Subject<'_>,
+    mut wanted: Vec<Wanted>,
+    plan: &mut Plan,
+) -> Vec<Wanted> {
+    if subject.table.key_type != "int4" {
+        return wanted;
+    }
+    let beyond = wanted.iter().filter(|w| w.stretch.1 > INTEGER_ENDS).count();
+    if beyond == 0 {
+        return wanted;
+    }
+    let ends = subject.key.day(INTEGER_ENDS, subject.zone);
+    let ends = ends.map_or_else(String::new, |day| format!(" ({day})"));
+    let table = &subject.table.name;
+    plan.findings.push(finding(
+        "partitions.type_ends",
+        Severity::Warning,
+        subject,
+        format!(
+            "{beyond} of the partitions that are asked for reach beyond {INTEGER_ENDS}{ends}, where the type of {} ends: no row of {table} can be later, so none is made for that time. A key of partitions cannot be altered: make a table whose key is a bigint, partitioned as this one is, and move the rows to it before then",
+            subject.column
+        ),
+        None,
+    ));
+    wanted.retain(|w| w.stretch.0 < INTEGER_ENDS);
+    for wanted in &mut wanted {
+        wanted.stretch.1 = wanted.stretch.1.min(INTEGER_ENDS);
+    }
+    wanted
+}
+
+/// Nobody makes partitions so many years ahead of those that are asked for.
+const FAR: i32 = 100;
+
+/// A partition that takes every value from somewhere in the periods that are asked for on: as
+/// long as it is there, no other is ever needed, and none is ever over.
+pub(super) fn catch_all(task: &Partitions, subject: &Subject<'_>, at: &Moment) -> Option<Finding> {
+    let (key, zone) = (subject.key, subject.zone);
+    let today = at.now.with_timezone(&zone).date_naive();
+    let mut end = task.interval.start(today);
+    for _ in 0..=task.ahead {
+        end = task.interval.next(end);
+    }
+    let far = end.with_year(end.year().saturating_add(FAR)).unwrap_or(end);
+    let (last, far) = (key.at(end, zone), key.at(far, zone));
+    let (stretch, _, node) = subject
+        .partitions
+        .iter()
+        .find(|((from, to), ..)| *from < last && *to > far)?;
+    let table = &subject.table.name;
+    Some(Finding {
+        code: "partitions.catch_all".to_owned(),
+        severity: Severity::Critical,
+        object: node.name.to_string(),
+        message: format!(
+            "{} takes every value {}: while it is there no partition of {table} can be made for them, and its rows are never retired. Detach it, run this task again, which makes the partitions, and move its rows with INSERT INTO {table} SELECT; a DEFAULT partition takes what no other does, and is in nobody's way",
+            node.name,
+            subject.shown(*stretch)
+        ),
+        suggestion: Some(format!(
+            "ALTER TABLE {table} DETACH PARTITION {}",
+            node.name
+        )),
+    })
+}
+
+/// What the calendar asks for and no partition covers.
+pub(super) fn wanted(
+    task: &Partitions,
+    subject: &Subject<'_>,
+    at: &Moment,
+    plan: &mut Plan,
+) -> Vec<Wanted> {
+    let (key, zone) = (subject.key, subject.zone);
+    // What somebody is detaching takes no rows any more.
+    let covered = subject.stretches();
+    let today = at.now.with_timezone(&zone).date_naive();
+    let current = task.interval.start(today);
+    let mut wanted = Vec::new();
+    let mut start = current;
+    for ahead in 0..=task.ahead {
+        let next = task.interval.next(start);
+        for stretch in missing((key.at(start, zone), key.at(next, zone)), &covered) {
+            let reason = match ahead {
+                0 => "the current period has no partition".to_owned(),
+                n => format!("{n} of {} ahead, and not there yet", task.ahead),
+            };
+            wanted.push(Wanted {
+                stretch,
+                day: start,
+                reason,
+            });
+        }
+        start = next;
+    }
+    let first_wanted = key.at(current, zone);
+    for (from, to) in subject.gaps() {
+        let gap = (from, to.min(first_wanted));
+        if gap.0 >= gap.1 {
+            continue;
+        }
+        if !task.fill_gaps {
+            plan.findings.push(finding(
+                "partitions.gap",
+                Severity::Warning,
+                subject,
+                format!("no partition covers the values {}", subject.shown(gap)),
+                Some("set `fill_gaps: true`, or create the partition".to_owned()),
+            ));
+            continue;
+        }
+        let Some(mut day) = key.day(gap.0, zone).map(|day| task.interval.start(day)) else {
+            continue;
+        };
+        let before = wanted.len();
+        while key.at(day, zone) < gap.1 {
+            if wanted.len() - before >= MOST_IN_A_GAP {
+                wanted.truncate(before);
+                plan.findings.push(finding(
+                    "partitions.gap",
+                    Severity::Warning,
+                    subject,
+                    format!(
+                        "no partition covers the values {}: more than {MOST_IN_A_GAP} would be needed, so none is made",
+                        subject.shown(gap)
+                    ),
+                    None,
+                ));
+                break;
+            }
+            let next = task.interval.next(day);
+            let stretch = (key.at(day, zone).max(gap.0), key.at(next, zone).min(gap.1));
+            if stretch.0 < stretch.1 {
+                let reason = "between existing partitions, and covered by none".to_owned();
+                wanted.push(Wanted {
+                    stretch,
+                    day,
+                    reason,
+                });
+            }
+            day = next;
+        }
+    }
+    wanted.sort_by_key(|wanted| wanted.stretch);
+    wanted
+}
+
+/// The zone whose midnights the existing bounds are, where they are not those
+/// of the zone that is configured, and the task does not say which is meant.
+pub(super) fn another_zone(task: &Partitions, subject: &Subject<'_>) -> Option<Tz> {
+    if task.time_zone.is_some() || matches!(subject.key, Key::Date | Key::Timestamp) {
+        return None;
+    }
+    let finite = |point: &Point| *point != FIRST && *point != LAST;
+    let newest = subject.partitions.iter().rev().take(24);
+    let edges: BTreeSet<Point> = newest
+        .flat_map(|((from, to), ..)| [*from, *to])
+        .filter(finite)
+        .collect();
+    let begins = |zone: Tz, edge: Point| {
+        subject
+            .key
+            .day(edge, zone)
+            .is_some_and(|day| task.interval.start(day) == day && subject.key.at(day, zone) == edge)
+    };
+    let midnights = |zone: Tz| edges.iter().filter(|edge| begins(zone, **edge)).count();
+    let ours = midnights(subject.zone);
+    // One bound may be anything; several at the same midnight are no accident.
+    if edges.len() < 2 {
+        return None;
+    }
+    let mut others = std::iter::once(Tz::UTC).chain(TZ_VARIANTS);
+    if ours == edges.len() {
+        // Days of one season look alike in many zones: which of them is meant is told by how
+        // far back, from the newest on, all begin at its midnight.
+        let unbroken = |zone: Tz| {
+            let all = subject.partitions.iter().rev();
+            let mut all = all.flat_map(|((from, to), ..)| [*to, *from]).filter(finite);
+            all.position(|edge| !begins(zone, edge))
+        };
+        let ours = unbroken(subject.zone)?;
+        return others.find(|zone| unbroken(*zone).is_none_or(|theirs| theirs > ours));
+    }
+    let (best, zone) = others
+        .map(|zone| (midnights(zone), zone))
+        .reduce(|best, next| if next.0 > best.0 { next } else { best })?;
+    (best > ours && best >= 2).then_some(zone)
+}
