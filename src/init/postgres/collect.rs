@@ -2,7 +2,7 @@
 
 use super::command::Place;
 use super::hidden::hidden;
-use super::statement::Work;
+use super::work::Work;
 use crate::init::{Draft, DraftSchedule, DraftTarget, DraftTask, Left};
 use crate::report::text::shown;
 use crate::values::{Cron, Engine, redact};

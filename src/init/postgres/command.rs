@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::statement::{FREEZES, FULL, Work, analyze, in_order, reindex_of, translate, vacuum_of};
+use super::statement::{FREEZES, FULL, analyze, reindex_of, translate, vacuum_of};
+use super::work::{Work, in_order};
 
 /// Variables by which a client finds its database, as they are set around a command.
 pub(super) type Variables = BTreeMap<String, String>;

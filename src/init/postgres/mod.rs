@@ -5,6 +5,7 @@ mod choose;
 mod collect;
 mod command;
 pub mod crontab;
+mod delete;
 mod facts;
 mod growing;
 mod hidden;
@@ -13,6 +14,7 @@ mod lexer;
 pub mod pg_cron;
 pub mod pg_partman;
 mod statement;
+mod work;
 
 use super::Draft;
 use crate::engines::EngineError;

@@ -2,7 +2,8 @@
 
 use super::collect::{Collected, Line};
 use super::command::Place;
-use super::statement::{in_order, translate};
+use super::statement::translate;
+use super::work::in_order;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::init::Draft;

@@ -1,6 +1,6 @@
 //! The tables of pg_partman as a draft.
 
-use super::statement::span;
+use super::delete::span;
 use crate::engines::EngineError;
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::init::yaml::scalar;
