@@ -3,10 +3,12 @@
 
 mod beside;
 mod columns;
+mod fate;
 mod former;
+mod partition;
 mod steps;
 
-pub(in crate::kinds::postgres) use self::steps::MARK;
+pub(in crate::kinds::postgres) use self::partition::MARK;
 
 use std::collections::HashMap;
 
@@ -251,7 +253,7 @@ impl Kind for Archive {
         let mut elsewhere = Vec::new();
         let mut astray = Vec::new();
         if let Some(table) = tables.get_mut(&self.table) {
-            let found = leftover::leftovers(db, steps::MARK).await?.into_iter();
+            let found = leftover::leftovers(db, MARK).await?.into_iter();
             let (found, others): (Vec<Leftover>, _) = found.partition(|l| l.is_of(table));
             astray = others;
             let waiting: Vec<Leftover>;
@@ -431,7 +433,7 @@ impl Kind for Archive {
                 |member: &Member| Some(member.oid) == oid && member.name.to_string() == m.table;
             let member = table.members.iter().find(|member| same(member));
             member.zip(age.as_ref().ok()).is_some_and(|(member, age)| {
-                steps::leaves_whole(self, &rule, table, member, *age, &facts, at)
+                partition::leaves_whole(self, &rule, table, member, *age, &facts, at)
             })
         });
         let source = table.name.to_string();
@@ -515,8 +517,8 @@ impl Kind for Archive {
                 step
             }
         }));
-        outside::heed(steps::MARK, facts.tables.values(), at, &mut plan);
-        mark::unmark(steps::MARK, facts.tables.values(), &mut plan);
+        outside::heed(MARK, facts.tables.values(), at, &mut plan);
+        mark::unmark(MARK, facts.tables.values(), &mut plan);
         for leftover in &facts.elsewhere {
             match leftover.part_of {
                 Some(_) => leftover::disown(leftover, &facts.tables, at, &mut plan),
@@ -524,7 +526,7 @@ impl Kind for Archive {
             }
         }
         for leftover in &facts.astray {
-            leftover::follow(leftover, steps::MARK, &facts.tables, at, &mut plan);
+            leftover::follow(leftover, MARK, &facts.tables, at, &mut plan);
         }
         trust::heed(&mut plan, &facts.standing);
         // A table is not made for rows that stay where they are.

@@ -1,24 +1,20 @@
 //! The steps of an archive: one for each table that holds rows.
 
-use super::super::common::rows;
 use super::super::retention::effects::{self, ForeignKey};
-use super::super::retention::facts::{Member, Table};
-use super::super::retention::outside::{self, Outside};
+use super::super::retention::facts::Table;
+use super::super::retention::outside::Outside;
 use super::super::retention::removal::{Removal, passes_by, too_many};
 use super::super::retention::rule::{AgeType, Rule};
-use super::super::retention::{invalid, mark, partition, refused, rights, way};
-use super::columns::Found;
+use super::super::retention::{invalid, partition, refused, rights};
+use super::fate::{fate, proof, to};
+use super::partition::{by_rows, expired, goes, leaves_whole, retire, stays, whole};
 use super::{Archive, Facts};
-use crate::engines::parquet::Column;
 use crate::engines::postgres::heirs::Heirs;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::postgres::only_for_its_owner;
-use crate::plan::{
-    Export, Fate, Manifest, Moment, MonthOf, Plan, Query, Retire, Send, Statement, Step, Walk, Work,
-};
-use crate::values::Epoch;
+use crate::plan::{Fate, Manifest, Moment, Plan, Query, Statement, Step, Work};
 
 /// A referencing table up to this size may be read for each row that goes.
 const MOST_UNINDEXED_BYTES: i64 = 1 << 20;
@@ -27,10 +23,6 @@ const MOST_UNINDEXED_BYTES: i64 = 1 << 20;
 pub(super) const CREATE: &str = "create_table";
 
 const EMPTY: &str = "SELECT NOT EXISTS (SELECT FROM ONLY {})";
-
-/// Marks what was detached in order to be archived, so that a run that dies in
-/// between leaves nothing that nobody knows of.
-pub(in crate::kinds::postgres) const MARK: &str = "maint: to be archived, once a partition of ";
 
 /// Plans the rows of all members; what stands in their way goes into the plan.
 #[expect(
@@ -277,304 +269,6 @@ pub(super) fn look_first(steps: &mut [Step], left: Vec<Manifest>, here: &Standpo
         let known = |m: &Manifest| sent && here.has_run_since(m.since.as_deref());
         walk.newest = newest.filter(|m| !known(m)).map(Box::new);
     }
-}
-
-fn expired(rule: &Rule, table: &Table, member: &Member, age: Option<AgeType>, at: &Moment) -> bool {
-    partition::expired(member, table, rule, age, at.now) && table.owned
-}
-
-/// Why an expired partition goes row by row.
-fn by_rows(options: &Archive, table: &Table, member: &Member, facts: &Facts) -> Option<String> {
-    let pointed_at = facts.ties.pointed_at(member.oid);
-    let ties = &facts.ties;
-    pointed_at.or_else(|| ties.by_rows(table, member, options.drop_partitions))
-}
-
-/// Whether a member goes with its rows.
-fn goes(
-    options: &Archive,
-    rule: &Rule,
-    table: &Table,
-    member: &Member,
-    age: Option<AgeType>,
-    facts: &Facts,
-    at: &Moment,
-) -> bool {
-    // What was detached, and cannot be dropped, gives up its rows and stays.
-    if member.detached {
-        return facts.ties.dependents(member.oid).is_empty()
-            && stays(options, rule, table, member, age, facts, at).is_none();
-    }
-    expired(rule, table, member, age, at)
-        && by_rows(options, table, member, facts).is_none()
-        && outside::can_leave(member, table, MARK, at)
-}
-
-/// Why what an earlier run detached does not go on its way: today's options would not have it
-/// leave as a whole either, if it were a partition.
-fn stays(
-    options: &Archive,
-    rule: &Rule,
-    table: &Table,
-    member: &Member,
-    age: Option<AgeType>,
-    facts: &Facts,
-    at: &Moment,
-) -> Option<String> {
-    let by_age = rule.by_age_alone();
-    if !by_age || (member.bounds.is_some() && !partition::expired(member, table, rule, age, at.now))
-    {
-        return Some(partition::not_meant(by_age));
-    }
-    // What depends on it is told beside the rows that go one by one.
-    if !facts.ties.dependents(member.oid).is_empty() {
-        return None;
-    }
-    let detached = (member.oid, &member.name);
-    facts
-        .ties
-        .kept_from_dropping(table, detached, options.drop_partitions)
-}
-
-/// Whether a member is exported as it is and dropped, instead of row by row.
-pub(super) fn leaves_whole(
-    options: &Archive,
-    rule: &Rule,
-    table: &Table,
-    member: &Member,
-    age: Option<AgeType>,
-    facts: &Facts,
-    at: &Moment,
-) -> bool {
-    let goes = goes(options, rule, table, member, age, facts, at);
-    goes && options.destination.files.is_some() && member.heap && member.may
-}
-
-/// Exports a partition and drops it.
-fn whole(
-    table: &Table,
-    member: &Member,
-    fate: &Fate,
-    goal_ms: u64,
-    begun: &[Manifest],
-    why: &str,
-) -> Step {
-    let begun = begun
-        .iter()
-        .find(|m| m.whole.as_ref().is_some_and(|w| w.oid == member.oid));
-    let walk = Walk {
-        table: member.name.to_string(),
-        oid: member.oid,
-        through: None,
-        references: Vec::new(),
-        guarded: false,
-        obstructed: Vec::new(),
-        vain: None,
-        fires: false,
-        spares: false,
-        most: None,
-        sought: false,
-        found: crate::plan::Found::default(),
-        alias: table.name.relation.to_string(),
-        condition: "true".to_owned(),
-        params: Vec::new(),
-        fate: fate.clone(),
-        newest: None,
-        path: way::blocks(member),
-        goal_ms,
-        rows: None,
-        snapshot: false,
-        start: None,
-        progress: String::new(),
-    };
-    let to = match fate {
-        Fate::Export(export) => export.storage.as_str(),
-        _ => "",
-    };
-    let mut step = retire(table, member, Some(walk), begun.cloned())
-        .because(match (begun, member.detached) {
-            (None, false) => {
-                format!("all its rows to {to}: {why}, and the partition ends before that")
-            }
-            (Some(begun), _) => format!(
-                "an earlier run detached it and stored {} of its rows in {to}",
-                rows(begun.rows as f64)
-            ),
-            (None, true) => format!("an earlier run detached it to be stored in {to}"),
-        })
-        .counted_by(Query::new(
-            format!("SELECT pg_catalog.count(*) FROM ONLY {}", member.name),
-            [],
-        ));
-    step.details.push(
-        "its rows are written, read back and compared; then it is locked, compared with what was written, and dropped, in one transaction".to_owned(),
-    );
-    step
-}
-
-fn retire(table: &Table, member: &Member, walk: Option<Walk>, begun: Option<Manifest>) -> Step {
-    let detach = if member.detached {
-        Vec::new()
-    } else {
-        partition::detach(member, table, MARK)
-    };
-    let (query, otherwise) = mark::as_it_was(member, table, MARK);
-    let mut step = Step::new(
-        "archive_partition",
-        member.name.to_string(),
-        format!("table {}", table.oid),
-    )
-    .locking(table.oid)
-    .relying_on(member.oid, &member.name)
-    .only_if(query, otherwise)
-    .expecting(member.bytes, Some(0))
-    .touching(member.oid, Use::Define)
-    .touching(table.oid, Use::Command)
-    .retiring(Retire {
-        table: member.name.to_string(),
-        oid: member.oid,
-        source: table.name.to_string(),
-        bounds: member.bounds.clone(),
-        detach,
-        walk,
-        detached: mark::was_detached(member.oid, table, MARK),
-        begun,
-    });
-    if !member.detached {
-        step.body.on_abort = mark::unmarking(member, table, MARK);
-    }
-    let (root, begins) = (table.name.to_string(), mark::begins(MARK, table));
-    step.body.outside = Some(Outside::of(member, &root).left(member.oid, &begins));
-    step
-}
-
-fn to(options: &Archive) -> String {
-    match (&options.destination.table, &options.destination.files) {
-        (Some(table), _) => match &options.destination.database {
-            Some(target) => format!("{table} on {target}"),
-            None => table.to_string(),
-        },
-        (None, files) => files.clone().unwrap_or_default(),
-    }
-}
-
-fn proof(fate: &Fate) -> &'static str {
-    match fate {
-        Fate::Export(_) | Fate::Send(_) => {
-            "each batch is written, read back and compared before its rows go, in one snapshot"
-        }
-        Fate::Move { .. } | Fate::Delete => "each batch moves in one transaction",
-    }
-}
-
-/// What becomes of the rows.
-///
-/// # Errors
-/// Why they cannot be kept exactly.
-fn fate(
-    options: &Archive,
-    rule: &Rule,
-    table: &Table,
-    age: Option<AgeType>,
-    facts: &Facts,
-    columns: &[Found],
-    at: &Moment,
-) -> Result<Fate, String> {
-    let destination = &options.destination;
-    if destination.files.is_some() || destination.database.is_some() {
-        let unkept: Vec<String> = columns
-            .iter()
-            .filter(|c| c.kept.is_none())
-            .map(|c| format!("{} ({})", c.name, c.pg_type))
-            .collect();
-        if !unkept.is_empty() {
-            return Err(format!(
-                "columns of types that cannot be kept exactly: {}",
-                unkept.join(", ")
-            ));
-        }
-        let kept: Vec<Column> = columns.iter().filter_map(|c| c.kept()).collect();
-        if let (Some(target), Some(into)) = (&destination.database, &destination.table) {
-            // What the server computes there by itself is not sent.
-            let given = columns.iter().filter(|c| !c.generated);
-            let mut send = Send {
-                target: target.clone(),
-                into: RelationName::new(&*into.schema, &*into.table).to_string(),
-                schema: into.schema.clone(),
-                source: table.name.to_string(),
-                oid: table.oid,
-                columns: given.filter_map(Found::sent).collect(),
-                confined: table.confined,
-                newest: None,
-            };
-            let mut received = Manifest::received_by(&send, &at.memories);
-            send.newest = received.pop().map(|(_, received)| received);
-            return Ok(Fate::Send(send));
-        }
-        let files = destination.files.clone().unwrap_or_default();
-        return Ok(Fate::Export(Export {
-            storage: files,
-            source: table.name.to_string(),
-            oid: table.oid,
-            month: month(rule, age, &kept),
-            columns: kept,
-        }));
-    }
-    let into = options.destination.table.as_ref().ok_or("no destination")?;
-    let name = RelationName::new(&*into.schema, &*into.table);
-    if facts.into_itself {
-        return Err(format!(
-            "{name} and {} inherit from each other: what is moved there would be there still",
-            table.name
-        ));
-    }
-    if let Some(why) = &facts.into_obstructed {
-        return Err(format!("{name} {why}"));
-    }
-    if facts.into_unlogged {
-        return Err(format!(
-            "{name}, or a partition of it, is UNLOGGED: a crash of the server would empty it; ALTER TABLE … SET LOGGED"
-        ));
-    }
-    for column in columns {
-        let there = facts.into.iter().find(|c| c.name == column.name);
-        match there {
-            _ if facts.into.is_empty() => {}
-            Some(there) if there.generated => {
-                return Err(format!("{name} computes its column {} itself", column.name));
-            }
-            Some(there) if there.pg_type != column.pg_type => {
-                return Err(format!(
-                    "column {} is of type {} here and {} in {name}",
-                    column.name, column.pg_type, there.pg_type
-                ));
-            }
-            Some(_) => {}
-            None => return Err(format!("{name} has no column {}", column.name)),
-        }
-    }
-    Ok(Fate::Move {
-        into: name.to_string(),
-        columns: columns
-            .iter()
-            .map(|c| Identifier::new(&*c.name).to_string())
-            .collect(),
-    })
-}
-
-fn month(rule: &Rule, age: Option<AgeType>, columns: &[Column]) -> Option<(usize, MonthOf)> {
-    let name = rule.column.as_ref()?;
-    let place = columns.iter().position(|c| c.name == *name)?;
-    let how = match age? {
-        AgeType::TimestampTz | AgeType::Timestamp | AgeType::Date => MonthOf::Calendar,
-        AgeType::Integer => MonthOf::Epoch(match rule.epoch {
-            Some(Epoch::Millis) => 1_000,
-            Some(Epoch::Micros) => 1_000_000,
-            Some(Epoch::Seconds) | None => 1,
-        }),
-        AgeType::Uuid => MonthOf::Uuid,
-    };
-    Some((place, how))
 }
 
 /// The same columns, without what belongs to a table in use: defaults,
