@@ -289,7 +289,7 @@ async fn run<D: Door>(
 fn silent(record: &mut StepRecord, place: &str, over: &str) {
     let rows = record.rows.unwrap_or(0);
     let why = format!(
-        "{place} does not answer: {over}, and {} s later what was asked of it had still not come to an end. Nothing goes from here that is not proved to be there: the batch at work was given back ({rows} rows of those before it have gone). Look at {place}, and at any proxy or firewall before it; the next run finds out what became of the batch, and goes on",
+        "{place} does not answer: {over}, and {} s later what was asked of it had still not come to an end. Nothing goes from here that is not proved to be there: the batch at work was given back, and {rows} had gone before it. Look at {place}, and at any proxy or firewall before it; the next run finds out what became of the batch, and goes on",
         SILENT.as_secs()
     );
     tracing::warn!(place, "a step was left, since it got no answer");

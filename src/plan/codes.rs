@@ -73,8 +73,8 @@ pub const STATUSES: &[Code] = &[
 const FINDINGS: &[Code] = &[
     code(
         "archive.files_missing",
-        "Files that rows were archived to are not where they were written, or cannot be reached.",
-        "Those rows are nowhere else; what is archived from now on may be lost the same way.",
+        "Files that rows or documents were archived to are not where they were written, or cannot be reached.",
+        "Those are nowhere else; what is archived from now on may be lost the same way.",
         "Bring the files back, or give the role of maint access to their place, before the next run.",
     ),
     code(
@@ -86,14 +86,14 @@ const FINDINGS: &[Code] = &[
     code(
         "archive.unknown_files",
         "The place of the archive has batches of this table or collection that the history does not know: it was lost, or set back to before them, or they are another installation's; or nobody could look.",
-        "Runs do not see whether their rows come back to the table, and a restore by the history does not bring them.",
+        "Runs do not see whether their rows or documents come back to where they were, and a restore by the history does not bring them.",
         "If the history was lost or set back, `maint archive adopt --files URL --target NAME`. Else archive to a place of its own.",
     ),
     code(
         "cleanup.rule",
         "A rule of a cleanup or archive task cannot be carried out as it is written.",
-        "Its rows stay.",
-        "The message names the table or column; mend the task's file.",
+        "Its rows or documents stay.",
+        "The message names the table or column, the collection or field; mend the task's file.",
     )
     .keeps(Keeps::FromAll),
     code(

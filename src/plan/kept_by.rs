@@ -75,7 +75,7 @@ impl KeptBy {
             KeptBy::Sessions => "sessions of others kept out",
             KeptBy::Transaction => "an old transaction kept out",
             KeptBy::Throttle => "a condition of `throttle` kept out",
-            KeptBy::Limit => "a limit on rows kept from the end",
+            KeptBy::Limit => "a limit on how many go kept from the end",
             KeptBy::Server => "a server that was not ready kept out",
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Failure;
-use super::manifests::{Archived, KIND, Known, asked_for, everything, narrowed};
+use super::manifests::{Archived, KIND, Known, asked_for, everything, narrowed, unit_of};
 use super::unknown;
 use crate::cli::context::{Context, known_target};
 use crate::history::{Entry, RunStatus};
@@ -65,7 +65,7 @@ pub(super) async fn adopt(context: &Context<'_>, of: &str, target: &str) -> Resu
         found.len(),
         counted_rows(
             found.iter().map(|(_, archived)| archived.rows()).sum(),
-            "row"
+            unit_of(&found)
         ),
         shown(target)
     );
@@ -135,7 +135,7 @@ pub(super) async fn beside(
         found.len(),
         counted_rows(
             found.iter().map(|(_, archived)| archived.rows()).sum(),
-            "row"
+            unit_of(&found)
         ),
         shown(target)
     );

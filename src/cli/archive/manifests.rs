@@ -201,6 +201,11 @@ impl Archived {
         }
     }
 
+    /// One of them.
+    pub(super) fn container(&self) -> &'static str {
+        self.containers().trim_end_matches('s')
+    }
+
     /// What its rows are called.
     pub(super) fn unit(&self) -> &'static str {
         match self {
@@ -460,6 +465,15 @@ async fn remembered(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>
         found.extend(here);
     }
     Ok(found)
+}
+
+/// What one of all these is called. Of both kinds together the words of tables do.
+pub(super) fn unit_of<'a>(all: impl IntoIterator<Item = &'a Known>) -> &'static str {
+    let mut engines = all.into_iter().map(|(_, archived)| archived.engine());
+    match engines.next() {
+        Some(first) if engines.all(|engine| engine == first) => first.counted(),
+        _ => Engine::Postgres.counted(),
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ mod unknown;
 use std::collections::BTreeSet;
 
 use self::former::Now;
-use self::manifests::{Archived, Known, NOT_CONFIGURED, everything, narrowed};
+use self::manifests::{Archived, Known, NOT_CONFIGURED, everything, narrowed, unit_of};
 use self::restore::restore;
 use self::returning::{How, Into};
 use self::settle::{Rows, settle};
@@ -23,6 +23,7 @@ use super::documents as printed;
 use crate::report::text::{
     Align, Cell, Columns, Cut, counted, counted_rows, human_bytes, human_count, shown,
 };
+use crate::values::Engine;
 
 /// What was archived into files: lists it, proves it, brings it back.
 #[derive(Debug, clap::Args)]
@@ -232,12 +233,10 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
         printed::print(&document);
         return Ok(0);
     }
-    // Of both kinds together the words of tables do.
-    let mut all = found.iter();
-    let rows = found.is_empty() || all.any(|(_, one)| matches!(one, Archived::Rows(_)));
-    let (place, unit) = match rows {
-        true => ("table", "row"),
-        false => ("collection", "document"),
+    let unit = unit_of(&found);
+    let place = match unit == Engine::Mongodb.counted() {
+        true => "collection",
+        false => "table",
     };
     let mut table = Columns::new()
         .column("id", Align::Left, Cut::Never)
@@ -255,7 +254,9 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
         let place = match whole {
             _ if archived.settled() => storage,
             true => format!("{storage} (the partition is on its way out)"),
-            false if chosen.files.is_some() => format!("{storage} (perhaps still in its table)"),
+            false if chosen.files.is_some() => {
+                format!("{storage} (perhaps still in its {})", archived.container())
+            }
             false if target.as_ref().is_some_and(|one| gone.contains(one)) => format!(
                 "{storage} (not settled, and no task looks at it any more: `maint archive settle`)"
             ),
@@ -315,7 +316,7 @@ fn tell(gone: &BTreeSet<String>, found: &[Known]) {
         outln!(
             "{} of them, {}, of the target {name}, {NOT_CONFIGURED}; they come back with `maint archive restore --of {name} --target TARGET`",
             of().count(),
-            counted_rows(rows, "row")
+            counted_rows(rows, unit_of(of()))
         );
     }
 }

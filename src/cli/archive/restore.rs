@@ -58,10 +58,11 @@ pub(super) async fn restore(
     }
     if let Some((_, open)) = found.iter().find(|(_, m)| !m.settled() && !how.unsettled) {
         let hint = match &chosen.files {
-            None => "run the archive task once more, or choose ids",
-            Some(_) => {
-                "look into the table, and choose ids; or restore them all the same with `--unsettled`"
-            }
+            None => "run the archive task once more, or choose ids".to_owned(),
+            Some(_) => format!(
+                "look into the {}, and choose ids; or restore them all the same with `--unsettled`",
+                open.container()
+            ),
         };
         return Err(Failure::Usage(format!(
             "whether the {} of {} have left {} is not known\n  hint: {hint}",

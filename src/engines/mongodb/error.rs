@@ -1,6 +1,7 @@
 //! What can go wrong between maint and MongoDB, in words that hold no password, no URL and nothing
 //! of any document.
 
+use mongodb::bson::error::ErrorKind as BsonErrorKind;
 use mongodb::error::{Error, ErrorKind, IndexedWriteError, WriteFailure};
 
 use super::masked::{BLOCKED, PASSING, is_of_the_server, of_a_write, without_values};
@@ -8,6 +9,9 @@ use super::names::CLAIMS;
 
 /// Where users are made, if nothing else is said.
 const ADMIN: &str = "admin";
+
+/// Code: WriteConflict.
+const CONFLICT: i32 = 112;
 
 /// Why a server did not let us in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +35,11 @@ pub enum Refusal {
     Certificate(String),
     /// The server does not take the certificate that we come with.
     OurCertificate,
+    /// The server wants a certificate of ours, and the URL names none.
+    NoCertificate {
+        /// Whether the server says so; else it ends the connection as soon as it is encrypted.
+        said: bool,
+    },
     /// User or password is wrong.
     Credentials,
     /// The URL names no user, and the server does nothing for who does not log in.
@@ -107,6 +116,16 @@ pub enum MongoError {
         /// The server's message.
         message: String,
     },
+    /// A document that was read holds what is no text, where text should be.
+    #[error(
+        "a document of {namespace} has text, or the name of a field, that is not valid UTF-8, as old drivers have written it, and it cannot be read (while {doing})"
+    )]
+    NoText {
+        /// What was being done.
+        doing: String,
+        /// The collection, with its database.
+        namespace: String,
+    },
     /// The driver could not make sense of something.
     #[error("unexpected while {doing}: {message}")]
     Driver {
@@ -145,6 +164,12 @@ fn refusal_text(server: &str, refusal: &Refusal) -> String {
         Refusal::OurCertificate => {
             format!("{server}: the server does not take the certificate in `tlsCertificateKeyFile`")
         }
+        Refusal::NoCertificate { said: true } => {
+            format!("{server}: the server demands a client certificate, and the URL names none")
+        }
+        Refusal::NoCertificate { said: false } => format!(
+            "{server}: the server ends the connection as soon as it is encrypted, as it does where it demands a client certificate, and the URL names none"
+        ),
         Refusal::Credentials => {
             format!("{server}: authentication failed; user or password is wrong")
         }
@@ -247,6 +272,10 @@ impl MongoError {
                 server: server.to_owned(),
                 message: said(error),
             },
+            (None, kind) if is_no_text(kind) => MongoError::NoText {
+                doing,
+                namespace: namespace.to_owned(),
+            },
             (None, _) => MongoError::Driver {
                 doing,
                 message: said(error),
@@ -301,6 +330,33 @@ impl MongoError {
         }
     }
 
+    /// Whether others write the same documents at the same moment: it passes, and nobody has to act.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.code() == Some(CONFLICT)
+    }
+
+    /// What passes by itself, in words. What a server says of it may hold what documents hold.
+    pub(crate) fn in_passing(&self) -> String {
+        match self {
+            MongoError::Command { code, name, .. } => {
+                let words = match code {
+                    &CONFLICT => "others write the same documents at the same moment",
+                    91 | 189 | 10107 | 11600 | 11602 | 13435 | 13436 => {
+                        "a member shuts down or is no primary any more, and another one is chosen"
+                    }
+                    6 | 7 | 89 | 262 | 9001 => "a member of the set did not answer another in time",
+                    134 | 13388 => "the server is not ready for it yet",
+                    251 => "the server has given the transaction up",
+                    _ => return format!("{name} (code {code})"),
+                };
+                format!("{words} (code {code})")
+            }
+            MongoError::Lost { message, .. } => message.clone(),
+            MongoError::Connect { .. } => self.to_string(),
+            _ => "the driver was interrupted".to_owned(),
+        }
+    }
+
     /// Whether the server could not be reached, or was lost: exit code 3.
     pub fn is_unreachable(&self) -> bool {
         match self {
@@ -311,6 +367,7 @@ impl MongoError {
             | MongoError::Lost { .. } => true,
             MongoError::Unauthorized { .. }
             | MongoError::Command { .. }
+            | MongoError::NoText { .. }
             | MongoError::Driver { .. } => false,
         }
     }
@@ -355,6 +412,9 @@ impl MongoError {
                 let (role, on) = role_for(command, namespace);
                 format!("let the user: {}", grant(lives_in, role, &on))
             }
+            MongoError::NoText { .. } => {
+                "leave such documents out with `where` or `keep`, by another field, or write that text anew as UTF-8; MongoDB's own tools (mongoexport) say in which document it stands".to_owned()
+            }
             MongoError::Lost { .. } => {
                 "look whether the members are up and one of them is primary; then run the task again".to_owned()
             }
@@ -368,6 +428,7 @@ impl MongoError {
                 Refusal::WantsTls => "say tls=true in the URL, and tlsCAFile=FILE where its authority is one of your own".to_owned(),
                 Refusal::Certificate(_) => "say with tlsCAFile=FILE in the URL which authority signed it; the host in the URL must be one that the certificate names".to_owned(),
                 Refusal::OurCertificate => "look whether it is valid, and signed by an authority that the server trusts (`net.tls.CAFile` there)".to_owned(),
+                Refusal::NoCertificate { .. } => "name a file with the certificate and its key in the URL: tlsCertificateKeyFile=FILE".to_owned(),
                 Refusal::Credentials => "look at user, password and `authSource` (the database the user was made in, often admin)".to_owned(),
                 Refusal::NoUser => "write user and password in front of the host: mongodb://USER:PASSWORD@host/DATABASE?authSource=admin".to_owned(),
                 Refusal::NotPrimary => "name all members in the URL, with replicaSet=NAME and without directConnection=true: then the primary is found, whichever it is".to_owned(),
@@ -380,6 +441,15 @@ impl MongoError {
         };
         Some(text)
     }
+}
+
+/// Whether the driver has met bytes that are no UTF-8. Where it reads into a type of ours, it has
+/// that in the text of its error alone.
+fn is_no_text(kind: &ErrorKind) -> bool {
+    let (ErrorKind::BsonDeserialization(error) | ErrorKind::Bson(error)) = kind else {
+        return false;
+    };
+    matches!(error.kind, BsonErrorKind::Utf8Encoding { .. }) || error.to_string().contains("UTF-8")
 }
 
 /// The command that gives a role to a user who was made in this database.

@@ -16,6 +16,8 @@ use super::{MongoError, Refusal};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 const DEFAULT_PORT: u16 = 27017;
+/// How often is looked for the reason of a server that ends a handshake.
+const ALERTS: u32 = 4;
 
 /// What kept the driver from getting in.
 pub(super) async fn diagnose(
@@ -116,7 +118,25 @@ async fn look(options: &ClientOptions, address: &ServerAddress, by_default: bool
         }
         let comes_with_one = trusting.cert_key_file_path.is_some();
         let text = asked.to_string();
-        let trusted = hello(options, address, Some(Tls::Enabled(trusting))).await;
+        let mut trusted = hello(options, address, Some(Tls::Enabled(trusting.clone()))).await;
+        if !comes_with_one {
+            // Why the server has ended the connection may be lost on the way where it was ended at once.
+            for _ in 0..ALERTS {
+                match &trusted {
+                    Err(error) if demands_one(error) => {
+                        return Looked::Refuses(Refusal::NoCertificate { said: true });
+                    }
+                    Err(error) if ends_at_once(error) => {
+                        return Looked::Refuses(Refusal::NoCertificate { said: false });
+                    }
+                    Ok(_) => break,
+                    Err(_) => {
+                        trusted =
+                            hello(options, address, Some(Tls::Enabled(trusting.clone()))).await;
+                    }
+                }
+            }
+        }
         // Where nothing of the server's is looked at, and it still ends the connection, it is about ours.
         if let Err(error) = &trusted
             && comes_with_one
@@ -140,11 +160,28 @@ async fn look(options: &ClientOptions, address: &ServerAddress, by_default: bool
     match hello(options, address, Some(Tls::Enabled(trusting))).await {
         Ok(_) => Looked::Refuses(Refusal::WantsTls),
         // A server that wants a certificate of ours ends the handshake in its own words.
-        Err(error) if error.to_string().contains("CertificateRequired") => {
-            Looked::Refuses(Refusal::WantsTls)
-        }
+        Err(error) if demands_one(&error) => Looked::Refuses(Refusal::WantsTls),
         Err(_) => Looked::Refuses(Refusal::Other(short(&asked))),
     }
+}
+
+/// Whether a server has ended the handshake for want of a certificate of ours, as rustls, which is our
+/// own, says it.
+fn demands_one(error: &Error) -> bool {
+    error.to_string().contains("CertificateRequired")
+}
+
+/// Whether a server has ended the connection after the handshake, without a word: newer ones look then
+/// whether a certificate has come.
+fn ends_at_once(error: &Error) -> bool {
+    let text = error.to_string();
+    let ended = [
+        "close_notify",
+        "reset by peer",
+        "Broken pipe",
+        "end of file",
+    ];
+    !text.contains("handshake") && ended.iter().any(|word| text.contains(word))
 }
 
 /// Whether nothing comes back to a question, not even an end: a server that wants TLS ends the

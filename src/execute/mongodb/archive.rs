@@ -12,10 +12,10 @@ use super::copies::named;
 use super::export::Exporter;
 use super::gate::{Again, Ends, may_go_on};
 use super::mover::{MOST, Mover};
-use super::source::{FAILOVER, Source, passes, passing};
+use super::source::{FAILOVER, Source, passes};
 use super::{Event, Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, namespace};
+use crate::engines::mongodb::{Json, MongoError, namespace};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Destination, Export, Path, Walk};
 use crate::plan::{Finding, KeptBy, Memory, Severity};
@@ -100,6 +100,7 @@ async fn go(
     // Documents left where they are that have the value the walk stands at.
     let mut left: Vec<Bson> = Vec::new();
     let (mut differing, mut rejected, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    let mut misnamed = Vec::new();
     let mut codes = BTreeSet::new();
     let mut again = Again::default();
     loop {
@@ -127,7 +128,7 @@ async fn go(
                         && began.elapsed() < FAILOVER
                         && !job.execution.stop.is_now() =>
                 {
-                    again.tell(&passing(&error));
+                    again.tell(&MongoError::of_driver(&error));
                     record.attempts = record.attempts.max(1) + 1;
                     tokio::time::sleep(Duration::from_millis(300)).await;
                 }
@@ -205,6 +206,7 @@ async fn go(
         differing.extend(batch.differing);
         rejected.extend(batch.rejected);
         refused.extend(batch.refused);
+        misnamed.extend(batch.misnamed);
         codes.extend(batch.codes);
         let Some(last) = batch.last else { break };
         if after.as_ref() != Some(&last) {
@@ -240,6 +242,10 @@ async fn go(
             "did not take them: a unique index has their values already",
         ),
         (refused, &refuses),
+        (
+            misnamed,
+            "is on a server before MongoDB 5.0, which refuses fields whose names begin with `$` or have a dot: name a newer target or `files` as the `destination`",
+        ),
     ];
     tell_stayed(walk, into, &stay, record, findings);
     Ok(())

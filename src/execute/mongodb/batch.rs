@@ -63,6 +63,8 @@ pub(super) struct Batch {
     pub(super) rejected: Vec<String>,
     /// Documents that the collection there does not take as they are.
     pub(super) refused: Vec<String>,
+    /// Documents that the server there is too old for: it refuses the names of their fields.
+    pub(super) misnamed: Vec<String>,
     /// By which codes the server refused them.
     pub(super) codes: BTreeSet<i32>,
 }

@@ -10,7 +10,7 @@ use mongodb::options::ReadConcern;
 use sha2::{Digest, Sha256};
 
 use super::gate::Again;
-use super::source::{FAILOVER, id_of, key_of, majority, passes, passing, value_at};
+use super::source::{FAILOVER, id_of, key_of, majority, passes, value_at};
 use super::{Job, end};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Copy, CopyMark, MongoError, Session, kill_operations, namespace};
@@ -189,7 +189,7 @@ pub(super) async fn take_back(
                 if (passes(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR))
                     && began.elapsed() < FAILOVER =>
             {
-                again.tell(&passing(&error));
+                again.tell(&MongoError::of_driver(&error));
                 tokio::time::sleep(AGAIN).await;
             }
             Err(error) => {

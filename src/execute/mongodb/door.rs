@@ -187,13 +187,15 @@ impl execute::Door for Door {
     }
 
     async fn passes(&self, error: &EngineError, since: Instant) -> bool {
+        let EngineError::Mongo(error) = error else {
+            return false;
+        };
         let passes = match error {
-            EngineError::Mongo(MongoError::Connect {
+            MongoError::Connect {
                 refusal: Refusal::NoPrimary,
                 ..
-            }) => true,
-            EngineError::Mongo(error) => error.is_passing(),
-            _ => false,
+            } => true,
+            error => error.is_passing(),
         };
         if !passes || since.elapsed() >= FAILOVER {
             return false;

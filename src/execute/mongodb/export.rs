@@ -22,9 +22,9 @@ use super::batch::{Batch, BatchError, CLEARING};
 use super::files::{self, Sum};
 use super::gate::{Again, Ends, make_marks};
 use super::known::{beside, discard, failed, gone, remember, stored};
-use super::source::{FAILOVER, Most, Source, majority, passing, value_at};
+use super::source::{FAILOVER, Most, Source, majority, value_at};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{MARKS, mark};
+use crate::engines::mongodb::{MARKS, MongoError, mark};
 use crate::engines::storage::Storage;
 use crate::plan::archived::{self, ArchivedFile, Manifested};
 use crate::plan::mongodb::{Export, Manifest, uuid_of};
@@ -331,7 +331,7 @@ impl<'a> Exporter<'a> {
             if !again {
                 return Err(error);
             }
-            tried.tell(&passing(&error));
+            tried.tell(&MongoError::of_driver(&error));
             tokio::time::sleep(AGAIN).await;
         }
     }

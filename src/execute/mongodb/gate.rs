@@ -1,6 +1,5 @@
 //! Time limits, stops, and what passes by itself: a step-down, a lost connection.
 
-use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::Document;
@@ -21,19 +20,26 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 const LEAST_LEFT: Duration = Duration::from_millis(5);
 
 /// What is tried again, for as long as a failover takes: told at once, and then every ten seconds.
+/// That others write the same documents is told only where it does not end: nobody has to act before.
 #[derive(Default)]
 pub(super) struct Again {
     told: Option<Instant>,
+    conflicts_since: Option<Instant>,
 }
 
 impl Again {
-    pub(super) fn tell(&mut self, why: &dyn Display) {
-        if self.is_due(Instant::now()) {
-            tracing::warn!(error = %why, "trying again");
+    pub(super) fn tell(&mut self, why: &MongoError) {
+        match self.is_due(Instant::now(), why.is_conflict()) {
+            true => tracing::warn!("trying again: {}", why.in_passing()),
+            false => tracing::debug!("trying again: {}", why.in_passing()),
         }
     }
 
-    fn is_due(&mut self, now: Instant) -> bool {
+    fn is_due(&mut self, now: Instant, conflict: bool) -> bool {
+        let since = *self.conflicts_since.get_or_insert(now);
+        if conflict && now - since < TELL_EVERY {
+            return false;
+        }
         let is_due = self.told.is_none_or(|told| now - told >= TELL_EVERY);
         if is_due {
             self.told = Some(now);
@@ -210,9 +216,18 @@ mod tests {
     #[test]
     fn what_is_tried_again_is_told_every_ten_seconds() {
         let (begin, mut again) = (Instant::now(), Again::default());
-        let told = (0..150).map(|n| again.is_due(begin + Duration::from_millis(200) * n));
+        let told = (0..150).map(|n| again.is_due(begin + Duration::from_millis(200) * n, false));
         let told: Vec<bool> = told.collect();
         let at: Vec<usize> = (0..150).filter(|n| told[*n]).collect();
         assert_eq!(at, [0, 50, 100]);
+    }
+
+    #[test]
+    fn that_others_write_the_same_is_told_where_it_goes_on() {
+        let (begin, mut again) = (Instant::now(), Again::default());
+        let told = (0..150).map(|n| again.is_due(begin + Duration::from_millis(200) * n, true));
+        let told: Vec<bool> = told.collect();
+        let at: Vec<usize> = (0..150).filter(|n| told[*n]).collect();
+        assert_eq!(at, [50, 100]);
     }
 }

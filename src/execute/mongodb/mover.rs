@@ -20,8 +20,8 @@ use super::copies::{self, hash, take_back};
 use super::export::session_id;
 use super::gate::{Again, Ends, make_marks};
 use super::source::{
-    FAILOVER, Most, Source, can_be_stamped, id_of, key_of, majority, passes, passing, stamp,
-    value_at,
+    FAILOVER, Most, Source, can_be_stamped, id_of, is_misnamed_for, key_of, majority, passes,
+    stamp, value_at,
 };
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
@@ -263,6 +263,7 @@ impl<'a> Mover<'a> {
             .filter_map(|d| Some((id_of(&d)?, d)))
             .collect();
         let mut proved = HashMap::new();
+        let release = self.there().server.release;
         for document in &documents {
             let Some(id) = id_of(document) else { continue };
             let shown = || value_at(document, "_id").map_or(id.clone(), |id| id.to_string());
@@ -274,8 +275,9 @@ impl<'a> Mover<'a> {
                     continue;
                 }
                 Some(_) => batch.differing.push(shown()),
-                None if inserted.refused.contains(&id) => batch.refused.push(shown()),
-                None => batch.rejected.push(shown()),
+                None if !inserted.refused.contains(&id) => batch.rejected.push(shown()),
+                None if is_misnamed_for(release, document) => batch.misnamed.push(shown()),
+                None => batch.refused.push(shown()),
             }
             self.leave(document, &mut batch);
         }
@@ -469,7 +471,7 @@ impl<'a> Mover<'a> {
                         && began.elapsed() < FAILOVER
                         && !self.source.job.execution.stop.is_now() =>
                 {
-                    again.tell(&passing(&error));
+                    again.tell(&MongoError::of_driver(&error));
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
                 Err(error) => return Err(error),

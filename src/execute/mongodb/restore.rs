@@ -1,6 +1,6 @@
 //! Brings archived documents back into a collection.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use futures_util::TryStreamExt;
 use mongodb::Collection;
@@ -10,14 +10,16 @@ use mongodb::options::ReadConcern;
 
 use super::copies::named;
 use super::files::{compare, unpack};
-use super::source::{majority, same_id, stamp, value_at};
+use super::source::{
+    can_be_stamped, is_filled_in, is_misnamed_for, majority, same_id, stamp, value_at,
+};
 use super::versions::Versions;
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Session, is_of_the_server, namespace};
 use crate::engines::storage::{Storage, StorageError};
 use crate::plan::archived::Manifested;
 use crate::plan::mongodb::{Manifest, Restored};
-use crate::values::{several_do, wall_clock, with_causes};
+use crate::values::{several, several_do, wall_clock, with_causes};
 
 /// What the client calls itself on the server.
 pub(crate) const NAME: &str = "maint restore";
@@ -134,7 +136,8 @@ pub(crate) async fn restore(
     })
     .await?;
     if !kept_out.ids.is_empty() {
-        return Err(files(kept_out.told(into)));
+        let all = manifests.iter().map(|manifest| manifest.rows).sum();
+        return Err(files(kept_out.told(into, all)));
     }
     let Some(uuid) = look(session, into).await? else {
         return Err(files(format!("{into} has vanished")));
@@ -213,14 +216,16 @@ async fn each(
     Ok(())
 }
 
-/// The ids of documents of which others are there.
+/// The ids of documents of which others are there; one that only lacks its empty timestamps is of a
+/// restore that was broken off.
 fn others(documents: &[&RawDocumentBuf], there: &HashMap<String, RawDocumentBuf>) -> Vec<String> {
     documents
         .iter()
         .filter_map(|document| {
             let found = there.get(&same_id(document)?)?;
             let shown = || value_at(document, "_id").map(|id| id.to_string());
-            (found.as_bytes() != document.as_bytes()).then(|| shown().unwrap_or_default())
+            (found.as_bytes() != document.as_bytes() && !is_filled_in(found, document))
+                .then(|| shown().unwrap_or_default())
         })
         .collect()
 }
@@ -228,29 +233,75 @@ fn others(documents: &[&RawDocumentBuf], there: &HashMap<String, RawDocumentBuf>
 /// A document of the same value under a unique index is there already.
 const UNIQUE: i32 = 11000;
 
-/// Documents that the server refuses one by one.
+/// Why one document does not come back, where others do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Why {
+    /// The server's code: its own words may hold the document.
+    Refused(i32),
+    /// The server is too old for the name of a field.
+    Name,
+    /// The server fills in an empty timestamp that cannot be put back.
+    Stamp,
+    /// Another document has its `_id`.
+    Taken,
+}
+
+impl Why {
+    fn told(self) -> String {
+        match self {
+            Why::Refused(UNIQUE) => {
+                "a unique index keeps a document out, as another one has the same there".to_owned()
+            }
+            Why::Refused(121) => {
+                "the validation rules of the collection keep a document out".to_owned()
+            }
+            Why::Refused(code) => format!(
+                "the server refuses a document (code {code}), as it does where an index cannot hold a value, or versions have other rules for names of fields"
+            ),
+            Why::Name => "servers before MongoDB 5.0 refuse a document with a field whose name begins with `$` or has a dot".to_owned(),
+            Why::Stamp => "the server fills in an empty timestamp at the top of a document, and where the name of its field is empty, begins with `$` or has a dot, it cannot be made empty again".to_owned(),
+            Why::Taken => "another document of the same `_id` is there, which somebody has written meanwhile, or the server keeps the document in another form".to_owned(),
+        }
+    }
+
+    /// What helps.
+    fn helps(self) -> &'static str {
+        match self {
+            Why::Refused(_) | Why::Taken => "restore into another collection",
+            Why::Name => "restore into a target that is newer",
+            Why::Stamp => "the files of the archive have it whole",
+        }
+    }
+}
+
+/// Documents that do not come back, one by one.
 #[derive(Default)]
 struct KeptOut {
-    ids: Vec<String>,
-    /// What the server says of them: its own words may hold the document.
-    codes: BTreeSet<i32>,
+    ids: BTreeMap<Why, Vec<String>>,
 }
 
 impl KeptOut {
-    fn told(&self, into: &Place) -> String {
-        let whys = self.codes.iter().map(|code| match *code {
-            UNIQUE => "a unique index keeps a document out, as another one has the same there".to_owned(),
-            121 => "the validation rules of the collection keep a document out".to_owned(),
-            code => format!(
-                "the server refuses a document (code {code}), as it does where an index cannot hold a value, or versions have other rules for names of fields"
-            ),
+    fn add(&mut self, why: Why, document: &RawDocumentBuf) {
+        let shown = value_at(document, "_id").map(|id| id.to_string());
+        self.ids
+            .entry(why)
+            .or_default()
+            .push(shown.unwrap_or_default());
+    }
+
+    /// Which stay out and why, and how many of all came back.
+    fn told(&self, into: &Place, all: i64) -> String {
+        let out: usize = self.ids.values().map(Vec::len).sum();
+        let each = self.ids.iter().map(|(why, ids)| {
+            let (told, helps) = (why.told(), why.helps());
+            format!("{told}; their `_id`: {}; {helps}", named(ids))
         });
-        let whys: Vec<String> = whys.collect();
+        let each: Vec<String> = each.collect();
         format!(
-            "{} not come back into {into}: {}; all others are back. Restore into another collection; their `_id`: {}",
-            several_do(self.ids.len() as i64, "document", ("does", "do")),
-            whys.join("; "),
-            named(&self.ids)
+            "{} not come back into {into}: {}; all others are back ({})",
+            several_do(out as i64, "document", ("does", "do")),
+            each.join("; "),
+            several(all - out as i64, "document")
         )
     }
 }
@@ -291,97 +342,126 @@ impl Bringing<'_> {
             .collect())
     }
 
-    /// Inserts what is not there, and looks whether all is there as it was.
+    /// Inserts what is not there, and looks whether all is there as it was. What cannot be brought
+    /// back by itself keeps no other out. Gives how many came back now.
     async fn insert(
         &self,
         documents: &[RawDocumentBuf],
         kept_out: &mut KeptOut,
     ) -> Result<i64, EngineError> {
-        let many = documents.len();
+        let (documents, filled): (Vec<&RawDocumentBuf>, Vec<_>) =
+            documents.iter().partition(|d| can_be_stamped(d));
+        self.stay_filled(&filled, kept_out).await?;
+        if documents.is_empty() {
+            return Ok(0);
+        }
         let inserted = self
             .collection
-            .insert_many(documents)
+            .insert_many(documents.iter().copied())
             .ordered(false)
             .write_concern(majority())
             .comment(Bson::String(NAME.to_owned()))
             .await;
-        let mut refused = 0;
-        let (mut stays, mut doubled) = (HashSet::new(), HashSet::new());
-        if let Err(error) = inserted {
-            let errors = match error.kind.as_ref() {
-                ErrorKind::InsertMany(report) if report.write_concern_error.is_none() => {
-                    report.write_errors.as_deref().unwrap_or_default()
+        let refused = match inserted {
+            Ok(_) => HashMap::new(),
+            Err(error) => self.one_by_one(&error)?,
+        };
+        let mut there = self.there(&documents).await?;
+        // An empty timestamp at the top of a document is filled in by the server when it is
+        // inserted; it is put back as it was, also where an earlier restore was broken off before.
+        let found = |document: &RawDocumentBuf| {
+            let id = same_id(document)?;
+            there.get(&id)
+        };
+        let to_stamp = documents.iter().copied();
+        let to_stamp: Vec<&RawDocumentBuf> = to_stamp
+            .filter(|document| found(document).is_some_and(|found| is_filled_in(found, document)))
+            .collect();
+        if !to_stamp.is_empty() {
+            for document in &to_stamp {
+                stamp(&self.collection, document)
+                    .await
+                    .map_err(|error| self.refused(&error))?;
+            }
+            there.extend(self.there(&to_stamp).await?);
+        }
+        let mut back = 0;
+        for (index, document) in documents.into_iter().enumerate() {
+            let code = refused.get(&index).copied();
+            let found = same_id(document).and_then(|id| there.get(&id));
+            match (found, code) {
+                // Of the same `_id` there may be the same document, which was back before.
+                (Some(found), code) if found.as_bytes() == document.as_bytes() => {
+                    back += i64::from(code.is_none());
                 }
-                _ => &[],
-            };
-            if errors.is_empty() || errors.iter().any(|e| is_of_the_server(e.code)) {
-                return Err(self.refused(&error));
-            }
-            refused = errors.len();
-            // What is said of one document keeps no other out.
-            for error in errors {
-                let Some(document) = documents.get(error.index) else {
-                    continue;
-                };
-                // Of the same `_id` there may be the same document, which is back then.
-                if error.code == UNIQUE {
-                    doubled.extend(same_id(document));
-                    continue;
+                (_, Some(code)) if code != UNIQUE => {
+                    let misnamed = is_misnamed_for(self.session.server.release, document);
+                    let why = if misnamed {
+                        Why::Name
+                    } else {
+                        Why::Refused(code)
+                    };
+                    kept_out.add(why, document);
                 }
-                stays.extend(same_id(document));
-                let shown = value_at(document, "_id").map(|id| id.to_string());
-                kept_out.ids.push(shown.unwrap_or_default());
-                kept_out.codes.insert(error.code);
+                (Some(_), _) => kept_out.add(Why::Taken, document),
+                (None, Some(code)) => kept_out.add(Why::Refused(code), document),
+                (None, None) => {
+                    return Err(files(format!(
+                        "documents that were just written into {} are not there: somebody removes them, or they expire",
+                        self.into
+                    )));
+                }
             }
         }
-        let stays =
-            |document: &&RawDocumentBuf| same_id(document).is_some_and(|id| stays.contains(&id));
-        let documents: Vec<&RawDocumentBuf> = documents.iter().filter(|d| !stays(d)).collect();
-        self.stamp(&documents).await?;
-        let there = self.there(&documents).await?;
-        let is_there =
-            |document: &RawDocumentBuf| same_id(document).is_some_and(|id| there.contains_key(&id));
-        let (documents, missing): (Vec<&RawDocumentBuf>, Vec<&RawDocumentBuf>) = documents
-            .into_iter()
-            .partition(|document| is_there(document));
-        for document in missing {
-            if same_id(document).is_none_or(|id| !doubled.contains(&id)) {
-                return Err(files(format!(
-                    "documents that were just written into {} are not there: somebody removes them, or they expire",
-                    self.into
-                )));
+        Ok(back)
+    }
+
+    /// Those that the server would change for good are left out, unless they are there.
+    async fn stay_filled(
+        &self,
+        documents: &[&RawDocumentBuf],
+        kept_out: &mut KeptOut,
+    ) -> Result<(), EngineError> {
+        if documents.is_empty() {
+            return Ok(());
+        }
+        let there = self.there(documents).await?;
+        for document in documents {
+            match same_id(document).and_then(|id| there.get(&id)) {
+                Some(found) if found.as_bytes() == document.as_bytes() => {}
+                Some(found) if !is_filled_in(found, document) => {
+                    kept_out.add(Why::Taken, document);
+                }
+                _ => kept_out.add(Why::Stamp, document),
             }
-            let shown = value_at(document, "_id").map(|id| id.to_string());
-            kept_out.ids.push(shown.unwrap_or_default());
-            kept_out.codes.insert(UNIQUE);
         }
-        let others = others(&documents, &there);
-        if !others.is_empty() {
-            return Err(files(format!(
-                "{} holds other documents with the _id of {} that were to come back: {}; somebody has written them meanwhile, or the server keeps them in another form",
-                self.into,
-                others.len(),
-                named(&others)
-            )));
+        Ok(())
+    }
+
+    /// What the server says of single documents, by their places.
+    ///
+    /// # Errors
+    /// Where it says it of more.
+    fn one_by_one(
+        &self,
+        error: &mongodb::error::Error,
+    ) -> Result<HashMap<usize, i32>, EngineError> {
+        let errors = match error.kind.as_ref() {
+            ErrorKind::InsertMany(report) if report.write_concern_error.is_none() => {
+                report.write_errors.as_deref().unwrap_or_default()
+            }
+            _ => &[],
+        };
+        if errors.is_empty() || errors.iter().any(|e| is_of_the_server(e.code)) {
+            return Err(self.refused(error));
         }
-        Ok(i64::try_from(many - refused).unwrap_or(0))
+        Ok(errors.iter().map(|e| (e.index, e.code)).collect())
     }
 
     fn refused(&self, error: &mongodb::error::Error) -> EngineError {
         let on = self.into.to_string();
         let doing = "restoring documents";
         self.session.error(doing, "insert", &on, error).into()
-    }
-
-    /// An empty timestamp at the top of a document is filled in by the server
-    /// when it is inserted; it is put back as it was.
-    async fn stamp(&self, documents: &[&RawDocumentBuf]) -> Result<(), EngineError> {
-        for document in documents {
-            stamp(&self.collection, document)
-                .await
-                .map_err(|error| self.refused(&error))?;
-        }
-        Ok(())
     }
 }
 

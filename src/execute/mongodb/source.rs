@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, Document, RawBson, RawBsonRef, RawDocumentBuf, Timestamp, doc};
+use mongodb::bson::{
+    Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc,
+};
 use mongodb::error::Error;
 use mongodb::options::{Hint, ReadConcern, WriteConcern};
 use mongodb::{Client, Collection};
@@ -163,6 +165,62 @@ pub(super) fn can_be_stamped(document: &RawDocumentBuf) -> bool {
     empty_stamps(document).keys().all(|name| can_be_set(name))
 }
 
+/// The first release that takes fields by any name.
+const ANY_NAME: (u32, u32) = (5, 0);
+
+/// Whether a server of this release refuses a document for what its fields are called.
+pub(super) fn is_misnamed_for(release: (u32, u32), document: &RawDocumentBuf) -> bool {
+    release < ANY_NAME && has_odd_name(document)
+}
+
+fn has_odd_name(document: &RawDocument) -> bool {
+    document.iter().filter_map(Result::ok).any(|(name, value)| {
+        let name = name.as_str();
+        let odd = name.contains('.') || name.starts_with('$');
+        odd || match value {
+            RawBsonRef::Document(inner) => has_odd_name(inner),
+            RawBsonRef::Array(inner) => inner
+                .into_iter()
+                .filter_map(Result::ok)
+                .any(|value| matches!(value, RawBsonRef::Document(inner) if has_odd_name(inner))),
+            _ => false,
+        }
+    })
+}
+
+/// Whether a document is another one, but for what the server has filled in where it had empty
+/// timestamps when it was inserted.
+pub(super) fn is_filled_in(found: &RawDocumentBuf, document: &RawDocumentBuf) -> bool {
+    let (found, bytes) = (found.as_bytes(), document.as_bytes());
+    if found.len() != bytes.len() || found == bytes {
+        return false;
+    }
+    let mut filled = found.to_vec();
+    // The length of the whole comes first.
+    let mut at = 4;
+    for element in document.iter_elements() {
+        let Ok(element) = element else { return false };
+        let (name, size) = (element.key().as_str(), element.size());
+        // Its type, its name with what ends that, its value.
+        let begin = at + 1 + name.len() + 1;
+        at = begin + size;
+        let empty = matches!(
+            element.value(),
+            Ok(RawBsonRef::Timestamp(Timestamp {
+                time: 0,
+                increment: 0
+            }))
+        );
+        if empty
+            && name != "_id"
+            && let Some(stamp) = filled.get_mut(begin..at)
+        {
+            stamp.fill(0);
+        }
+    }
+    filled == bytes
+}
+
 /// Puts empty timestamps back as they were, in a document that has just been inserted.
 pub(super) async fn stamp(
     collection: &Collection<RawDocumentBuf>,
@@ -189,16 +247,6 @@ pub(super) fn majority() -> WriteConcern {
 /// Whether the same may succeed in a moment.
 pub(super) fn passes(error: &Error) -> bool {
     MongoError::of_driver(error).is_passing()
-}
-
-/// A passing error for the log. What the driver says of it has the server's answer in it, and that
-/// may hold what documents hold.
-pub(super) fn passing(error: &Error) -> String {
-    match MongoError::of_driver(error) {
-        MongoError::Command { code, name, .. } => format!("{name} (code {code})"),
-        MongoError::Lost { message, .. } => message,
-        _ => "the driver was interrupted".to_owned(),
-    }
 }
 
 /// The value at a dotted path. What cannot be read is not there.
@@ -230,4 +278,35 @@ pub(super) fn key_of(id: &Bson) -> Option<String> {
 pub(super) fn id_of(document: &RawDocumentBuf) -> Option<String> {
     let id = document.get("_id").ok()??;
     Some(format!("{:?}", RawBson::from(id)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    fn stamped(time: u32) -> Bson {
+        Bson::Timestamp(Timestamp { time, increment: 0 })
+    }
+
+    #[test]
+    fn only_an_empty_timestamp_at_the_top_may_have_been_filled_in() {
+        let raw = |document: Document| RawDocumentBuf::try_from(&document).unwrap();
+        let of = |t: u32, inner: u32, v: i32| {
+            raw(
+                doc! { "_id": stamped(0), "a.b": stamped(t), "v": v, "in": { "t": stamped(inner) } },
+            )
+        };
+        assert!(is_filled_in(&of(7, 0, 1), &of(0, 0, 1)));
+        // The same is not filled in, and neither is one that had a time.
+        assert!(!is_filled_in(&of(0, 0, 1), &of(0, 0, 1)));
+        assert!(!is_filled_in(&of(8, 0, 1), &of(7, 0, 1)));
+        assert!(!is_filled_in(&of(7, 5, 1), &of(0, 0, 1)));
+        assert!(!is_filled_in(&of(7, 0, 2), &of(0, 0, 1)));
+        let other_id = raw(doc! { "_id": stamped(1), "v": 1 });
+        assert!(!is_filled_in(
+            &other_id,
+            &raw(doc! { "_id": stamped(0), "v": 1 })
+        ));
+    }
 }

@@ -512,3 +512,31 @@ async fn another_case_of_the_databases_name_is_told_so() {
     let said = failed["error"].as_str().unwrap();
     assert!(said.contains("upper and lower case only"), "{failed:#}");
 }
+
+/// A server that demands a certificate ends the handshake: the option that names one is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_the_server_demands_is_named() {
+    for version in [44, 60] {
+        let server = Servers::demanding(version);
+        let client = server.authority().client("maint");
+        let folder = tempfile::tempdir().unwrap();
+        let (ca, key) = (folder.path().join("ca.pem"), folder.path().join("key.pem"));
+        std::fs::write(&ca, &server.authority().certificate_pem).unwrap();
+        let both = format!("{}{}", client.certificate_pem, client.key_pem);
+        std::fs::write(&key, both).unwrap();
+        let url = format!(
+            "mongodb://{}/app?directConnection=true&tls=true&tlsCAFile={}&serverSelectionTimeoutMS=2500",
+            server.address(0),
+            ca.display()
+        );
+        says(
+            &url,
+            &[
+                "demands a client certificate, and the URL names none",
+                "tlsCertificateKeyFile=FILE",
+            ],
+        );
+        let with = format!("{url}&tlsCertificateKeyFile={}", key.display());
+        workspace(&with).run(["check", "--connect"]).expect(0);
+    }
+}

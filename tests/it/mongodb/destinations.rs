@@ -282,3 +282,65 @@ async fn one_that_does_not_come_back_keeps_nobody() {
     workspace.run(restore).expect(0);
     assert_eq!(base.ids("back").await, ["1", "2", "\"bad\""]);
 }
+
+/// A server before 5.0 refuses names of fields that newer ones take: such documents stay, the reason is
+/// said, and the others go; and so do those that come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_fields_that_an_older_server_refuses_are_said() {
+    let (base, old) = (TestBase::new(60).await, TestBase::new(44).await);
+    base.collection("events")
+        .insert_many([
+            doc! { "_id": 1, "a": 1, "v": 1 },
+            doc! { "_id": 2, "a": 1, "$v": 1 },
+            doc! { "_id": 3, "a": 1, "v": 3 },
+        ])
+        .await
+        .unwrap();
+    let before = raw(&base.db, "events").await;
+    let (url, there) = (base.url(), old.url());
+    let workspace = Workspace::new(&format!(
+        "history: sqlite:maint.db\ntargets:\n  app: {{ engine: mongodb, url: \"{url}\" }}\n  old: {{ engine: mongodb, url: \"{there}\" }}\n"
+    ));
+    let task = |destination: serde_json::Value| {
+        let rule = json!({ "collection": "events", "where": { "a": 1 } });
+        let options = json!({ "rules": [rule], "destination": destination });
+        format!("kind: archive\ntarget: app\noptions: {options}\n")
+    };
+    let kept = task(json!({ "target": "old", "database": &old.name, "collection": "kept" }));
+    let workspace = workspace.task("archive", &kept);
+    let done = run(&workspace, "archive", 1);
+    assert_eq!(codes(&done), ["archive.differs"], "{done:#}");
+    let said = done["findings"].to_string();
+    for word in [
+        "1 document stays",
+        "before MongoDB 5.0",
+        "begin with `$` or have a dot",
+        "their `_id`: 2",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert_eq!(raw(&base.db, "events").await, before[1..2]);
+    let both = [before[0].clone(), before[2].clone()];
+    assert_eq!(raw(&old.db, "kept").await, both);
+    // From files, too.
+    let folder = tempfile::tempdir().unwrap();
+    let files = format!("file://{}", folder.path().display());
+    let workspace = workspace.task("archive", &task(json!({ "files": files })));
+    base.collection("events")
+        .insert_many(both.iter().map(|d| Document::try_from(d).unwrap()))
+        .await
+        .unwrap();
+    assert_eq!(run(&workspace, "archive", 0)["rows"], 3);
+    let back = [
+        "archive", "restore", "--files", &files, "--target", "old", "--into", "back",
+    ];
+    let said = workspace.run(back).expect(1).stderr;
+    for word in [
+        "before MongoDB 5.0",
+        "their `_id`: 2;",
+        "all others are back (2 documents)",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert_eq!(raw(&old.db, "back").await, both);
+}

@@ -1,7 +1,7 @@
 //! What only looks like an orphan stays.
 
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
 use super::{codes, for_base, run};
 use crate::support::mongo::TestBase;
@@ -241,5 +241,50 @@ async fn children_with_arrays_stay_and_are_told() {
             assert!(done["findings"].to_string().contains(word), "{done:#}");
             assert_eq!(base.ids(name).await, left, "{name}");
         }
+    }
+}
+
+/// Text that is not valid UTF-8 makes no orphan, and which collection has it is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn text_that_is_no_utf8_refuses_the_rule_by_name() {
+    for elsewhere in [false, true] {
+        let base = TestBase::new(60).await;
+        let other = format!("{}o", base.name);
+        let of = if elsewhere { &other } else { &base.name };
+        let root = base.servers.root().await;
+        let parents = root.database(of).collection::<Document>("parents");
+        let names = (0..10).map(|n| doc! { "_id": n.to_string() });
+        parents.insert_many(names).await.unwrap();
+        fill(
+            &base,
+            "children",
+            (0..8).map(|n| doc! { "_id": n, "p": n.to_string() }),
+        )
+        .await;
+        let odd = RawDocumentBuf::try_from(&doc! { "_id": 8, "p": "#" }).unwrap();
+        let mut odd = odd.into_bytes();
+        let place = odd.iter().rposition(|byte| *byte == b'#').unwrap();
+        odd[place] = 0xe9;
+        let odd = RawDocumentBuf::from_bytes(odd).unwrap();
+        let raw = base.db.collection::<RawDocumentBuf>("children");
+        raw.insert_one(odd).await.unwrap();
+        let text = |more: &str| {
+            format!(
+                "collection: children, orphaned: {{ field: p, parent: parents, parent_database: {of} }}{more}"
+            )
+        };
+        let done = run(&rule(&base, &text("")), "cleanup", 1);
+        let said = done.to_string();
+        let whole = format!("a document of {}.children has text", base.name);
+        for word in [&*whole, "not valid UTF-8"] {
+            assert!(said.contains(word), "{word}: {done:#}");
+        }
+        assert!(!said.contains("unexpected while"), "{done:#}");
+        assert_eq!(base.count("children", doc! {}).await, 9);
+        // What is said to help does.
+        parents.delete_one(doc! { "_id": "3" }).await.unwrap();
+        let helped = text(", keep: [{ _id: { $gte: 8 } }]");
+        assert_eq!(run(&rule(&base, &helped), "cleanup", 0)["rows"], 1);
+        assert_eq!(base.count("children", doc! {}).await, 8);
     }
 }

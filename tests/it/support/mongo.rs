@@ -79,6 +79,29 @@ impl Servers {
         servers
     }
 
+    /// One server without passwords that demands a certificate of who connects.
+    pub(crate) fn demanding(version: u32) -> Servers {
+        let mut servers = Servers::folder(version);
+        let path = servers.folder.path().to_owned();
+        let authority = Authority::new("maint test authority");
+        let server = authority.server(&["localhost", "127.0.0.1"]);
+        fs::write(path.join("ca.pem"), &authority.certificate_pem).unwrap();
+        let pem = format!("{}{}", server.certificate_pem, server.key_pem);
+        fs::write(path.join("server.pem"), pem).unwrap();
+        servers.authority = Some(authority);
+        let at = |name: &str| path.join(name).to_str().unwrap().to_owned();
+        let (pem, ca) = (at("server.pem"), at("ca.pem"));
+        servers.start(&[
+            "--tlsMode",
+            "requireTLS",
+            "--tlsCertificateKeyFile",
+            &pem,
+            "--tlsCAFile",
+            &ca,
+        ]);
+        servers
+    }
+
     /// A replica set of three, TLS required, passwords required, that soon has another primary where one is lost.
     pub(crate) async fn set(version: u32) -> Servers {
         let mut servers = Servers::folder(version);

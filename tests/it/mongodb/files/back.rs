@@ -1,12 +1,13 @@
 //! What comes back: once, from where it was moved to, and never over others'.
 
-use mongodb::bson::{DateTime, doc};
+use mongodb::bson::{DateTime, Document, RawDocumentBuf, Timestamp, doc};
 use serde_json::json;
 
 use super::{address, archived, bytes, files_below, old_documents, raw, run, task};
 use crate::mongodb::cleanup::days_ago;
 use crate::mongodb::for_base;
 use crate::support::mongo::TestBase;
+use crate::support::patience::Patience;
 use crate::support::s3::{BUCKET, Fault, S3};
 
 /// Back in the collection that they came from, where the task takes them
@@ -343,4 +344,94 @@ async fn one_that_a_unique_index_refuses_keeps_no_other_out() {
     workspace.run(restore).expect(0);
     assert_eq!(base.count("back", doc! {}).await, 2500);
     assert_eq!(base.count("back", doc! { "_id": 3 }).await, 1);
+}
+
+/// The server fills in empty timestamps when it inserts: what cannot be put back as it was stays out by
+/// name, and an earlier restore that was broken off before it had put them back can be given again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timestamp_that_cannot_be_made_empty_again_keeps_no_other_out() {
+    let base = TestBase::new(60).await;
+    let old = DateTime::from_millis(1_600_000_000_000);
+    let empty = Timestamp {
+        time: 0,
+        increment: 0,
+    };
+    let events = base.collection("events");
+    let documents = (0..5).map(|n| doc! { "_id": n, "s": "ü", "at": old, "t": 1, "z": n });
+    events.insert_many(documents).await.unwrap();
+    for (id, field) in [(1, "t"), (3, "a.b")] {
+        let set = doc! { "$setField": { "field": field, "input": "$$ROOT", "value": empty } };
+        events
+            .update_one(doc! { "_id": id }, vec![doc! { "$replaceWith": set }])
+            .await
+            .unwrap();
+    }
+    let before = raw(&base.db, "events").await;
+    assert_eq!(before[3].get_timestamp("a.b").unwrap(), empty);
+    let folder = tempfile::tempdir().unwrap();
+    let files = json!({ "files": address(folder.path()) });
+    let workspace = task(for_base(&base), "events", &files);
+    assert_eq!(run(&workspace, "archive", 0)["rows"], 5);
+    // As it is where the process has died before it had put the timestamp back.
+    let mut cut_off = Document::try_from(&before[1]).unwrap();
+    cut_off.insert("t", Timestamp { time: 9, ..empty });
+    base.collection("back").insert_one(cut_off).await.unwrap();
+    let restore = ["archive", "restore", "--into", "back"];
+    for _ in 0..2 {
+        let said = workspace.run(restore).expect(1).stderr;
+        for word in [
+            "1 document does not come back",
+            "fills in an empty timestamp",
+            "their `_id`: 3;",
+            "all others are back (4 documents)",
+        ] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert!(said.contains("the files of the archive have it"), "{said}");
+        let mut others = before.clone();
+        others.remove(3);
+        assert!(bytes(&others) == bytes(&raw(&base.db, "back").await));
+    }
+}
+
+/// Whoever writes a document of the same `_id` while others come back keeps that one out, and only it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_is_taken_meanwhile_keeps_no_other_out() {
+    const MANY: i32 = 40_000;
+    let base = TestBase::new(60).await;
+    old_documents(&base.db, "events", 0, MANY).await;
+    let before = raw(&base.db, "events").await;
+    let folder = tempfile::tempdir().unwrap();
+    let files = json!({ "files": address(folder.path()) });
+    let workspace = task(for_base(&base), "events", &files);
+    run(&workspace, "archive", 0);
+    let restore = ["archive", "restore", "--into", "back"];
+    let mut process = workspace.process(restore);
+    process.stdout(std::process::Stdio::null());
+    let process = process
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let back = base.collection("back");
+    let patience = Patience::until("the first documents are back");
+    while back.find_one(doc! {}).await.unwrap().is_none() {
+        patience.pause().await;
+    }
+    let mine = doc! { "_id": MANY - 1, "mine": true };
+    back.insert_one(mine.clone()).await.unwrap();
+    let output = process.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for word in [
+        "1 document does not come back",
+        "another document of the same `_id` is there",
+        "their `_id`: 39999;",
+        "all others are back (39999 documents)",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let mut wanted = before;
+    wanted.pop();
+    wanted.push(RawDocumentBuf::try_from(&mine).unwrap());
+    assert!(bytes(&wanted) == bytes(&raw(&base.db, "back").await));
 }

@@ -340,12 +340,12 @@ async fn a_step_down_in_the_middle_loses_and_doubles_nothing() {
     assert!(bytes(&original) == bytes(&raw(&db, "back").await));
 }
 
-/// What passes by itself is told by its code: what the server answers may hold what documents hold.
+/// What passes by itself is told in words and by its code: what the server answers may hold what
+/// documents hold. That others write the same documents is told to nobody who cannot act.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_tried_again_is_told_without_the_answer() {
     let set = Servers::set(60).await;
     let db = set.root().await.database("app");
-    old_documents(&db, "events", 0, 50).await;
     let folder = tempfile::tempdir().unwrap();
     let workspace = task(
         workspace(&set.maint_url("app")),
@@ -353,11 +353,31 @@ async fn what_is_tried_again_is_told_without_the_answer() {
         &json!({ "files": address(folder.path()) }),
     );
     let admin = set.root().await.database("admin");
-    let fail = doc! { "configureFailPoint": "failCommand", "mode": { "times": 4 },
-    "data": { "failCommands": ["delete"], "namespace": "app.events", "errorCode": 112, "errorLabels": ["TransientTransactionError"] } };
-    admin.run_command(fail).await.unwrap();
-    let output = workspace.run(["run", "archive", "--now"]).expect(0);
-    let told = "trying again error=WriteConflict (code 112)";
-    assert!(output.stderr.contains(told), "{output:?}");
-    assert!(!output.stderr.contains("RawDocumentBuf"), "{output:?}");
+    for (code, told) in [
+        (112, None),
+        (
+            189,
+            Some("trying again: a member shuts down or is no primary any more"),
+        ),
+    ] {
+        old_documents(&db, "events", 0, 50).await;
+        let fail = doc! { "configureFailPoint": "failCommand", "mode": { "times": 4 },
+        "data": { "failCommands": ["delete"], "namespace": "app.events", "errorCode": code, "errorLabels": ["TransientTransactionError"] } };
+        admin.run_command(fail).await.unwrap();
+        let output = workspace.run(["run", "archive", "--now"]).expect(0);
+        match told {
+            None => assert!(!output.stderr.contains("again"), "{output:?}"),
+            Some(told) => assert!(output.stderr.contains(told), "{output:?}"),
+        }
+        for word in ["WARN trying again error", "RawDocumentBuf", "WriteConflict"] {
+            assert!(!output.stderr.contains(word), "{word}: {output:?}");
+        }
+        assert_eq!(
+            db.collection::<Document>("events")
+                .count_documents(doc! {})
+                .await
+                .unwrap(),
+            0
+        );
+    }
 }
