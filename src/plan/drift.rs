@@ -239,7 +239,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::{Body, Plan, Step};
+    use crate::plan::{Body, Plan, Skip, Step};
 
     /// What it runs, and what it relies on.
     #[derive(Clone, Debug, Default, Serialize)]
