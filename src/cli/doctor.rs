@@ -23,7 +23,12 @@ impl Doctor {
         let mut targets = Vec::new();
         for target in config.targets.values() {
             match pipeline::look_up(target).await {
-                Ok(found) => targets.extend(found),
+                Ok(found) => {
+                    targets.extend(found);
+                    let shut = pipeline::shut(target).await.unwrap_or_default();
+                    let note = |(name, why)| (name, Level::Note, why);
+                    lines.extend(shut.into_iter().map(note));
+                }
                 Err(error) => {
                     let (error_code, text) = match &error {
                         PipelineError::Engine(error) if error.is_address() => (2, with_hint(error)),

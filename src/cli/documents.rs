@@ -201,6 +201,8 @@ pub(super) struct Saved<'a> {
     pub(super) hash: &'a str,
     /// How many steps all plans have.
     pub(super) steps: usize,
+    /// What is asked for and cannot be done, each with its reason.
+    pub(super) unfollowed: &'a [String],
 }
 
 /// What `maint plan --check` found.
@@ -274,10 +276,13 @@ pub(super) struct Next<'a> {
 /// A schedule that will fire.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Firing<'a> {
-    /// The schedule.
-    pub(super) schedule: &'a str,
+    /// The schedule; `report:` and its name for a report.
+    pub(super) schedule: String,
     /// When.
     pub(super) at: DateTime<Utc>,
+    /// When it begins, where a window is closed at its time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) waits_until: Option<DateTime<Utc>>,
     /// Its tasks that are switched on.
     pub(super) tasks: Vec<&'a String>,
 }

@@ -2,13 +2,13 @@
 //! into PostgreSQL.
 
 use super::Failure;
-use super::context::Context;
+use super::context::{Context, spool_folder};
 use super::documents;
 use crate::config::Config;
 use crate::history::{HistoryError, RunFilter, RunRecord, RunSummary, Store};
 use crate::plan::Finding;
 use crate::report::text::{
-    Align, Cell, Columns, Cut, counted, history_table, run_details, run_details_folded,
+    Align, Cell, Columns, Cut, counted, history_table, run_details, run_details_folded, shown,
     step_details,
 };
 use crate::values::wall_clock;
@@ -67,9 +67,13 @@ impl History {
                     true => documents::print(&documents::History { runs: &[] }),
                     false => outln!("No runs: {error}, so nothing has run yet."),
                 }
+                tell_waiting(&config);
                 return Ok(0);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                tell_waiting(&config);
+                return Err(error.into());
+            }
         };
         let filter = RunFilter {
             task: self.task.clone(),
@@ -88,7 +92,22 @@ impl History {
                 history_table(&runs, wall_clock(), &context.style(config.timezone))
             );
         }
+        tell_waiting(&config);
         Ok(0)
+    }
+}
+
+/// Says that there is more than what is listed: records that the history has not taken yet.
+fn tell_waiting(config: &Config) {
+    let folder = spool_folder(config);
+    let count = crate::history::waiting(&folder);
+    if count > 0 {
+        errln!(
+            "note: {} of what ran {} beside the history, in {} (or among the temporary files), until it takes them: the next run writes them down",
+            counted(count, "record"),
+            if count == 1 { "waits" } else { "wait" },
+            shown(&folder.display().to_string())
+        );
     }
 }
 
@@ -178,7 +197,10 @@ impl Show {
             Err(HistoryError::Missing { .. }) => return Err(HistoryError::NoRuns.into()),
             opened => opened?,
         };
-        let run = store.run(&self.run).await?;
+        let mut run = store.run(&self.run).await?;
+        if !context.json() {
+            run.still_running(wall_clock());
+        }
         if let Some(seq) = self.step {
             return show_step(context, &config, &run, seq);
         }

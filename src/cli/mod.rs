@@ -76,6 +76,7 @@ struct Args {
         long,
         global = true,
         value_name = "FILE",
+        value_parser = clap::builder::TypedValueParser::map(clap::builder::OsStringValueParser::new(), PathBuf::from),
         env = "MAINT_CONFIG",
         help_heading = "Global options"
     )]

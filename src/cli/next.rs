@@ -8,7 +8,7 @@ use super::context::Context;
 use super::documents;
 use crate::history::{HistoryError, Overdue, overdue};
 use crate::report::text::{Align, Cell, Columns, Cut, wrapped};
-use crate::scheduler::{outlook, zone_of};
+use crate::scheduler::{Coming, outlook, with_reports, zone_of};
 use crate::values::wall_clock;
 
 /// Upcoming occurrences, soonest first, and what was missed in the last 30 days.
@@ -36,7 +36,8 @@ impl Next {
             Err(HistoryError::Missing { .. }) => (None, None),
             Err(error) => (None, Some(error)),
         };
-        let planned = outlook(&config, store.as_deref(), now, self.count, self.missed).await?;
+        let scheduled = with_reports(&config);
+        let planned = outlook(&scheduled, store.as_deref(), now, self.count, self.missed).await?;
         let overdue = match &store {
             Some(store) => overdue(&config, store.as_ref(), now).await?,
             None => Vec::new(),
@@ -56,21 +57,18 @@ impl Next {
             named.filter(|task| runs(task)).collect()
         };
         if context.json() {
-            let firing = |(at, schedule)| documents::Firing {
-                schedule,
-                at,
-                tasks: tasks(schedule),
+            let firing = |one: &'_ Coming| documents::Firing {
+                tasks: tasks(&one.schedule),
+                schedule: one.schedule.clone(),
+                at: one.at,
+                waits_until: one.waits_until,
             };
             let overdue = late.iter().map(|(at, one)| documents::Overdue {
                 schedule: &one.schedule,
                 at: *at,
             });
-            let next = planned
-                .next
-                .iter()
-                .map(|(at, schedule)| (*at, schedule.as_str()));
             documents::print(&documents::Next {
-                next: next.map(firing).collect(),
+                next: planned.next.iter().map(firing).collect(),
                 running: &planned.running,
                 overdue: overdue.collect(),
                 missed: &planned.missed,
@@ -84,7 +82,7 @@ impl Next {
         }
         let style = context.style(config.timezone);
         let shown = |at: DateTime<Utc>, schedule: &str| {
-            let zone = config
+            let zone = scheduled
                 .schedules
                 .get(schedule)
                 .map_or(config.timezone, |schedule| zone_of(&config, schedule));
@@ -96,27 +94,39 @@ impl Next {
             .column("when", Align::Left, Cut::Never)
             .column("schedule", Align::Left, Cut::Never)
             .column("tasks", Align::Left, Cut::End);
-        for (at, schedule) in &planned.next {
+        for one in &planned.next {
+            let (at, schedule) = (one.at, &one.schedule);
             let paused = planned.pauses.iter().any(|pause| {
-                &pause.schedule == schedule && pause.until.is_none_or(|until| *at < until)
+                &pause.schedule == schedule && pause.until.is_none_or(|until| at < until)
             });
             let shown_task = |task: &String| match runs(task) {
                 true => task.clone(),
                 false => format!("{task} (off)"),
             };
             let tasks: Vec<String> = named(schedule).iter().map(shown_task).collect();
-            let tasks = tasks.join(", ");
+            // A report is a schedule without a task.
+            let tasks = match config.schedules.contains_key(schedule) {
+                true => tasks.join(", "),
+                false => "the report".to_owned(),
+            };
+            let waits = match (one.waits_until, &one.never) {
+                (Some(until), _) => {
+                    format!(", waits for its window until {}", shown(until, schedule))
+                }
+                (None, Some(why)) => format!(", does not run: {why}"),
+                (None, None) => String::new(),
+            };
             table.row([
-                Cell::from(&shown(*at, schedule)),
+                Cell::from(&shown(at, schedule)),
                 Cell::from(schedule),
                 Cell::from(&match paused {
                     true => format!("paused ({tasks})"),
-                    false => tasks,
+                    false => format!("{tasks}{waits}"),
                 }),
             ]);
         }
         match planned.next.is_empty() {
-            true if config.schedules.is_empty() => outln!(
+            true if scheduled.schedules.is_empty() => outln!(
                 "No schedules: {} has none, so nothing runs by itself.",
                 config.path.display()
             ),

@@ -1,7 +1,7 @@
 //! Prints what tasks would do now and why, and what one run has time for; shared with the dry run.
 //! Nothing on a target is changed here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use crate::execute::Counts;
 use crate::pipeline::Known;
 use crate::plan::{Basis, Plan as Planned, Skip, Step, forecast_shared};
 use crate::report::text::{
-    Align, Cell, Columns, Cut, Ink, Style, counted, folded, human_bytes, human_duration_ms, wrapped,
+    Align, Cell, Columns, Cut, Ink, Style, counted, folded, human_bytes, human_duration_ms, shown,
+    within, wrapped,
 };
 use crate::values::{Engine, Window};
 
@@ -115,11 +116,16 @@ pub(super) async fn show_plans(
         return Err(super::run::nothing_to_run(&config, 0));
     }
     let mut spread = Vec::new();
+    // What is said of a server is said once, however many tasks are for it.
+    let mut looked: BTreeSet<String> = BTreeSet::new();
     let mut code = 0;
     let several = work.len() > 1;
     for (task, target) in work {
         match crate::pipeline::spread(&task, &target).await {
             Ok(targets) => {
+                if target.is_many() && looked.insert(target.name.clone()) {
+                    tell_shut(&target).await;
+                }
                 spread.extend(
                     targets
                         .into_iter()
@@ -223,6 +229,13 @@ pub(super) async fn show_plans(
     Ok(code)
 }
 
+/// Says which databases of a server no plan is made for, since they take no connections.
+async fn tell_shut(target: &Target) {
+    for (name, why) in crate::pipeline::shut(target).await.unwrap_or_default() {
+        errln!("{}: {}", shown(&name), shown(&why));
+    }
+}
+
 /// A task on a target, its plan, and how many rows its steps would change.
 type Shown<'a> = (
     &'a Arc<Task>,
@@ -313,12 +326,8 @@ fn forecast(plan: &Planned<serde_json::Value>, most: usize) -> String {
     {
         out.push_str("; `?`: nothing is known yet of such steps");
     }
-    if let Some(error) = forecast.error {
-        out.push_str(&format!(
-            "; earlier predictions were off by {:.0} % (median of {})",
-            error.median * 100.0,
-            error.predictions
-        ));
+    if let Some(said) = forecast.error.and_then(|error| error.said()) {
+        out.push_str(&format!("; {said}"));
     }
     out.push('\n');
     if !forecast.will_not_fit.is_empty() {
@@ -371,11 +380,16 @@ fn text(
         0 => "nothing to do".to_owned(),
         n => format!("{}{}", counted(n, "step"), sizes_of(plan)),
     };
-    let mut out = format!(
-        "{}  {kind} on {target}: {steps} ({} looked at)\n",
-        style.paint(Ink::Strong, task),
+    let heading = format!(
+        "{task}  {kind} on {target}: {steps} ({} looked at)",
         counted(plan.considered, "object")
     );
+    // Wrapped before it is painted: what paints takes no room.
+    let heading = within(&heading, style.width);
+    let mut out = match heading.strip_prefix(task) {
+        Some(rest) => format!("{}{rest}", style.paint(Ink::Strong, task)),
+        None => heading,
+    };
     let most = if all { usize::MAX } else { MOST_STEPS };
     if !plan.steps.is_empty() {
         let mut table = Columns::new()
@@ -399,9 +413,10 @@ fn text(
             ]);
         }
         out.push_str(&table.render(2, style));
-        out.push_str(&forecast(plan, most));
+        out.push_str(&within(&forecast(plan, most), style.width));
+        let mut details = String::new();
         if let Some(more @ 1..) = plan.steps.len().checked_sub(most) {
-            out.push_str(&format!(
+            details.push_str(&format!(
                 "  … and {}: `--all` shows them\n",
                 counted(more, "more step")
             ));
@@ -412,7 +427,7 @@ fn text(
             if step.details.is_empty() && rows.is_none() && untold.is_none() {
                 continue;
             }
-            out.push_str(&format!(
+            details.push_str(&format!(
                 "  {} {}:\n",
                 step.action,
                 crate::report::text::shown(&step.object)
@@ -420,7 +435,7 @@ fn text(
             if let Some(rows) = rows {
                 let rows = counted(usize::try_from(*rows).unwrap_or(0), engine.counted());
                 let stay = step.may_stay.join(", ");
-                out.push_str(&match stay.is_empty() {
+                details.push_str(&match stay.is_empty() {
                     true => format!("    exactly {rows} now\n"),
                     false => format!(
                         "    at most {rows} now; some may stay because of {}\n",
@@ -429,15 +444,16 @@ fn text(
                 });
             }
             if let Some(why) = untold {
-                out.push_str(&format!(
+                details.push_str(&format!(
                     "    not counted: {}\n",
                     crate::report::text::shown(why)
                 ));
             }
             for line in &step.details {
-                out.push_str(&format!("    {}\n", crate::report::text::shown(line)));
+                details.push_str(&format!("    {}\n", crate::report::text::shown(line)));
             }
         }
+        out.push_str(&within(&details, style.width));
     }
     // What a finding or the list of what is left alone says is not said twice.
     let said = |left: &Skip| {
@@ -451,20 +467,21 @@ fn text(
         ("left alone", &plan.skipped),
     ] {
         if !list.is_empty() {
-            out.push_str(&format!("  {title}:\n"));
+            let mut told = format!("  {title}:\n");
             for skip in list.iter().take(most) {
-                out.push_str(&format!(
+                told.push_str(&format!(
                     "    {}: {}\n",
                     crate::report::text::shown(&skip.object),
                     crate::report::text::shown(&skip.reason)
                 ));
             }
             if let Some(more @ 1..) = list.len().checked_sub(most) {
-                out.push_str(&format!(
+                told.push_str(&format!(
                     "    … and {}: `--all` shows them\n",
                     counted(more, "more object")
                 ));
             }
+            out.push_str(&within(&told, style.width));
         }
     }
     for finding in &plan.findings {

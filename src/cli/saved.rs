@@ -10,11 +10,11 @@ use super::documents;
 use super::rehearse::of_target;
 use super::written;
 use crate::config::{Config, Target, Task};
-use crate::history::{RunFilter, RunStatus};
+use crate::history::{RunFilter, RunStatus, StepStatus};
 use crate::pipeline::{self, Known, PipelineError};
-use crate::plan::{APPLIED, Finding, Saved, SavedPlan};
-use crate::report::text::counted;
-use crate::values::{read_text, wall_clock};
+use crate::plan::{APPLIED, Finding, Saved, SavedPlan, SavedStep};
+use crate::report::text::{counted, shown};
+use crate::values::{read_text, several_do, wall_clock};
 
 /// What `plan --check` ends with where the plan is another one now.
 pub(super) const DIFFERS: u8 = 5;
@@ -45,11 +45,20 @@ pub(super) async fn save(
     text.push('\n');
     written::write(file, &text, SAVED, is_saved)?;
     let steps: usize = saved.plans.iter().map(|plan| plan.steps.len()).sum();
+    let unfollowed: Vec<String> = saved
+        .plans
+        .iter()
+        .flat_map(|plan| {
+            let lines = plan.unfollowed.iter();
+            lines.map(|one| of(plan, &format!("{}: {}", one.object, one.reason)))
+        })
+        .collect();
     if context.json() {
         documents::print(&documents::Saved {
             file,
             hash: &saved.hash,
             steps,
+            unfollowed: &unfollowed,
         });
     } else {
         outln!(
@@ -60,6 +69,9 @@ pub(super) async fn save(
             saved.hash,
             file.display()
         );
+        for line in &unfollowed {
+            outln!("not in it, since it cannot be done: {}", shown(line));
+        }
     }
     Ok(0)
 }
@@ -85,7 +97,8 @@ pub(super) async fn check(
     settings: &[String],
 ) -> Result<u8, Failure> {
     let (saved, work) = read(context, config, file, settings)?;
-    let mut differences = done_before(config, &saved).await?;
+    let done = done_before(config, &saved).await?;
+    let mut differences: Vec<String> = done.into_iter().filter_map(|one| one.line).collect();
     let mut servers = Servers::new();
     for (plan, (task, target)) in saved.plans.iter().zip(&work) {
         if is_gone(config, target, &mut servers).await? {
@@ -142,8 +155,34 @@ pub(super) async fn approved(
     file: &Path,
     settings: &[String],
 ) -> Result<(Saved, Work), Failure> {
-    let (mut saved, work) = read(context, config, file, settings)?;
-    let mut drift = done_before(config, &saved).await?;
+    let (mut saved, mut work) = read(context, config, file, settings)?;
+    let done = done_before(config, &saved).await?;
+    let before: Vec<(String, usize)> = saved
+        .plans
+        .iter()
+        .map(|plan| (of(plan, ""), plan.steps.len()))
+        .collect();
+    let mut drift = match leave_out(&mut saved, &mut work, &done) {
+        true => {
+            for line in done.iter().filter_map(|one| one.line.as_ref()) {
+                errln!("{line}");
+            }
+            for plan in &saved.plans {
+                let name = of(plan, "");
+                let had = before.iter().find(|(one, _)| *one == name);
+                let done = had.map_or(0, |(_, had)| had - plan.steps.len());
+                if done > 0 {
+                    errln!(
+                        "{name}{} before, and not again",
+                        several_do(done, "step", ("was done", "were done"))
+                    );
+                }
+            }
+            Vec::new()
+        }
+        // Nothing is left of it.
+        false => done.into_iter().filter_map(|one| one.line).collect(),
+    };
     let mut servers = Servers::new();
     for (plan, (task, target)) in saved.plans.iter_mut().zip(&work) {
         if is_gone(config, target, &mut servers).await? {
@@ -166,38 +205,119 @@ pub(super) async fn approved(
     )))
 }
 
-/// What of a plan was carried out already, a line each: it was approved for once. One that says the same and was
-/// saved later is another one.
-async fn done_before(config: &Config, saved: &Saved) -> Result<Vec<String>, Failure> {
+/// What of one plan of a document was carried out already.
+#[derive(Default)]
+struct Done {
+    /// That all of it was, as it is told.
+    line: Option<String>,
+    /// The steps that were, by what is done and with what.
+    steps: BTreeSet<(String, String)>,
+}
+
+/// What of each plan was carried out already: it was approved for once. One that says the same and was saved later
+/// is another one.
+async fn done_before(config: &Config, saved: &Saved) -> Result<Vec<Done>, Failure> {
     let Ok(store) = crate::history::open_existing(config.history.expose()).await else {
-        return Ok(Vec::new());
+        return Ok(saved.plans.iter().map(|_| Done::default()).collect());
     };
-    let mut lines = Vec::new();
-    for plan in saved.plans.iter().filter(|plan| !plan.steps.is_empty()) {
+    let mut all = Vec::new();
+    for plan in &saved.plans {
+        let mut done = Done::default();
         let filter = RunFilter {
             task: Some(plan.task.clone()),
             target: Some(plan.target.clone()),
-            statuses: vec![RunStatus::Succeeded],
             since: Some(saved.created_at),
             limit: Some(MOST_RUNS),
             ..RunFilter::default()
         };
-        for run in store.runs(&filter).await? {
+        let runs = match plan.steps.is_empty() {
+            true => Vec::new(),
+            false => store.runs(&filter).await?,
+        };
+        for run in runs {
             let record = store.run(&run.id.to_string()).await?;
             let applied = |one: &Finding| one.code == APPLIED && one.message.contains(&saved.hash);
-            if record.findings.iter().any(applied) {
+            if !record.findings.iter().any(applied) {
+                continue;
+            }
+            let steps = record.steps.iter();
+            let steps = steps.filter(|step| step.status == StepStatus::Succeeded);
+            done.steps
+                .extend(steps.map(|step| (step.action.clone(), step.object.clone())));
+            let is_done = |step: &SavedStep| {
+                let key = (step.action.clone(), step.object.clone());
+                done.steps.contains(&key)
+            };
+            if done.line.is_none()
+                && (run.status == RunStatus::Succeeded || plan.steps.iter().all(is_done))
+            {
                 let at = run.started_at.with_timezone(&config.timezone);
                 let line = format!(
                     "was carried out already, at {}: `maint show {}`",
                     at.format("%Y-%m-%d %H:%M %Z"),
                     run.short_id
                 );
-                lines.push(of(plan, &line));
-                break;
+                done.line = Some(of(plan, &line));
             }
         }
+        all.push(done);
     }
-    Ok(lines)
+    Ok(all)
+}
+
+/// Leaves out of a document what was carried out already, where something is left: whether there is.
+fn leave_out(saved: &mut Saved, work: &mut Work, done: &[Done]) -> bool {
+    let left = |plan: &SavedPlan, done: &Done| done.line.is_none() && !plan.steps.is_empty();
+    let mut all = saved.plans.iter().zip(done);
+    if done
+        .iter()
+        .all(|one| one.line.is_none() && one.steps.is_empty())
+    {
+        return true;
+    }
+    if !all.any(|(plan, done)| left(plan, done)) {
+        return false;
+    }
+    let plans = std::mem::take(&mut saved.plans).into_iter();
+    let rest = plans.zip(std::mem::take(work)).zip(done);
+    for ((mut plan, one), done) in rest.filter(|(_, done)| done.line.is_none()) {
+        plan.steps.retain(|step| {
+            !done
+                .steps
+                .contains(&(step.action.clone(), step.object.clone()))
+        });
+        saved.plans.push(plan);
+        work.push(one);
+    }
+    true
+}
+
+/// Says what is left of a plan after a run of it that did not do all.
+pub(super) async fn tell_left(config: &Config, file: &Path, saved: &Saved) -> Result<(), Failure> {
+    let done = done_before(config, saved).await?;
+    let mut left = Vec::new();
+    for (plan, done) in saved.plans.iter().zip(&done) {
+        let steps = plan.steps.iter();
+        let steps = steps.filter(|step| {
+            !done
+                .steps
+                .contains(&(step.action.clone(), step.object.clone()))
+        });
+        let steps = steps.count();
+        if done.line.is_none() && steps > 0 {
+            let steps = counted(steps, "step");
+            left.push(format!("{} on {} ({steps})", plan.task, plan.target));
+        }
+    }
+    if !left.is_empty() {
+        errln!(
+            "left of {}: {}\n  hint: `maint run --plan {}` goes on with what is left, and does nothing twice; where it does not fit any more, it says so",
+            file.display(),
+            left.join(", "),
+            file.display()
+        );
+    }
+    Ok(())
 }
 
 /// So many runs since a plan was saved are looked at.

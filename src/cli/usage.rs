@@ -9,7 +9,22 @@ use crate::values::{closest, redact};
 /// Reads the command line; the error is the exit code, after everything has
 /// been said.
 pub(super) fn parse() -> Result<Args, u8> {
-    Args::try_parse().map_err(|error| {
+    let parsed = Args::try_parse().and_then(|mut args| {
+        if args
+            .config
+            .as_ref()
+            .is_some_and(|file| file.as_os_str().is_empty())
+        {
+            // A variable that is empty says nothing; an option does.
+            if std::env::args().any(|word| word == "--config" || word == "--config=") {
+                let why = "`--config` names no file";
+                return Err(Args::command().error(ErrorKind::InvalidValue, why));
+            }
+            args.config = None;
+        }
+        Ok(args)
+    });
+    parsed.map_err(|error| {
         if !error.use_stderr() {
             // Help and version were asked for.
             let styled = error.render();

@@ -96,6 +96,9 @@ pub(super) fn names(root: &Node, file: &mut File) {
             let odd = match name {
                 name if name.trim().is_empty() => "it is empty",
                 name if name.trim() != name.as_str() => "it begins or ends with a blank",
+                name if name.starts_with('-') => {
+                    "it begins with `-`, and commands would take it for an option"
+                }
                 name if name.contains("${") => "variables are filled into values only",
                 name if name.chars().any(char::is_control) => "it has characters that nobody sees",
                 _ => continue,

@@ -111,6 +111,12 @@ pub fn load_with(
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
+        if name.starts_with('-') {
+            let why = format!(
+                "`{name}` is no name for a task: it begins with `-`, and commands would take it for an option"
+            );
+            files.report(Problem::new(&path, why).hint("give the file another name"));
+        }
         task_names.insert(name.clone());
         if let Some(task) = task(&path, name, &names, kinds, env, care, &mut files) {
             tasks.insert(task.name.clone(), task);

@@ -49,6 +49,7 @@ pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Throttl
 pub use recorder::{Kept, LONG, Recorder, take_up};
 pub use records::Records;
 pub use runs::{DeadRuns, FindingCounts, RunFilter, RunSummary, Runs};
+pub use spool::waiting;
 pub use store::Store;
 pub use summary::{
     By, Day, FindingState, Gain, Outcome, Period, Series, Summaries, TaskTotals, TrackedFinding,

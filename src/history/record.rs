@@ -88,6 +88,21 @@ pub enum StepStatus {
     Cancelled,
 }
 
+impl RunRecord {
+    /// How long has gone by so far, where the run, or a step of it, is at work at this moment.
+    pub fn still_running(&mut self, now: DateTime<Utc>) {
+        let since = |began: DateTime<Utc>| (now - began).num_milliseconds().max(0);
+        if self.status == RunStatus::Running {
+            self.duration_ms = since(self.started_at);
+            for step in &mut self.steps {
+                if let (StepStatus::Running, Some(began)) = (step.status, step.started_at) {
+                    step.duration_ms = since(began);
+                }
+            }
+        }
+    }
+}
+
 impl StepStatus {
     /// Every one of them, in the order of the contract.
     pub const ALL: &[StepStatus] = &[

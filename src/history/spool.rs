@@ -121,6 +121,22 @@ fn is_ours(folder: &Path) -> bool {
     })
 }
 
+/// How many records wait beside the history in `folder`, or elsewhere because there was no room, until
+/// it takes them. Nothing is changed, and nobody's file is held up.
+pub fn waiting(folder: &Path) -> usize {
+    let places = places(folder).into_iter().enumerate();
+    let found = places
+        .filter(|(n, place)| *n == 0 || is_ours(place))
+        .filter_map(|(_, place)| fs::read_dir(place).ok());
+    found
+        .flatten()
+        .filter_map(|one| Some(one.ok()?.path()))
+        .filter(|path| path.to_string_lossy().ends_with(ENDING))
+        .filter_map(|path| fs::read(path).ok())
+        .map(|text| text.iter().filter(|byte| **byte == b'\n').count())
+        .sum()
+}
+
 /// Writes what processes that are gone have kept in `folder`, or elsewhere because there was no room.
 /// Files that a living process holds are left to it. Returns how many files were written.
 ///

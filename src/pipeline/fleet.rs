@@ -53,6 +53,26 @@ pub async fn look_up(target: &Target) -> Result<Vec<Target>, PipelineError> {
     chosen(true, target, &meant(target, all))
 }
 
+/// The databases that a target means and that take no connections, as targets of their own: each with
+/// what is said of it. Nothing where it stands for one.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn shut(target: &Target) -> Result<Vec<(String, String)>, PipelineError> {
+    if !target.is_many() || !target.configured {
+        return Ok(Vec::new());
+    }
+    let there = there(target).await?;
+    let shut = there.iter().filter(|(_, there)| **there == There::Closed);
+    let said = shut.map(|(name, _)| (target.of_database(name).name, closed_told(name)));
+    Ok(said.collect())
+}
+
+/// What is said of a database that takes no connections.
+fn closed_told(name: &str) -> String {
+    format!("the database {name} takes no connections: nothing is done in it")
+}
+
 /// The same for a run: what is new and what is gone is remembered and told, and where the server
 /// cannot be asked, or has no such database, that is a failed run.
 ///
@@ -284,7 +304,7 @@ fn news(target: &Target, there: &BTreeMap<String, There>, known: &BTreeMap<Strin
         code: "database.closed".to_owned(),
         severity: Severity::Warning,
         object: name.clone(),
-        message: format!("the database {name} takes no connections: nothing is done in it"),
+        message: closed_told(name),
         suggestion: None,
     }));
     News {

@@ -39,7 +39,7 @@ pub use checkup::{Level, Line, last_places};
 pub(crate) use commands::run as run_command;
 pub use engine::{examine, introduce, locks, warnings};
 pub use error::PipelineError;
-pub use fleet::{Spread, discover, look_up, spread};
+pub use fleet::{Spread, discover, look_up, shut, spread};
 pub use inventory::{NotAnswered, ask};
 pub use known::Known;
 pub use lanes::{Lanes, Leave, seats};

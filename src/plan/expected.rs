@@ -34,6 +34,44 @@ pub struct PastError {
     pub predictions: u32,
     /// The median of their errors, as a share of the time it took.
     pub median: f64,
+    /// The median of how many times as long as predicted it took.
+    #[serde(default = "just_so")]
+    pub factor: f64,
+}
+
+fn just_so() -> f64 {
+    1.0
+}
+
+/// What fewer predictions have come to says nothing of the next one.
+const FEW: u32 = 5;
+/// From here on it is told how many times as long something took.
+const FAR: f64 = 2.0;
+
+impl PastError {
+    /// In words, after what is predicted now; nothing where too few are known.
+    pub fn said(&self) -> Option<String> {
+        let times = |factor: f64| match factor < 10.0 {
+            true => format!("{factor:.1}"),
+            false => format!("{factor:.0}"),
+        };
+        if self.predictions < FEW {
+            return None;
+        }
+        let many = self.predictions;
+        Some(if self.factor >= FAR {
+            let times = times(self.factor);
+            format!("earlier ones usually took {times} times as long as predicted (of {many})")
+        } else if self.factor <= 1.0 / FAR {
+            let times = times(1.0 / self.factor.max(f64::MIN_POSITIVE));
+            format!(
+                "earlier ones were usually predicted {times} times as long as they took (of {many})"
+            )
+        } else {
+            let off = self.median * 100.0;
+            format!("earlier predictions were off by {off:.0} % (median of {many})")
+        })
+    }
 }
 
 /// What the steps of a plan are predicted to take.

@@ -132,19 +132,24 @@ impl Predictor {
     /// left work comes first.
     pub fn of(past: &[Past], task: &str) -> Predictor {
         let mut predictor = Predictor::default();
-        let mut errors = Vec::new();
+        let (mut errors, mut factors) = (Vec::new(), Vec::new());
         for one in past {
             predictor.add(one, task);
             if let (PastEnd::Done, Some(predicted)) = (one.end, one.predicted_ms)
                 && one.duration_ms > 0
             {
                 errors.push(share((predicted - one.duration_ms).abs(), one.duration_ms));
+                factors.push(share(one.duration_ms, predicted.max(1)));
             }
         }
         errors.sort_by(f64::total_cmp);
-        predictor.error = errors.get(errors.len() / 2).map(|median| PastError {
+        factors.sort_by(f64::total_cmp);
+        let middle = errors.len() / 2;
+        let medians = errors.get(middle).zip(factors.get(middle));
+        predictor.error = medians.map(|(median, factor)| PastError {
             predictions: u32::try_from(errors.len()).unwrap_or(u32::MAX),
             median: *median,
+            factor: *factor,
         });
         predictor
     }

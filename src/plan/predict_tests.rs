@@ -204,3 +204,32 @@ fn what_keeps_what_it_did_fits_as_long_as_there_is_time() {
     assert_eq!(fit(prediction, 3, true, time(0)), Fit::NotNow);
     assert_eq!(fit(prediction, 3, false, time(1_000)), Fit::Never);
 }
+
+#[test]
+fn how_far_predictions_were_off_is_told_as_a_factor_where_enough_is_known() {
+    let said = |predictions, median, factor| {
+        let error = PastError {
+            predictions,
+            median,
+            factor,
+        };
+        error.said()
+    };
+    assert_eq!(said(4, 350.72, 0.003), None);
+    assert_eq!(
+        said(9, 350.72, 1.0 / 351.72).as_deref(),
+        Some("earlier ones were usually predicted 352 times as long as they took (of 9)")
+    );
+    assert_eq!(
+        said(5, 0.997, 350.0).as_deref(),
+        Some("earlier ones usually took 350 times as long as predicted (of 5)")
+    );
+    assert_eq!(
+        said(5, 0.6, 2.5).as_deref(),
+        Some("earlier ones usually took 2.5 times as long as predicted (of 5)")
+    );
+    assert_eq!(
+        said(12, 0.125, 1.1).as_deref(),
+        Some("earlier predictions were off by 12 % (median of 12)")
+    );
+}

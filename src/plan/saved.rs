@@ -57,6 +57,9 @@ pub struct SavedPlan {
     pub with_all: bool,
     /// The steps, in order.
     pub steps: Vec<SavedStep>,
+    /// What is asked for and cannot be done, and why: no step of the plan does it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfollowed: Vec<Skip>,
     /// The hash of the document it was read from; not part of it.
     #[serde(skip)]
     pub document: String,
@@ -163,6 +166,7 @@ impl SavedPlan {
             with_all: false,
             steps: steps.collect(),
             document: String::new(),
+            unfollowed: plan.refused.clone(),
             refused: plan.refused.iter().map(|one| one.object.clone()).collect(),
             made: Made::default(),
             left: plan

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::zone_of;
-use crate::config::Config;
+use crate::config::{Config, Opening, opening, windows_of};
 use crate::history::{HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause, Store};
 
 /// Occurrences of the past that are worth a look.
@@ -12,14 +12,27 @@ const LOOK_BACK_DAYS: i64 = 30;
 /// The calendar of a configuration as seen from now.
 #[derive(Clone, Debug)]
 pub struct Planned {
-    /// What comes next, soonest first: when, and of which schedule.
-    pub next: Vec<(DateTime<Utc>, String)>,
+    /// What comes next, soonest first.
+    pub next: Vec<Coming>,
     /// What was missed in the last days, newest first.
     pub missed: Vec<Occurrence>,
     /// What is at work.
     pub running: Vec<Occurrence>,
     /// What is paused.
     pub pauses: Vec<Pause>,
+}
+
+/// An occurrence that is to come.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Coming {
+    /// When it is due.
+    pub at: DateTime<Utc>,
+    /// Of which schedule.
+    pub schedule: String,
+    /// When it begins, where a window is closed at its time.
+    pub waits_until: Option<DateTime<Utc>>,
+    /// Why it does not begin at all, where its windows never open for it.
+    pub never: Option<String>,
 }
 
 /// Looks `count` occurrences of each schedule ahead, and at most `limit`
@@ -42,7 +55,27 @@ pub async fn outlook(
             let Some(at) = schedule.cron.next_after(after, zone) else {
                 break;
             };
-            next.push((at, schedule.name.clone()));
+            let windows = windows_of(config, schedule);
+            let following = schedule.cron.next_after(at, zone);
+            let begins = opening(
+                schedule.window.as_ref(),
+                &windows,
+                zone,
+                at,
+                following,
+                None,
+            );
+            let (waits_until, never) = match begins {
+                Opening::Now => (None, None),
+                Opening::At(begins) => (Some(begins), None),
+                Opening::Never(why) => (None, Some(why)),
+            };
+            next.push(Coming {
+                at,
+                schedule: schedule.name.clone(),
+                waits_until,
+                never,
+            });
             after = at;
         }
     }

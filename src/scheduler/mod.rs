@@ -17,7 +17,7 @@ pub use due::{Before, Decision, Due, Known, Running, due, jitter};
 pub use due_now::{DueNow, due_now};
 pub use engine::{LEASE, Options, Scheduler, Ticked, set_right, times_ahead, troubles};
 pub use job::{Happened, Job, Outcome, Silence, Watcher, Worker};
-pub use missed::{Planned, outlook};
+pub use missed::{Coming, Planned, outlook};
 pub use worker::PipelineWorker;
 
 use crate::config::{Commands, Config, Schedule};

@@ -7,7 +7,7 @@ use chrono::{DateTime, Months, TimeDelta, Utc};
 
 use super::TimeSpan;
 use super::text::{Invalid, number_and_unit, written_as_text};
-use super::time_span::advice;
+use super::time_span::{advice, is_too_long};
 
 /// Longest calendar span: a hundred years, like [`TimeSpan`].
 const MOST_MONTHS: u32 = 1_200;
@@ -51,6 +51,14 @@ impl FromStr for CalendarSpan {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let (number, unit) = number_and_unit(text);
+        let too_long = || {
+            Invalid::new(format!(
+                "`{text}` is too long; a calendar span may be at most 100y, or 36500d"
+            ))
+        };
+        if is_too_long(number, unit) {
+            return Err(too_long());
+        }
         let months_each = match unit {
             "mo" => 1,
             "y" => 12,
@@ -64,18 +72,15 @@ impl FromStr for CalendarSpan {
                 });
             }
         };
-        match number
-            .parse::<u32>()
-            .ok()
-            .and_then(|n| n.checked_mul(months_each))
-        {
-            Some(months) if months <= MOST_MONTHS => Ok(Self::Months(months)),
-            Some(_) => Err(Invalid::new(format!(
-                "`{text}` is too long; a calendar span may be at most 100y"
-            ))),
-            None => Err(Invalid::new(format!(
+        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Invalid::new(format!(
                 "`{text}` is not a calendar span; expected a whole number before `{unit}`"
-            ))),
+            )));
+        }
+        let count = number.parse::<u32>().ok();
+        match count.and_then(|n| n.checked_mul(months_each)) {
+            Some(months) if months <= MOST_MONTHS => Ok(Self::Months(months)),
+            _ => Err(too_long()),
         }
     }
 }
@@ -131,6 +136,24 @@ mod tests {
             );
             assert_eq!(span.to_string(), written);
         }
+    }
+
+    #[test]
+    fn what_is_too_long_names_the_bound() {
+        for text in [
+            "9999999d",
+            "99999999999999999999d",
+            "40000d",
+            "101y",
+            "9999999999mo",
+            "876001h",
+        ] {
+            let why = text.parse::<CalendarSpan>().unwrap_err().to_string();
+            let wanted =
+                format!("`{text}` is too long; a calendar span may be at most 100y, or 36500d");
+            assert_eq!(why, wanted);
+        }
+        assert!("36500d".parse::<CalendarSpan>().is_ok());
     }
 
     #[test]

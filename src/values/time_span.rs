@@ -98,14 +98,25 @@ impl FromStr for TimeSpan {
         let Some((_, length)) = length else {
             return Err(wrong().hint("the units are ms, s, min, h, d and w"));
         };
-        let count = number.parse::<u64>().map_err(|_| wrong())?;
-        match count.checked_mul(*length) {
-            Some(ms) if ms <= LONGEST_MS => Ok(Self::from_millis(ms)),
-            _ => Err(Invalid::new(format!(
+        if is_too_long(number, unit) {
+            return Err(Invalid::new(format!(
                 "`{text}` is too long; a duration may be at most 36500d"
-            ))),
+            )));
         }
+        let count = number.parse::<u64>().map_err(|_| wrong())?;
+        Ok(Self::from_millis(count.saturating_mul(*length)))
     }
+}
+
+/// Whether a whole number of a unit of fixed length is more than any span may be.
+pub(super) fn is_too_long(number: &str, unit: &str) -> bool {
+    let Some((_, length)) = UNITS.iter().find(|(name, _)| *name == unit) else {
+        return false;
+    };
+    let whole = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let count = number.parse::<u64>().ok();
+    let ms = count.and_then(|count| count.checked_mul(*length));
+    whole && ms.is_none_or(|ms| ms > LONGEST_MS)
 }
 
 /// What to write instead, for the mistakes people really make.
@@ -208,6 +219,9 @@ mod tests {
         assert!(of("1y").to_string().contains("no fixed length"));
         assert_eq!(of("5m").hint.as_deref(), Some("write `5min` for minutes"));
         assert!(of("1.5h").to_string().contains("90min"));
+        for text in ["40000d", "99999999999999999999s"] {
+            assert!(of(text).to_string().contains("at most 36500d"), "{text}");
+        }
         for text in [
             "",
             "s",

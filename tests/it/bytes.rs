@@ -336,7 +336,7 @@ async fn errors_that_are_no_utf8_are_told() {
         ("cleanup", "trigger held"),
         ("archive", "5 rows refused to go"),
         ("move", "same_pkey"),
-        ("integrity", "1 rows of public.refers violate refers_t_fkey"),
+        ("integrity", "1 row of public.refers violates refers_t_fkey"),
         ("sql", "held for caf"),
         ("repack", "move_rows"),
     ] {
@@ -352,7 +352,7 @@ async fn errors_that_are_no_utf8_are_told() {
         if task == "integrity" {
             assert!(
                 run.to_string()
-                    .contains("1 rows of public.checked violate checked_t_check"),
+                    .contains("1 row of public.checked violates checked_t_check"),
                 "{run:#}"
             );
         }

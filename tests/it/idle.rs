@@ -486,3 +486,45 @@ async fn an_empty_database_is_told_14() {
 async fn an_empty_database_is_told_18() {
     an_empty_database_is_told(18).await;
 }
+
+/// Reports and closed windows are part of what lies ahead; records that wait beside the history are told.
+#[test]
+fn what_lies_ahead_has_reports_and_windows() {
+    let workspace = Workspace::new(&format!(
+        "timezone: UTC\nhistory: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{NOWHERE}\" }}\nschedules:\n  noon: {{ cron: \"0 12 * * *\", tasks: [analyze], window: \"22:00-23:00\" }}\nreports:\n  weekly: {{ cron: \"0 8 * * MON\", period: 7d, email: {{ to: [dba@example.com] }} }}\n  off: {{ cron: \"0 8 * * MON\", period: 7d, enabled: false, email: {{ to: [dba@example.com] }} }}\nsmtp: {{ url: \"smtp://127.0.0.1:1\", from: \"maint <maint@example.com>\" }}\n"
+    ))
+    .task("analyze", "kind: analyze\ntarget: app\n");
+    let next = workspace.run(["next"]).expect(0).stdout;
+    let words = next.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("report:weekly the report"), "{next}");
+    assert!(!next.contains("report:off"), "{next}");
+    assert!(
+        words.contains("12:00 UTC noon analyze, waits for its window until"),
+        "{next}"
+    );
+    assert!(words.contains("22:00 UTC"), "{next}");
+    let json = workspace.run(["next", "--output", "json"]).expect(0).json();
+    let of = |schedule: &str| {
+        let all = json["next"].as_array().unwrap();
+        all.iter().find(|one| one["schedule"] == schedule).unwrap()
+    };
+    assert!(
+        of("noon")["waits_until"]
+            .as_str()
+            .unwrap()
+            .contains("T22:00:00"),
+        "{json:#}"
+    );
+    assert!(of("report:weekly").get("waits_until").is_none(), "{json:#}");
+
+    let folder = workspace.path().join("maint.db-spool");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("x.entries.jsonl"), "{}\n{}\n").unwrap();
+    let history = workspace.run(["history"]).expect(0);
+    assert!(
+        history
+            .stderr
+            .contains("2 records of what ran wait beside the history"),
+        "{history:#?}"
+    );
+}

@@ -655,3 +655,97 @@ async fn tasks_of_a_plan_that_want_the_same_analyze_are_all_carried_out() {
         "{ran:#?}"
     );
 }
+
+/// Where a task of a plan fails, the others are done, what is left is said, and the plan goes on with that:
+/// nothing is done twice.
+#[tokio::test]
+async fn what_is_left_of_a_plan_is_said_and_gone_on_with() {
+    let db = fresh_database(17).await;
+    db.execute(
+        "CREATE TABLE told (by text); CREATE TABLE zero (n int); INSERT INTO zero VALUES (0)",
+    )
+    .await;
+    let with = |statements: &str| {
+        format!("kind: sql\ntarget: app\noptions: {{ statements: [{statements}] }}\n")
+    };
+    let tells = |name: &str| {
+        format!("{{ name: {name}, sql: \"INSERT INTO public.told VALUES ('{name}')\" }}")
+    };
+    let fails = "{ name: third, sql: \"INSERT INTO public.told SELECT 'third' FROM public.zero WHERE 1 / n > 0\" }";
+    let workspace = Workspace::for_target(&db.url)
+        .task("a-one", &with(&tells("first")))
+        .task("b-two", &with(&format!("{}, {fails}", tells("second"))))
+        .task("c-three", &with(&tells("fourth")));
+    workspace
+        .run(["plan", "a-one", "b-two", "c-three", "--save", "plan.json"])
+        .expect(0);
+    let failed = workspace.run(["run", "--plan", "plan.json"]).expect(1);
+    let said = failed.stderr;
+    for word in [
+        "left of plan.json: b-two on app (1 step)",
+        "`maint run --plan plan.json` goes on with what is left",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    db.execute("UPDATE zero SET n = 1").await;
+    // What does not fit is refused all the same.
+    workspace.file("tasks/b-two.yaml", &with(&tells("second")));
+    let refused = workspace.run(["run", "--plan", "plan.json"]).expect(2);
+    assert!(
+        refused.stderr.contains("options of task `b-two`"),
+        "{refused:#?}"
+    );
+    workspace.file(
+        "tasks/b-two.yaml",
+        &with(&format!("{}, {fails}", tells("second"))),
+    );
+    let rest = workspace.run(["run", "--plan", "plan.json"]).expect(0);
+    for word in [
+        "a-one on app: was carried out already",
+        "b-two on app: 1 step was done before, and not again",
+        "c-three on app: was carried out already",
+    ] {
+        assert!(rest.stderr.contains(word), "{word}: {rest:#?}");
+    }
+    let told = "SELECT string_agg(by, ' ' ORDER BY by) FROM told";
+    assert_eq!(db.strings(told).await, ["first fourth second third"]);
+    let over = workspace.run(["run", "--plan", "plan.json"]).expect(2);
+    assert!(over.stderr.contains("was carried out already"), "{over:#?}");
+    assert_eq!(db.strings(told).await, ["first fourth second third"]);
+}
+
+/// A rule that cannot be followed is in no step: that is said when the plan is saved, and stands in it.
+#[tokio::test]
+async fn what_a_saved_plan_cannot_do_is_said_and_stands_in_it() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE log (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
+        .await;
+    let workspace = Workspace::for_target(&db.url).task(
+        "clean",
+        "kind: cleanup\ntarget: app\noptions: { rules: [{ table: public.log, column: gone, older_than: 60d }] }\n",
+    );
+    let saved = workspace
+        .run(["plan", "clean", "--save", "plan.json"])
+        .expect(0);
+    assert!(
+        saved
+            .stdout
+            .contains("not in it, since it cannot be done: clean on app: public.log: "),
+        "{saved:#?}"
+    );
+    let document: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(workspace.path().join("plan.json")).unwrap())
+            .unwrap();
+    let unfollowed = &document["plans"][0]["unfollowed"][0];
+    assert_eq!(unfollowed["object"], "public.log", "{document:#}");
+    assert!(
+        unfollowed["reason"].as_str().unwrap().contains("gone"),
+        "{document:#}"
+    );
+    let json = workspace
+        .run(["plan", "clean", "--save", "plan.json", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(json["unfollowed"].as_array().unwrap().len(), 1, "{json:#}");
+    workspace.run(["plan", "--check", "plan.json"]).expect(0);
+}

@@ -203,3 +203,52 @@ fn slips_on_the_command_line_are_told_with_an_example() {
         assert!(!said.stderr.contains("os error"), "{args:?}: {said:#?}");
     }
 }
+
+/// A span beyond what a date can hold is told with its file, line, value and bound, on either engine.
+#[test]
+fn a_span_that_is_too_long_is_told_where_it_stands() {
+    let schedules = "targets:\n  rows: { engine: postgres, url: \"postgres://app@127.0.0.1:1/app?sslmode=disable\" }\n  documents: { engine: mongodb, url: \"mongodb://127.0.0.1:1/app?tls=false\" }\n";
+    for (target, rule) in [
+        ("rows", "{ table: public.t, column: at, "),
+        ("documents", "{ collection: t, field: at, "),
+    ] {
+        let task = format!(
+            "kind: cleanup\ntarget: {target}\noptions:\n  rules:\n    - {rule}older_than: 9999999d }}\n"
+        );
+        let said = wrong(&Workspace::new(schedules).task("cleanup", &task));
+        let wanted = "`9999999d` is too long; a calendar span may be at most 100y, or 36500d";
+        assert!(said.contains(wanted), "{said}");
+        assert!(said.contains("cleanup.yaml:5:"), "{said}");
+    }
+}
+
+/// What begins as an option does could be named by no command.
+#[test]
+fn a_name_that_begins_with_a_dash_is_refused() {
+    let why = "begins with `-`, and commands would take it for an option";
+    let dashed = SCHEDULES.replace("  daily:", "  -daily:");
+    let said = wrong(&Workspace::new(&dashed).task("analyze", "kind: analyze\ntarget: app\n"));
+    assert!(
+        said.contains("\"-daily\" is no name for a schedule"),
+        "{said}"
+    );
+    assert!(said.contains(why), "{said}");
+    let said = wrong(&workspace().task("-all", "kind: analyze\ntarget: app\n"));
+    assert!(said.contains("`-all` is no name for a task"), "{said}");
+    assert!(said.contains(why), "{said}");
+}
+
+/// A variable that is empty says nothing; an option that is empty says so.
+#[test]
+fn an_empty_variable_names_no_file() {
+    let workspace = workspace();
+    let empty = workspace
+        .command(["next"])
+        .env("MAINT_CONFIG", "")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&empty.stderr);
+    assert!(empty.status.success(), "{said}");
+    let said = workspace.run(["next", "--config", ""]).expect(2).stderr;
+    assert!(said.contains("`--config` names no file"), "{said}");
+}

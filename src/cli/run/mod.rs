@@ -78,6 +78,9 @@ impl Run {
                 ..How::at(true)
             };
             let ran = run_all(context, &config, work, how, &signals.stop).await?;
+            if ran.code != 0 {
+                super::saved::tell_left(&config, file, &saved).await?;
+            }
             return Ok(ran.code);
         }
         if self.tasks.is_empty() && !self.all {

@@ -8,6 +8,7 @@ use super::{Job, guarded};
 use crate::engines::EngineError;
 use crate::engines::postgres::first;
 use crate::plan::{Finding, Most, Range, Severity, Walk, Without};
+use crate::values::several_do;
 
 /// Rows that have gone, or are about to, by rule.
 #[derive(Debug, Default)]
@@ -67,8 +68,10 @@ pub(super) async fn allow(
             severity: Severity::Critical,
             object: walk.table.clone(),
             message: format!(
-                "stopped at {}: {gone} rows have gone, {rows} more would go next, and the rule's `max_rows` or `max_share` allows {}; there are more than were counted when the plan was made",
-                walk.table, most.rows
+                "stopped at {}: {} gone, {rows} more would go next, and the rule's `max_rows` or `max_share` allows {}; there are more than were counted when the plan was made",
+                walk.table,
+                several_do(gone, "row", ("has", "have")),
+                most.rows
             ),
             suggestion: None,
         }),

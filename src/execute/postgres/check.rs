@@ -14,7 +14,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::{Damage, Fault, Identifier, Row, grants};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Answer, Check, Finding, Question, Severity, escape_finding};
-use crate::values::with_causes;
+use crate::values::{several, with_causes};
 
 /// Asks the questions of a check, and carries out its statements if they find nothing.
 pub(super) async fn carry_out(
@@ -200,7 +200,15 @@ fn read(answer: &Answer, rows: &[Row]) -> Result<Vec<Finding>, EngineError> {
                 let number: Option<i64> = row.get(n)?;
                 if let Some(number) = number.filter(|number| *number != 0) {
                     let mut finding = finding.clone();
-                    finding.message = finding.message.replace("{n}", &number.to_string());
+                    let violate = match number {
+                        1 => "violates",
+                        _ => "violate",
+                    };
+                    finding.message = finding
+                        .message
+                        .replace("{rows}", &several(number, "row"))
+                        .replace("{violate}", violate)
+                        .replace("{n}", &number.to_string());
                     found.push(finding);
                 }
             }

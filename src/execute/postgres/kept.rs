@@ -6,7 +6,7 @@ use super::{Job, ask, end, stayers};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Finding, Range, Severity, Walk, Without};
-use crate::values::with_causes;
+use crate::values::{several, several_do, with_causes};
 
 /// After more refused rows than this none is tried one by one.
 const MOST_REFUSED: i64 = 1_000;
@@ -261,8 +261,8 @@ impl Kept {
                 severity: Severity::Warning,
                 object: walk.table.clone(),
                 message: format!(
-                    "{} rows of {} meet the rule and stay, because rows that stay point at them: {}",
-                    self.referenced,
+                    "{} of {} meet the rule and stay, because rows that stay point at them: {}",
+                    several(self.referenced, "row"),
                     walk.table,
                     keys.join(", ")
                 ),
@@ -285,7 +285,8 @@ impl Kept {
             severity: Severity::Critical,
             object: walk.table.clone(),
             message: format!(
-                "{refused} rows of {} meet the rule and refused to go: {why}. Where they are to stay, say so with `keep`",
+                "{} of {} meet the rule and refused to go: {why}. Where they are to stay, say so with `keep`",
+                several(refused, "row"),
                 walk.table
             ),
             suggestion: None,
@@ -294,7 +295,8 @@ impl Kept {
             record,
             StepStatus::Failed,
             format!(
-                "{refused} rows refused to go ({why}); {} went",
+                "{} refused to go ({why}); {} went",
+                several(refused, "row"),
                 record.rows.unwrap_or(0)
             ),
         );
@@ -346,8 +348,9 @@ impl Kept {
             severity: Severity::Warning,
             object: walk.table.clone(),
             message: format!(
-                "{} rows of {} meet the rule and stay for now, because they are locked: {why}",
-                self.locked, walk.table
+                "{} of {} meet the rule and stay for now, because they are locked: {why}",
+                several(self.locked, "row"),
+                walk.table
             ),
             suggestion: None,
         });
@@ -355,8 +358,8 @@ impl Kept {
             record,
             StepStatus::Failed,
             format!(
-                "{} rows are locked ({why}); {} went",
-                self.locked,
+                "{} locked ({why}); {} went",
+                several_do(self.locked, "row", ("is", "are")),
                 record.rows.unwrap_or(0)
             ),
         );
@@ -374,9 +377,13 @@ impl Kept {
         } else {
             ""
         };
+        let (are, stay) = match self.heavy.len() {
+            1 => ("is", "stays"),
+            _ => ("are", "stay"),
+        };
         let why = format!(
-            "{} rows of {} are larger than the {} MB that are kept in memory, and stay: {}{more}",
-            self.heavy.len(),
+            "{} of {} {are} larger than the {} MB that are kept in memory, and {stay}: {}{more}",
+            several(self.heavy.len(), "row"),
             walk.table,
             super::weight::MOST_ROW_BYTES >> 20,
             shown.join(", ")

@@ -42,7 +42,7 @@ use crate::execute::Door;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::archived::MANIFEST;
 use crate::plan::{Fate, Finding, Manifest, Path, Range, Retire, Statement, Without};
-use crate::values::with_causes;
+use crate::values::{several, several_do, with_causes};
 
 /// Rows that the role may not see must not be dropped with the table: the
 /// server then refuses to answer.
@@ -152,9 +152,9 @@ async fn alone(retire: &Retire, job: Job<'_>, record: &mut StepRecord) -> Result
         let weight = weight::of(exporter.walk, &exporter.export.columns, &all, job).await?;
         if let Some((place, bytes)) = weight.heavy.first() {
             let why = format!(
-                "nothing was detached or deleted: {} rows of {} are larger than the {} MB that are kept in memory: ctid {place} with {} MB",
-                weight.heavy.len(),
+                "nothing was detached or deleted: {} has {} larger than the {} MB that are kept in memory: ctid {place} with {} MB",
                 retire.table,
+                several(weight.heavy.len(), "row"),
                 weight::MOST_ROW_BYTES >> 20,
                 bytes >> 20
             );
@@ -197,7 +197,10 @@ async fn alone(retire: &Retire, job: Job<'_>, record: &mut StepRecord) -> Result
             if from >= all {
                 break;
             }
-            let stored = format!("{} rows were stored before", retirer.rows());
+            let stored = format!(
+                "{} stored before",
+                several_do(retirer.rows(), "row", ("was", "were"))
+            );
             job.hold(record).await?;
             if !may_go_on(job, record, pace.began, &stored) {
                 return Ok(());
@@ -216,7 +219,7 @@ async fn alone(retire: &Retire, job: Job<'_>, record: &mut StepRecord) -> Result
             pace.adapt(began.elapsed(), record.attempts - attempts + 1);
             job.execution.observer.on(Event::Progress {
                 seq: job.step.seq,
-                phase: &format!("{} rows stored", retirer.rows()),
+                phase: &format!("{} stored", several(retirer.rows(), "row")),
                 done: retirer.place(),
                 total: all,
             });
@@ -241,7 +244,10 @@ async fn part(
     let done = until_done(&mut retiring, ends(job), job, record).await?;
     if done.is_none() {
         let why = record.error.take().unwrap_or_default();
-        let stored = format!("{why}; {} rows were stored before", retirer.rows());
+        let stored = format!(
+            "{why}; {} stored before",
+            several_do(retirer.rows(), "row", ("was", "were"))
+        );
         record.error = Some(stored);
     }
     Ok(done)

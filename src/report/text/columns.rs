@@ -248,6 +248,28 @@ fn fitting(chars: impl Iterator<Item = char>, mut room: usize) -> impl Iterator<
     })
 }
 
+/// Lines, each with its indent, none longer than the terminal: what is left of one follows in the next,
+/// farther to the right. What is to be pasted is not given here.
+pub fn within(text: &str, width: Option<usize>) -> String {
+    let mut all = String::new();
+    for line in text.lines() {
+        let begin = line.len() - line.trim_start_matches(' ').len();
+        let indent = " ".repeat(begin);
+        let room = width.map(|width| width.saturating_sub(begin + GAP).max(NARROWEST_CUT));
+        let fits = width.is_none_or(|width| line.width() <= width);
+        let lines = match fits {
+            true => vec![line.trim_start_matches(' ').to_owned()],
+            false => wrapped(line.trim_start_matches(' '), room),
+        };
+        for (n, line) in lines.iter().enumerate() {
+            let more = if n == 0 { 0 } else { GAP };
+            all.push_str(format!("{indent}{:more$}{line}", "").trim_end());
+            all.push('\n');
+        }
+    }
+    all
+}
+
 /// The text in lines of at most so many columns, broken at spaces; a longer
 /// word keeps a line of its own, so that names stay whole.
 pub fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {

@@ -6,7 +6,7 @@ use super::parts::{
 };
 use super::words::counted;
 use super::{Ink, Style, human_bytes, human_count, human_duration_ms, shown};
-use crate::history::{RunRecord, StepRecord, StepStatus};
+use crate::history::{RunRecord, RunStatus, StepRecord, StepStatus};
 use crate::values::Engine;
 
 /// Everything recorded of a run: each step with its reason, statement,
@@ -49,7 +49,10 @@ fn details(run: &RunRecord, steps: &[&StepRecord], engine: Engine, style: &Style
     if let Some(finished) = run.finished_at {
         page.field(2, "finished", &moment(finished, style));
     }
-    page.field(2, "inspected", &human_duration_ms(run.inspect_ms));
+    // Nothing is known of it before it has come to an end.
+    if run.status != RunStatus::Running || run.inspect_ms > 0 {
+        page.field(2, "inspected", &human_duration_ms(run.inspect_ms));
+    }
     if run.steps.len() > MOST_STEPS {
         page.field(2, "steps", &by_status(run));
     }
@@ -154,10 +157,14 @@ fn tell(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord, engine: Engine)
     if let Some(started) = step.started_at {
         let took = human_duration_ms(step.duration_ms);
         let attempts = counted(step.attempts as usize, "attempt");
+        let took = match step.status {
+            StepStatus::Running => format!("at it for {took}"),
+            _ => format!("took {took}"),
+        };
         page.field(
             4,
             "started",
-            &format!("{}, took {took}, {attempts}", moment(started, style)),
+            &format!("{}, {took}, {attempts}", moment(started, style)),
         );
     }
     let size = match saved_bytes(step) {

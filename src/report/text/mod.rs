@@ -14,8 +14,8 @@ mod summary;
 mod tests;
 mod words;
 
-pub use columns::wrapped;
 pub use columns::{Align, Cell, Columns, Cut};
+pub use columns::{within, wrapped};
 pub use details::{run_details, run_details_folded, step_details};
 pub use history::history_table;
 pub use style::{Ink, Style};

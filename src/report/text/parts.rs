@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::columns::wrapped;
+use super::columns::{within, wrapped};
 use super::words::{counted, shell_word};
 use super::{Ink, Style, human_bytes, human_count, human_duration_ms, shown};
 use crate::history::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus};
@@ -158,7 +158,7 @@ pub(super) fn heading(page: &mut Page<'_>, run: &RunRecord) {
         RunStatus::Skipped => "skipped".to_owned(),
         RunStatus::Cancelled => format!("cancelled after {took}"),
         RunStatus::Interrupted => format!("interrupted, last seen at work after {took}"),
-        RunStatus::Running => "running".to_owned(),
+        RunStatus::Running => format!("running for {took}"),
     };
     let style = page.style;
     // Somebody was in the way: nobody is to think that the work is done.
@@ -169,12 +169,26 @@ pub(super) fn heading(page: &mut Page<'_>, run: &RunRecord) {
         status => run_ink(status),
     };
     let whose = format!("{} on {}:", shown(&run.task), shown(&run.target));
-    page.line(&format!(
-        "{} {} {}",
-        style.paint(ink, run_mark(run.status)),
-        style.paint(Ink::Strong, &whose),
-        style.paint(ink, &verdict)
-    ));
+    let plain = format!("{} {whose} {verdict}", run_mark(run.status));
+    // Wrapped before it is painted: what paints takes no room.
+    let mut lines = within(&plain, style.width);
+    let begin = format!("{} {whose}", run_mark(run.status));
+    if let Some(rest) = lines.strip_prefix(&begin).map(str::to_owned) {
+        let verdict = rest.lines().map(|line| match line.trim_start() {
+            "" => String::new(),
+            words => {
+                let indent = &line[..line.len() - words.len()];
+                format!("{indent}{}", style.paint(ink, words))
+            }
+        });
+        lines = format!(
+            "{} {}{}\n",
+            style.paint(ink, run_mark(run.status)),
+            style.paint(Ink::Strong, &whose),
+            verdict.collect::<Vec<_>>().join("\n")
+        );
+    }
+    page.text.push_str(&lines);
     let trigger = match run.scheduled_for {
         Some(due) => format!("{} for {}", run.trigger, moment(due, style)),
         None => run.trigger.to_string(),

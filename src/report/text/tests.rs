@@ -357,6 +357,59 @@ fn tables_fit_the_terminal() {
     );
 }
 
+/// However narrow: no line is wider, no word is cut, and what goes on below is farther to the right.
+#[test]
+fn lines_fit_the_terminal_and_keep_their_words() {
+    use unicode_width::UnicodeWidthStr;
+    let text = "analyze  analyze on app: 12 steps on 3.5 GB, about 1 GB of it to win back (120 looked at)\n    public.orders: about 120000 of 900000 rows, spread over all of it (correlation 0.02)\n";
+    for width in [40, 60, 80] {
+        let told = within(text, Some(width));
+        assert!(told.lines().all(|line| line.width() <= width), "{told}");
+        let words =
+            |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+        assert_eq!(words(&told), words(text));
+        let below = told.lines().filter(|line| line.starts_with("      "));
+        assert!(below.count() > 0, "{told}");
+    }
+    assert_eq!(within(text, None), text);
+    // The verdict of a run, in colours and without.
+    for width in [40, 60, 80] {
+        for color in [false, true] {
+            let style = Style {
+                width: Some(width),
+                color,
+                ..NARROW
+            };
+            let told = run_details(&partial(), Engine::Postgres, &style);
+            for line in told.lines().take(2) {
+                let plain: Vec<&str> = line
+                    .split('\u{1b}')
+                    .enumerate()
+                    .map(|(n, part)| match (n, part.split_once('m')) {
+                        (1.., Some((_, text))) => text,
+                        _ => part,
+                    })
+                    .collect();
+                assert!(plain.concat().width() <= width, "{width}: {told}");
+            }
+        }
+    }
+}
+
+/// What has not come to an end shows how long it has been at work.
+#[test]
+fn a_run_at_work_shows_since_when() {
+    let mut run = partial();
+    run.status = RunStatus::Running;
+    run.steps[0].status = StepStatus::Running;
+    run.steps[0].started_at = Some(run.started_at);
+    run.still_running(run.started_at + chrono::TimeDelta::seconds(90));
+    let told = run_details(&run, Engine::Postgres, &NARROW);
+    assert!(told.contains("running for 1"), "{told}");
+    assert!(told.contains("at it for 1"), "{told}");
+    assert!(!told.contains(" 0 ms"), "{told}");
+}
+
 /// Of thousands of steps those that did not end well, and some of the others.
 #[test]
 fn many_steps_are_folded() {

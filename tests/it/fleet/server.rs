@@ -275,6 +275,30 @@ async fn a_database_that_was_closed_before_the_first_run_is_told() {
     }
 }
 
+/// What cannot be looked after is said wherever somebody looks, and once.
+#[tokio::test]
+async fn a_database_that_cannot_be_connected_to_is_told_by_every_verb() {
+    let fleet = Fleet::start(3, &[1]).await;
+    fleet
+        .run("ALTER DATABASE tenant_2 WITH ALLOW_CONNECTIONS false")
+        .await;
+    let workspace = fleet.workspace("");
+    let closed = "the database tenant_2 takes no connections: nothing is done in it";
+    let planned = workspace.run(["plan"]).expect(0);
+    let said = format!("{}{}", planned.stdout, planned.stderr);
+    assert_eq!(said.matches(closed).count(), 1, "{said}");
+    assert!(said.contains("fleet/tenant_2: "), "{said}");
+    let doctor = workspace.run(["doctor", "--output", "json"]).json();
+    let checks = doctor["checks"].as_array().unwrap();
+    let told: Vec<_> = checks.iter().filter(|one| one["text"] == closed).collect();
+    assert_eq!(told.len(), 1, "{doctor:#}");
+    assert_eq!(told[0]["target"], "fleet/tenant_2");
+    workspace.run(["run", "statistics", "--now"]);
+    let status = workspace.run(["status"]).stdout;
+    let status = status.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(status.matches(closed).count(), 1, "{status}");
+}
+
 #[tokio::test]
 async fn a_database_that_lets_nobody_in_stops_no_other() {
     let fleet = Fleet::start(3, &[1, 3]).await;

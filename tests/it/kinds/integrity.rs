@@ -177,8 +177,8 @@ for_each_version! {
         ]);
         let findings = document["runs"][0]["findings"].as_array().unwrap();
         for (object, number, severity) in [
-            ("public.drafts.known", "1 rows", "warning"), ("public.events.events_customer_id_fkey", "1 rows", "critical"),
-            ("public.notes.notes_event_id_event_day_fkey", "1 rows", "critical"), ("public.orders.orders_customer_id_fkey", "3 rows", "critical"),
+            ("public.drafts.known", "1 row", "warning"), ("public.events.events_customer_id_fkey", "1 row", "critical"),
+            ("public.notes.notes_event_id_event_day_fkey", "1 row", "critical"), ("public.orders.orders_customer_id_fkey", "3 rows", "critical"),
             ("public.orders.orders_region_code_fkey", "2 rows", "critical"), ("fresh", "returned 2 rows", "critical"),
         ] {
             let finding = findings.iter().find(|f| f["object"] == object && f["code"] != "constraint.not_valid").unwrap();
@@ -375,7 +375,7 @@ async fn periods_have_to_be_covered_pg18() {
         parts["message"]
             .as_str()
             .unwrap()
-            .starts_with("1 rows of public.parts"),
+            .starts_with("1 row of public.parts"),
         "{parts:#}"
     );
     let listed = db

@@ -254,7 +254,7 @@ for_each_version! {
         assert!(found["message"].as_str().unwrap().starts_with("30 rows from '20"), "{found:#}");
         assert_eq!(db.number(found["suggestion"].as_str().unwrap()).await, 30);
         let elsewhere = finding(&document, "partitions.default_rows");
-        assert!(elsewhere["message"].as_str().unwrap().starts_with("1 rows of public.e sit in its default partition, about '1999-12-31'"), "{elsewhere:#}");
+        assert!(elsewhere["message"].as_str().unwrap().starts_with("1 row of public.e sits in its default partition, about '1999-12-31'"), "{elsewhere:#}");
         let moving = workspace(&db.url, "tables: [e], interval: month, ahead: 1, move_default_rows: true");
         let document = run(&moving);
         assert_eq!(steps(&document), 1, "{document:#}");

@@ -173,7 +173,7 @@ fn violated(constraint: &Constraint) -> Finding {
         severity,
         object: object(constraint),
         message: format!(
-            "{{n}} rows of {} violate {}, {why}",
+            "{{rows}} of {} {{violate}} {}, {why}",
             constraint.table.name, constraint.name
         ),
         suggestion: Some(format!(

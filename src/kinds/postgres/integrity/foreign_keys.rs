@@ -190,7 +190,7 @@ impl ForeignKey {
             code: "foreign_key.orphans".to_owned(),
             severity,
             message: format!(
-                "{{n}} rows of {table} violate {}: they refer to rows of {referenced} that are not there, {why}",
+                "{{rows}} of {table} {{violate}} {}: no row of {referenced} is what is referred to, {why}",
                 self.name
             ),
             object,

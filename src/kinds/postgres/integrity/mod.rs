@@ -310,10 +310,7 @@ fn own(query: &OwnQuery) -> Check {
             code: "query.rows".to_owned(),
             severity: Severity::Critical,
             object: query.name.clone(),
-            message: format!(
-                "`{}` returned {{n}} rows, and should return none",
-                query.name
-            ),
+            message: format!("`{}` returned {{rows}}, and should return none", query.name),
             suggestion: Some(sql.to_owned()),
         }],
     )

@@ -15,7 +15,7 @@ use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::kinds::postgres::held;
 use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step};
-use crate::values::unreadable;
+use crate::values::{several, unreadable};
 
 /// What a statement begins with that moves rows out of the default partition.
 const MOVES: &str = "WITH moved AS ";
@@ -345,10 +345,7 @@ fn step(
         }
         step.details.push(format!(
             "moves {} out of the default partition",
-            match rows {
-                1 => "1 row".to_owned(),
-                many => format!("{many} rows"),
-            }
+            several(rows, "row")
         ));
     }
     (step, unnamed)

@@ -12,7 +12,7 @@ use crate::engines::postgres::publications::published;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Identifier, Server, Session};
 use crate::plan::{Finding, Param, Plan, Query, Required, Severity};
-use crate::values::unreadable;
+use crate::values::{several, unreadable};
 
 /// More quarters of an hour than this are not told apart; it is ten years of them.
 const MOST_STRAYS: i64 = 350_000;
@@ -173,8 +173,10 @@ pub(super) fn rows_elsewhere(subject: &Subject<'_>, wanted: &[Stretch], plan: &m
             severity: Severity::Warning,
             object: default.name.to_string(),
             message: format!(
-                "{rows} rows of {} sit in its default partition, about {about}: no partition covers them, so none is ever retired",
-                subject.table.name
+                "{} of {} {} in its default partition, about {about}: no partition covers them, so none is ever retired",
+                several(rows, "row"),
+                subject.table.name,
+                if rows == 1 { "sits" } else { "sit" }
             ),
             suggestion: None,
         });
@@ -275,8 +277,10 @@ pub(super) fn may_move(
         severity: Severity::Critical,
         object: default,
         message: format!(
-            "{rows} rows {} keep the partition of {} for them from being created; {why}",
+            "{} {} {} the partition of {} for them from being created; {why}",
+            several(rows, "row"),
             subject.shown(stretch),
+            if rows == 1 { "keeps" } else { "keep" },
             subject.table.name
         ),
         suggestion: Some(format!(

@@ -6,7 +6,7 @@ use super::facts::Table;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{by_people, enforced, size_of, tree, without_index};
 use crate::engines::postgres::definitions::FUNCTION;
-use crate::engines::postgres::{Identifier, RelationName, Session, each};
+use crate::engines::postgres::{Identifier, RelationName, Server, Session, each};
 use crate::plan::{Finding, Severity, Step};
 use crate::values::unreadable;
 
@@ -26,6 +26,8 @@ pub(in crate::kinds::postgres) struct ForeignKey {
     /// What happens to the children: `a`, `r`, `c`, `n`, `d` as in the catalog.
     pub(in crate::kinds::postgres) action: String,
     pub(super) columns: Vec<String>,
+    /// Those of them that are set where `action` sets some: the constraint may name a part.
+    pub(super) sets: Vec<String>,
     pub(super) child_rows: f64,
     pub(in crate::kinds::postgres) child_bytes: i64,
     /// Whether the children are found by an index.
@@ -60,7 +62,9 @@ const FOREIGN_KEYS: &str = "WITH RECURSIVE fk AS (
             JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum ORDER BY k.ord) AS columns,
         {rows_c} AS child_rows, {bytes_c} AS child_bytes,
         NOT {without_index} AS indexed,
-        fk.depth
+        fk.depth,
+        ARRAY(SELECT a.attname::text FROM pg_catalog.unnest({set_columns}) WITH ORDINALITY AS k(attnum, ord)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum ORDER BY k.ord) AS sets
     FROM fk JOIN pg_catalog.pg_class c ON c.oid = fk.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_catalog.pg_class p ON p.oid = fk.confrelid
     ORDER BY fk.root, fk.depth, n.nspname, c.relname, fk.conname";
@@ -108,6 +112,7 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
         .replace("{enforced}", &enforced(&db.server, "con"))
         .replace("{enforced_next}", &enforced(&db.server, "next"))
         .replace("{without_index}", &without_index("fk"))
+        .replace("{set_columns}", set_columns(&db.server))
         .replace("{rows_c}", &over_leaves("c", rows))
         .replace(
             "{bytes_c}",
@@ -132,8 +137,19 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
             child_bytes: row.named("child_bytes")?,
             indexed: row.named("indexed")?,
             depth: row.named("depth")?,
+            sets: row.named("sets")?,
         })
     })
+}
+
+/// The columns that a foreign key sets where it sets some; before PostgreSQL 15, all of them.
+fn set_columns(server: &Server) -> &'static str {
+    match server.major() >= 15 {
+        true => {
+            "coalesce((SELECT s.confdelsetcols FROM pg_catalog.pg_constraint s WHERE s.oid = fk.oid), fk.conkey)"
+        }
+        false => "fk.conkey",
+    }
 }
 
 /// What becomes of the children of `victims` rows of `root`, and of theirs.
@@ -226,11 +242,11 @@ impl ForeignKey {
 
     /// What it changes elsewhere; nothing where it only refuses.
     fn sets_off(&self) -> Option<String> {
-        let columns = self.columns.join(", ");
+        let (columns, sets) = (self.columns.join(", "), self.sets.join(", "));
         let what = match self.action.as_str() {
             "c" => "deletes rows of".to_owned(),
-            "n" => format!("sets {columns} to null in"),
-            "d" => format!("sets {columns} to its default in"),
+            "n" => format!("sets {sets} to null in"),
+            "d" => format!("sets {sets} to its default in"),
             _ => return None,
         };
         Some(format!(
@@ -240,12 +256,12 @@ impl ForeignKey {
     }
 
     fn text(&self, children: f64) -> String {
-        let columns = self.columns.join(", ");
+        let (columns, sets) = (self.columns.join(", "), self.sets.join(", "));
         let about = super::super::common::of_rows(children);
         let what = match self.action.as_str() {
             "c" => format!("deletes about {about} of"),
-            "n" => format!("sets {columns} to null in about {about} of"),
-            "d" => format!("sets {columns} to its default in about {about} of"),
+            "n" => format!("sets {sets} to null in about {about} of"),
+            "d" => format!("sets {sets} to its default in about {about} of"),
             _ => "fails where there is a child in".to_owned(),
         };
         let index = if self.indexed {

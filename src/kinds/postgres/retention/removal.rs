@@ -216,8 +216,8 @@ impl Removal<'_> {
             severity: Severity::Critical,
             object: name.to_string(),
             message: format!(
-                "{} rows of {table} meet the rule and refused to go on {}: {}. Nothing was tried this time, as nothing that hangs on the table has changed since; it is tried again from {} on. Where they are to stay, say so with `keep`",
-                known.rows,
+                "{} of {table} meet the rule and refused to go on {}: {}. Nothing was tried this time, as nothing that hangs on the table has changed since; it is tried again from {} on. Where they are to stay, say so with `keep`",
+                several(known.rows, "row"),
                 known.at.format("%Y-%m-%d"),
                 known.why,
                 again.format("%Y-%m-%d"),

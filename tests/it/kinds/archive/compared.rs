@@ -90,7 +90,7 @@ async fn a_value_that_is_refused_there_keeps_its_row() {
         run["steps"][0]["error"]
             .as_str()
             .unwrap()
-            .contains("1 rows refused to go"),
+            .contains("1 row refused to go"),
         "{run:#}"
     );
     assert_eq!(db.number("SELECT sum(id) FROM t").await, 7);

@@ -264,3 +264,25 @@ for_oldest_and_newest! {
         assert_eq!(clean(&workspace)["rows"], 3990);
     }
 }
+
+/// A foreign key that sets a part of its columns to null is told to set that part.
+#[tokio::test]
+async fn only_the_columns_that_are_set_are_told() {
+    let db = fresh_database(17).await;
+    db.execute(
+        "CREATE TABLE parent (t int, id int, at timestamptz NOT NULL, PRIMARY KEY (t, id));
+         INSERT INTO parent SELECT 1, n, now() - n * interval '1 day' FROM generate_series(1, 400) n;
+         CREATE TABLE child (t int, pid int, FOREIGN KEY (t, pid) REFERENCES parent ON DELETE SET NULL (pid));
+         INSERT INTO child SELECT 1, n FROM generate_series(1, 400) n;
+         CREATE INDEX ON child (t, pid); ANALYZE parent, child",
+    )
+    .await;
+    let rules = json!([{ "table": "parent", "column": "at", "older_than": "300d" }]);
+    let workspace = workspace(&db, &rules);
+    let plan = workspace.run(["plan", "cleanup"]).expect(0).stdout;
+    assert!(plan.contains("sets pid to null in about "), "{plan}");
+    assert!(plan.contains("of public.child (t, pid)"), "{plan}");
+    clean(&workspace);
+    let unset = "SELECT count(*) FROM child WHERE pid IS NULL AND t = 1";
+    assert!(db.number(unset).await > 90);
+}
