@@ -38,6 +38,9 @@ pub trait Runs: Send + Sync {
     /// `skipped`: a skipped run has no steps to carry over.
     async fn last_run(&self, task: &str, target: &str) -> Result<Option<RunRecord>, HistoryError>;
 
+    /// Its id: without its steps, of which there may be thousands.
+    async fn last_run_id(&self, task: &str, target: &str) -> Result<Option<Uuid>, HistoryError>;
+
     /// The same, of those that were not limited to a part of their task.
     async fn last_whole_run(
         &self,

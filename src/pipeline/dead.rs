@@ -18,17 +18,18 @@ pub(super) async fn take_over<D: Door>(
     let (task, target) = (&request.task.name, &request.target.name);
     let (history, store) = (&around.history, around.history.store());
     let interrupted = store.interrupt_running(task, target, wall_clock());
-    let mut dead = history.ask(interrupted).await.unwrap_or_default();
-    for run in &dead {
+    let interrupted = history.ask(interrupted).await.unwrap_or_default();
+    for run in &interrupted {
         note(around, run).await;
     }
+    let mut dead: Vec<Uuid> = interrupted.into_iter().map(|run| run.id).collect();
     // However the last one ended: its connection may have been cut, and the
     // server not have noticed yet that nobody waits for the statement.
-    dead.extend(history.ask(store.last_run(task, target)).await.flatten());
-    for run in &dead {
-        let orphans = door.end_orphans(session, &run_name(run.id)).await?;
+    dead.extend(history.ask(store.last_run_id(task, target)).await.flatten());
+    for run in dead {
+        let orphans = door.end_orphans(session, &run_name(run)).await?;
         if orphans > 0 {
-            tracing::warn!(run = %run.id, orphans, "sessions of an earlier run were ended");
+            tracing::warn!(%run, orphans, "sessions of an earlier run were ended");
         }
     }
     Ok(())

@@ -43,11 +43,25 @@ impl Known {
         zone: Tz,
     ) -> Result<Known, HistoryError> {
         Ok(Known {
+            past: store.past_steps(target, &task.kind).await?,
+            ..Known::for_look(store, task, target, zone).await?
+        })
+    }
+
+    /// The same without how long steps took: that is asked where there are some to do, and may be
+    /// thousands of answers.
+    pub(super) async fn for_look(
+        store: &dyn Store,
+        task: &Task,
+        target: &str,
+        zone: Tz,
+    ) -> Result<Known, HistoryError> {
+        Ok(Known {
             baselines: store.baselines(target).await?,
             memories: store.memories(target, &task.kind).await?,
             former: former(store, task, target).await?,
             place: last_place(store, target).await?,
-            past: store.past_steps(target, &task.kind).await?,
+            past: Vec::new(),
             whole: None,
             zone,
         })

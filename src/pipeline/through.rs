@@ -208,7 +208,7 @@ impl<D: Door> Way for Through<D> {
         for round in 1..=2 {
             let looking = Instant::now();
             let store = around.history.store().as_ref();
-            let ask = || Known::of(store, request.task, &record.target, request.zone);
+            let ask = || Known::for_look(store, request.task, &record.target, request.zone);
             let known = if self.kind.needs_history() {
                 let insisted = around.history.insist(ask).await;
                 insisted.map_err(PipelineError::NoProof)?
@@ -221,7 +221,6 @@ impl<D: Door> Way for Through<D> {
                     ..Known::default()
                 }
             };
-            let by = Predictor::of(&known.past, &record.task);
             let at = Moment {
                 now: wall_clock(),
                 round,
@@ -235,7 +234,16 @@ impl<D: Door> Way for Through<D> {
             let by_then = until.map_or(by_then, |until| until.min(by_then));
             let proposing = awaited.by(by_then, "what there is to do");
             let plan = failover().propose(&door, self.kind.as_ref(), &site, &at);
-            let mut plan = plan.await?.arranged(&by);
+            let plan = plan.await?;
+            let past = match plan.steps.is_empty() {
+                true => None,
+                false => {
+                    let past = store.past_steps(&record.target, &request.task.kind);
+                    around.history.ask(past).await
+                }
+            };
+            let by = Predictor::of(&past.unwrap_or_default(), &record.task);
+            let mut plan = plan.arranged(&by);
             record.inspect_ms += millis(looking.elapsed());
             if round == 1 {
                 until = deadline(request, began.elapsed());

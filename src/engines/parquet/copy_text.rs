@@ -51,13 +51,40 @@ fn value(form: Form, bytes: &[u8], out: &mut String) -> Option<()> {
 }
 
 fn escape(text: &str, out: &mut String) {
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c => out.push(c),
+    let mut rest = text;
+    // One byte each, none of which is a part of another character.
+    let special = |byte| matches!(byte, b'\\' | b'\n' | b'\r' | b'\t');
+    while let Some(at) = rest.bytes().position(special) {
+        let (plain, from) = rest.split_at(at);
+        let (one, behind) = from.split_at(1);
+        out.push_str(plain);
+        out.push_str(match one {
+            "\n" => "\\n",
+            "\r" => "\\r",
+            "\t" => "\\t",
+            _ => "\\\\",
+        });
+        rest = behind;
+    }
+    out.push_str(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_copy_would_misunderstand_is_escaped() {
+        for (text, written) in [
+            ("", ""),
+            ("plain é €", "plain é €"),
+            ("\t", "\\t"),
+            ("a\\b\nc\rd\te", "a\\\\b\\nc\\rd\\te"),
+            ("€\\\\€\n", "€\\\\\\\\€\\n"),
+        ] {
+            let mut out = String::new();
+            escape(text, &mut out);
+            assert_eq!(out, written);
         }
     }
 }

@@ -27,22 +27,31 @@ pub(super) fn plain(form: Form, bytes: &[u8], out: &mut String) -> Option<()> {
             match days {
                 i32::MAX => write!(out, "infinity"),
                 i32::MIN => write!(out, "-infinity"),
-                days => date(i64::from(days), "", out),
-            }
-        }
-        Form::Timestamp | Form::TimestampTz => {
-            let zone = if form == Form::TimestampTz { "+00" } else { "" };
-            match i64::from_be_bytes(bytes.try_into().ok()?) {
-                i64::MAX => write!(out, "infinity"),
-                i64::MIN => write!(out, "-infinity"),
-                at => {
-                    let day = at.div_euclid(86_400_000_000);
-                    let clock = time(at.rem_euclid(86_400_000_000));
-                    date(day, &format!(" {clock}{zone}"), out)
+                days => {
+                    let common = date(i64::from(days), out);
+                    era(common, out);
+                    Ok(())
                 }
             }
         }
-        Form::Time => write!(out, "{}", time(i64::from_be_bytes(bytes.try_into().ok()?))),
+        Form::Timestamp | Form::TimestampTz => match i64::from_be_bytes(bytes.try_into().ok()?) {
+            i64::MAX => write!(out, "infinity"),
+            i64::MIN => write!(out, "-infinity"),
+            at => {
+                let common = date(at.div_euclid(86_400_000_000), out);
+                out.push(' ');
+                time(at.rem_euclid(86_400_000_000), out);
+                if form == Form::TimestampTz {
+                    out.push_str("+00");
+                }
+                era(common, out);
+                Ok(())
+            }
+        },
+        Form::Time => {
+            time(i64::from_be_bytes(bytes.try_into().ok()?), out);
+            Ok(())
+        }
         Form::Uuid => write!(out, "{}", uuid::Uuid::from_slice(bytes).ok()?),
         Form::Bytes => {
             out.push_str("\\x");
@@ -65,8 +74,9 @@ fn float(number: f64, shortest: String, out: &mut String) -> std::fmt::Result {
     }
 }
 
-/// A day counted from 2000, with the time in front of a possible `BC`.
-fn date(day: i64, time: &str, out: &mut String) -> std::fmt::Result {
+/// Appends a day counted from 2000; tells whether it is of the common era, which [`era`] says behind
+/// a possible time.
+fn date(day: i64, out: &mut String) -> bool {
     // The calendar repeats every 400 years; counted from 1 March 0000.
     let z = day + DAYS_TO_2000 + 306;
     let era = z.div_euclid(146_097);
@@ -81,25 +91,46 @@ fn date(day: i64, time: &str, out: &mut String) -> std::fmt::Result {
         shifted - 9
     };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
-    if year > 0 {
-        write!(out, "{year:04}-{month:02}-{day:02}{time}")
-    } else {
-        write!(out, "{:04}-{month:02}-{day:02}{time} BC", 1 - year)
+    let common = year > 0;
+    padded(if common { year } else { 1 - year }, 4, out);
+    for part in [month, day] {
+        out.push('-');
+        padded(part, 2, out);
+    }
+    common
+}
+
+/// Appends what is said of a day before the common era.
+fn era(common: bool, out: &mut String) {
+    if !common {
+        out.push_str(" BC");
     }
 }
 
-fn time(micros: i64) -> String {
+fn time(micros: i64, out: &mut String) {
     let (seconds, rest) = (micros / 1_000_000, micros % 1_000_000);
-    let clock = format!(
-        "{:02}:{:02}:{:02}",
-        seconds / 3_600,
-        seconds / 60 % 60,
-        seconds % 60
-    );
-    if rest == 0 {
-        clock
-    } else {
-        format!("{clock}.{rest:06}")
+    padded(seconds / 3_600, 2, out);
+    for part in [seconds / 60 % 60, seconds % 60] {
+        out.push(':');
+        padded(part, 2, out);
+    }
+    if rest != 0 {
+        out.push('.');
+        padded(rest, 6, out);
+    }
+}
+
+/// Appends a number that is not negative, with so many digits at least: a row may hold many of them,
+/// and `format!` takes several times as long.
+fn padded(number: i64, width: u32, out: &mut String) {
+    let mut place = 10_i64.pow(width - 1);
+    while number / place >= 10 {
+        place *= 10;
+    }
+    while place > 0 {
+        let digit = u8::try_from(number / place % 10).unwrap_or_default();
+        out.push(char::from(b'0' + digit));
+        place /= 10;
     }
 }
 
@@ -111,7 +142,8 @@ mod tests {
     fn days_of_the_calendar() {
         let shown = |day: i64| {
             let mut out = String::new();
-            let _ = date(day, "", &mut out);
+            let common = date(day, &mut out);
+            era(common, &mut out);
             out
         };
         for (day, text) in [
@@ -127,7 +159,19 @@ mod tests {
         ] {
             assert_eq!(shown(day), text);
         }
-        assert_eq!(time(86_400_000_000), "24:00:00");
-        assert_eq!(time(1), "00:00:00.000001");
+    }
+
+    #[test]
+    fn times_of_a_day() {
+        for (micros, text) in [
+            (0, "00:00:00"),
+            (1, "00:00:00.000001"),
+            (45_296_120_000, "12:34:56.120000"),
+            (86_400_000_000, "24:00:00"),
+        ] {
+            let mut out = String::new();
+            time(micros, &mut out);
+            assert_eq!(out, text);
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::lot::{Batch, ExportError, SETTLE};
 use super::stored::Places;
 use crate::engines::EngineError;
 use crate::engines::postgres::Row;
-use crate::plan::{Fate, Image, ONCE, Query, Range, Statement, Walk, Without};
+use crate::plan::{Fate, Image, Query, Range, Statement, Walk, Without};
 
 /// One batch of rows that are deleted or move within the database.
 pub(super) struct Portion<'a> {
@@ -127,8 +127,8 @@ impl Portion<'_> {
                 Sums::default()
             } else {
                 let rows = places.select(&self.image.row_of(columns));
-                let sums = self.image.sums();
-                let sums = Query::new(format!("SELECT {sums} FROM ({rows}{ONCE}) AS r"), []);
+                let (sums, rows) = (self.image.sums(), self.image.hashed(&rows));
+                let sums = Query::new(format!("SELECT {sums} FROM {rows}"), []);
                 sums_of(&ask(sums).await?, 0)?
             };
             if gone > 0 && there != sums_of(&went, 3)? {

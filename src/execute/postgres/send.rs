@@ -104,6 +104,9 @@ impl<'a> Sender<'a> {
     ) -> Result<Sender<'a>, ExportError> {
         let there = connect(&send.target, job).await?;
         is_another(job.session, &there, walk, send).await?;
+        // Each batch asks the same few questions there, and planning one takes longer than answering it.
+        let once = "SET plan_cache_mode = force_generic_plan";
+        there.execute("having questions planned once", once).await?;
         let trusted = trusted(&send.target, job);
         there
             .execute("opening a transaction there", "BEGIN")
@@ -302,39 +305,33 @@ impl<'a> Sender<'a> {
             return Ok(Ok(Batch::Rows(0)));
         }
         let (rows, checksum) = (load.rows, load.checksum);
-        match unless_over(self.store(load), job, step_ends, give_way).await {
+        let before = match self.walk.fires {
+            true => Some(Before::of(job.session, self.walk).await?),
+            false => None,
+        };
+        // What cannot go from here is known before anything is kept there, and the other way round:
+        // the one server deletes while the other one stores, and neither has committed.
+        let storing = unless_over(self.store(load), job, step_ends, give_way);
+        let deleting = self.delete(range, without, rows, before, job, step_ends, give_way);
+        let (stored, gone) = futures_util::future::join(storing, deleting).await;
+        match stored {
             Ok(stored) => stored?,
             Err(halt) => {
                 self.stop_there().await;
                 return Ok(Err(halt));
             }
         }
-        let before = match self.walk.fires {
-            true => Some(Before::of(job.session, self.walk).await?),
-            false => None,
-        };
-        // What cannot go from here is known before anything is kept there.
-        for statement in [self.walk.delete(range, without), Statement::brief(SETTLE)] {
-            let outcome =
-                gate::pass(job.session, &statement, job.execution, step_ends, give_way).await;
-            match outcome {
-                Ok(_) if statement.sql == SETTLE => {}
-                Ok(did) if i64::try_from(did.rows) == Ok(rows) => {}
-                Ok(Did { rows: gone, .. }) => {
-                    return Err(ExportError::Stayed { rows, gone });
-                }
-                Err(halt) => return Ok(Err(halt)),
-            }
-        }
-        if let Some(before) = before {
-            before.compare(job.session, self.walk, rows).await?;
+        if let Err(halt) = gone? {
+            return Ok(Err(halt));
         }
         if job.execution.stop.is_now() {
             return Ok(Err(Halt::Stopped));
         }
-        let here = self.names.0.name(job.session).await?;
-        let naming = self.names.1.name(there);
-        let beyond = match unless_over(naming, job, step_ends, give_way).await {
+        let naming = unless_over(self.names.1.name(there), job, step_ends, give_way);
+        let (here, beyond) =
+            futures_util::future::join(self.names.0.name(job.session), naming).await;
+        let here = here?;
+        let beyond = match beyond {
             Ok(beyond) => beyond?,
             Err(halt) => return Ok(Err(halt)),
         };
@@ -379,6 +376,38 @@ impl<'a> Sender<'a> {
         *noted = Some(manifest);
         gate::commit(there, job.execution, step_ends, give_way).await?;
         Ok(Ok(Batch::Rows(rows)))
+    }
+
+    /// Deletes the rows of a batch here, all that were read and no other, in the transaction that is open.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "which rows, how many, and how long it may take"
+    )]
+    async fn delete(
+        &self,
+        range: &Range,
+        without: &Without,
+        rows: i64,
+        before: Option<Before>,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Result<Outcome<()>, ExportError> {
+        let pass = async |statement: Statement| {
+            gate::pass(job.session, &statement, job.execution, step_ends, give_way).await
+        };
+        match pass(self.walk.delete(range, without)).await {
+            Ok(did) if i64::try_from(did.rows) == Ok(rows) => {}
+            Ok(Did { rows: gone, .. }) => return Err(ExportError::Stayed { rows, gone }),
+            Err(halt) => return Ok(Err(halt)),
+        }
+        if let Err(halt) = pass(Statement::brief(SETTLE)).await {
+            return Ok(Err(halt));
+        }
+        if let Some(before) = before {
+            before.compare(job.session, self.walk, rows).await?;
+        }
+        Ok(Ok(()))
     }
 
     /// Has the other server give up what it is at, so that it can be taken back there.

@@ -26,6 +26,11 @@ use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Fate, Finding, Image, InVain, KeyColumn, Path, Range, Walk, block_of, key_of};
 use crate::values::wall_clock;
 
+/// Whether the rows of the table are there again where a crash undoes that they went: else they would
+/// be neither there nor where they moved to.
+const SURVIVES: &str =
+    "SELECT c.relpersistence = 'p' FROM pg_catalog.pg_class c WHERE c.oid = $1::pg_catalog.oid";
+
 /// Carries the walk out; `record.rows` counts what has gone and is committed.
 pub(super) async fn carry_out(
     walk: &Walk,
@@ -33,10 +38,15 @@ pub(super) async fn carry_out(
     record: &mut StepRecord,
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
-    if walk.fate != Fate::Delete {
+    let undone_as_one = match walk.fate {
+        Fate::Delete => true,
+        Fate::Move { .. } => survives(walk, job).await?,
+        Fate::Export(_) | Fate::Send(_) => false,
+    };
+    if !undone_as_one {
         return all(walk, job, record, findings).await;
     }
-    // A batch that a crash of the server undoes is simply deleted again, so
+    // A batch that a crash of the server undoes is simply dealt with again, so
     // none has to wait for the disk, and hold its row locks meanwhile.
     let session = job.session;
     let faster = "SET synchronous_commit = off";
@@ -56,6 +66,12 @@ pub(super) async fn carry_out(
         (Ok(()), Err(error)) => Err(error),
         (done, _) => done,
     }
+}
+
+async fn survives(walk: &Walk, job: Job<'_>) -> Result<bool, EngineError> {
+    let doing = "looking what a crash leaves of the table";
+    let rows = job.session.query(doing, SURVIVES, &[&walk.oid]).await?;
+    Ok(first::<bool>(&rows, 0)?.unwrap_or(false))
 }
 
 async fn all(

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::rows::success;
 use super::{Builder, Call, Sql, SqlStore, Statement};
@@ -29,6 +30,12 @@ static OCCURRENCE: Sql = Sql::new(
 
 static LAST_RUN: Sql = Sql::new(
     "SELECT * FROM maint.runs
+     WHERE task = $1 AND target = $2 AND status <> 'skipped'
+     ORDER BY started_at DESC, id DESC LIMIT 1",
+);
+
+static LAST_RUN_ID: Sql = Sql::new(
+    "SELECT id FROM maint.runs
      WHERE task = $1 AND target = $2 AND status <> 'skipped'
      ORDER BY started_at DESC, id DESC LIMIT 1",
 );
@@ -124,6 +131,12 @@ impl Runs for SqlStore {
         self.find("look up the last run", last).await
     }
 
+    async fn last_run_id(&self, task: &str, target: &str) -> Result<Option<Uuid>, HistoryError> {
+        let last = LAST_RUN_ID.with([task.into(), target.into()]);
+        let last = self.fetch_by("look up the last run", last, |row| row.id("id"));
+        Ok(last.await?.pop())
+    }
+
     async fn last_whole_run(
         &self,
         task: &str,
@@ -209,6 +222,7 @@ mod tests {
             &BY_RANGE,
             &OCCURRENCE,
             &LAST_RUN,
+            &LAST_RUN_ID,
             &LAST_WHOLE_RUN,
             &PAST_STEPS,
         ] {

@@ -32,6 +32,6 @@ pub use retire::Retire;
 pub use shrink::{QUIET, Shrink, block_of_place};
 pub use statement::{Condition, LockWaiting, Param, Query, Required, Statement, Sweep, There};
 pub use walk::{
-    Image, InVain, KeyColumn, Most, ONCE, Path, Range, Vain, Walk, block_of, key_of, storing,
+    Image, InVain, KeyColumn, Most, Path, Range, Vain, Walk, block_of, key_of, storing,
 };
 pub use work::Work;

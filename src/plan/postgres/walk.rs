@@ -207,12 +207,12 @@ impl Walk {
         Query::new(
             format!(
                 "WITH moved AS ({}), stored AS ({} RETURNING tableoid AS leaf, ctid AS place)
-                SELECT NULL::text, NULL::text, NULL::text, {} FROM (SELECT {} FROM moved{ONCE}) AS r
+                SELECT NULL::text, NULL::text, NULL::text, {} FROM {}
                 UNION ALL SELECT leaf::regclass::text, min(place)::text, max(place)::text, count(*), NULL, NULL FROM stored GROUP BY leaf",
                 self.deleting(&which, columns),
                 storing(into, &names, "moved"),
                 image.sums(),
-                image.row_of(columns),
+                image.hashed(&format!("SELECT {} FROM moved", image.row_of(columns))),
             ),
             params,
         )
@@ -363,9 +363,9 @@ impl Walk {
     }
 }
 
-/// Ends the subquery that makes images of rows for [`Image::sums`]: else the planner would have each
-/// image made anew for every sum over it, which costs more than all the rest.
-pub const ONCE: &str = " OFFSET 0";
+/// Ends a subquery that makes images of rows, or hashes of them: else the planner would have each made
+/// anew wherever it is named, which costs more than all the rest.
+const ONCE: &str = " OFFSET 0";
 
 /// How rows are told from each other when they are compared: by what the server would write for all
 /// of their values, which is the same only for the same values.
@@ -374,9 +374,9 @@ pub enum Image {
     /// As one text.
     #[default]
     Text,
-    /// In bytes, as values travel, which are made sooner. For each column, whether its values are
-    /// taken as they are; else it is their text.
-    Sent(Vec<bool>),
+    /// In bytes, as values travel, which are made sooner. For each column the function that makes
+    /// them, quoted and qualified; where there is none, its text is taken.
+    Sent(Vec<Option<String>>),
 }
 
 impl Image {
@@ -384,34 +384,43 @@ impl Image {
     pub fn row_of(&self, columns: &[String]) -> String {
         match self {
             Image::Text => format!("ROW({})::text COLLATE \"C\" AS whole", columns.join(", ")),
-            Image::Sent(as_they_are) => {
-                let value = |(n, column): (usize, &String)| match as_they_are.get(n) {
-                    Some(true) => column.clone(),
+            Image::Sent(senders) => {
+                let value = |(n, column): (usize, &String)| match senders.get(n) {
+                    Some(Some(sender)) => format!("{sender}({column})"),
                     // By its type's own output, and by no cast that somebody has made.
-                    _ => format!("ROW({column})::text"),
+                    _ => format!("pg_catalog.textsend(ROW({column})::text)"),
                 };
                 let values: Vec<String> = columns.iter().enumerate().map(value).collect();
-                // Only as an element of an array do all versions take the checksum of bytes.
-                format!(
-                    "ARRAY[pg_catalog.record_send(ROW({}))] AS whole",
-                    values.join(", ")
-                )
+                // A row of them, sent as a whole, would take longer to make.
+                format!("ARRAY[{}]::bytea[] AS whole", values.join(", "))
             }
         }
     }
 
-    /// Number and checksums of the rows `r`.
-    pub fn sums(&self) -> String {
-        let sum = match self {
+    /// Two hashes of each image that the query `rows` answers with, as `r`.
+    pub fn hashed(&self, rows: &str) -> String {
+        let hash = match self {
             Image::Text => "hashtextextended",
             Image::Sent(_) => "hash_array_extended",
         };
-        let of = |seed: u8| {
-            format!(
-                "coalesce(pg_catalog.sum(pg_catalog.{sum}(r.whole, {seed}::pg_catalog.int8)), 0)::text"
-            )
+        let of = |seed: u8| format!("pg_catalog.{hash}(i.whole, {seed}::pg_catalog.int8)");
+        let (one, other) = (of(0), of(1));
+        format!("(SELECT {one} AS one, {other} AS other FROM ({rows}{ONCE}) AS i{ONCE}) AS r")
+    }
+
+    /// Number and checksums of the rows `r`.
+    pub fn sums(&self) -> String {
+        let sum = |hash: &str| format!("coalesce(pg_catalog.sum({hash}), 0)::text");
+        let (one, other) = match self {
+            Image::Text => (sum("r.one"), sum("r.other")),
+            // The hash of an array is a sum over its elements: if hashes were added up as they are, values
+            // that change places, each within its column, would not be told.
+            Image::Sent(_) => (
+                sum("pg_catalog.hashint8extended(r.one, r.other)"),
+                sum("pg_catalog.hashint8extended(r.other, r.one)"),
+            ),
         };
-        format!("count(*), {}, {}", of(0), of(1))
+        format!("count(*), {one}, {other}")
     }
 }
 
@@ -526,15 +535,15 @@ mod tests {
     #[test]
     fn what_cannot_be_sent_is_compared_as_text() {
         let columns = ["a".to_owned(), "\"B\"".to_owned()];
-        let image = Image::Sent(vec![true, false]);
+        let image = Image::Sent(vec![Some("pg_catalog.int8send".to_owned()), None]);
         assert_eq!(
             image.row_of(&columns),
-            "ARRAY[pg_catalog.record_send(ROW(a, ROW(\"B\")::text))] AS whole"
+            "ARRAY[pg_catalog.int8send(a), pg_catalog.textsend(ROW(\"B\")::text)]::bytea[] AS whole"
         );
         // A column that nothing is known of is text.
         assert_eq!(
             Image::Sent(Vec::new()).row_of(&columns),
-            "ARRAY[pg_catalog.record_send(ROW(ROW(a)::text, ROW(\"B\")::text))] AS whole"
+            "ARRAY[pg_catalog.textsend(ROW(a)::text), pg_catalog.textsend(ROW(\"B\")::text)]::bytea[] AS whole"
         );
         assert_eq!(
             Image::Text.row_of(&columns),

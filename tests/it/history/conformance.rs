@@ -599,11 +599,14 @@ async fn an_occurrence_ran_only_if_it_got_to_work(store: &dyn Store) {
 
 async fn the_last_run_is_no_skipped_one(store: &dyn Store) {
     assert_eq!(store.last_run("reindex", "app").await.unwrap(), None);
+    assert_eq!(store.last_run_id("reindex", "app").await.unwrap(), None);
     let mut expected = finished(run("reindex", 0), RunStatus::Incomplete);
     expected.steps = vec![step(1, StepStatus::Deferred)];
     put(store, expected.clone()).await;
     put(store, finished(run("reindex", 1), RunStatus::Skipped)).await;
     put(store, finished(run("vacuum", 2), RunStatus::Succeeded)).await;
+    let id = store.last_run_id("reindex", "app").await.unwrap();
+    assert_eq!(id, Some(expected.id));
     assert_eq!(
         store.last_run("reindex", "app").await.unwrap(),
         Some(expected)

@@ -76,3 +76,50 @@ for_oldest_and_newest! {
         assert!((1..100).contains(&asked), "{asked} questions");
     }
 }
+
+for_oldest_and_newest! {
+    /// Which tables have statistics is asked only where it says something: of one of which nobody knows that
+    /// it was analyzed.
+    async fn statistics_are_looked_for_where_it_matters(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE EXTENSION pg_stat_statements; CREATE TABLE t AS SELECT 1 AS id; ANALYZE").await;
+        let looked = "SELECT coalesce(sum(calls), 0)::int8 FROM pg_stat_statements
+             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND query LIKE '%SELECT s.schemaname::text, s.tablename::text%' AND query NOT LIKE '%pg_stat_statements%'";
+        questions(&db, "analyze").await;
+        assert_eq!(db.number(looked).await, 0);
+        db.execute("CREATE TABLE never AS SELECT 1 AS id").await;
+        questions(&db, "analyze").await;
+        assert_eq!(db.number(looked).await, 1);
+    }
+}
+
+/// Thousands of steps of earlier runs are read where there are steps to do, and not before: here reading
+/// them fails, and a run that finds nothing to do misses nothing.
+#[tokio::test]
+async fn nothing_to_do_reads_no_steps() {
+    let db = fresh_database(18).await;
+    db.execute("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 1000) g")
+        .await;
+    let workspace = workspace(&db);
+    let analyze = || {
+        let output = workspace.run(["run", "analyze", "--now", "--output", "json"]);
+        output.expect(0).json()["runs"][0].clone()
+    };
+    assert_eq!(analyze()["steps"].as_array().unwrap().len(), 1);
+    let file = sqlx::sqlite::SqliteConnectOptions::new().filename(workspace.history());
+    let mut file = sqlx::ConnectOptions::connect(&file).await.unwrap();
+    let broken = "UPDATE steps SET lock_waits = '7', duration_ms = 'long'";
+    sqlx::query(broken).execute(&mut file).await.unwrap();
+    let again = analyze();
+    assert_eq!(again["steps"], serde_json::json!([]), "{again:#}");
+    assert_eq!(again["findings"], serde_json::json!([]), "{again:#}");
+    // Where there is something to do, it is asked how long that took.
+    db.execute("INSERT INTO t SELECT g FROM generate_series(1, 1000) g")
+        .await;
+    let more = workspace.run(["run", "analyze", "--now", "--output", "json"]);
+    assert!(
+        more.stderr.contains("the history does not answer"),
+        "{more:#?}"
+    );
+}

@@ -66,6 +66,28 @@ for_oldest_and_newest! {
     }
 }
 
+for_oldest_and_newest! {
+    /// Values that have changed places, each within its column, are no longer those of their rows, although
+    /// every column holds the same ones.
+    async fn values_that_changed_places_are_not_the_same(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int, at date, v int, w text);
+            INSERT INTO t SELECT g, '2020-01-01', g, g::text FROM generate_series(1, 4) g;
+            CREATE TABLE old (LIKE t) PARTITION BY RANGE (at);
+            CREATE TABLE part PARTITION OF old FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
+            CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.v = 5 - NEW.v; RETURN NEW; END $$;
+            CREATE TRIGGER swap BEFORE INSERT ON part FOR EACH ROW EXECUTE FUNCTION swap()").await;
+        let workspace = workspace(&db, &json!({ "table": "t", "column": "at", "older_than": "1d",
+            "destination": { "table": "old" } }));
+        let output = workspace.run(["run", "archive", "--now", "--output", "json"]).expect(1);
+        assert!(output.stdout.contains("holds them with other values"), "{output:#?}");
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 4);
+        assert_eq!(db.number("SELECT count(*) FROM old").await, 0);
+        db.execute("DROP TRIGGER swap ON part").await;
+        assert_eq!(archive(&workspace)["rows"], 4);
+    }
+}
+
 /// A value that another database refuses while the rows are still being read keeps its row, and no other.
 #[tokio::test]
 async fn a_value_that_is_refused_there_keeps_its_row() {

@@ -9,6 +9,7 @@ mod meanwhile;
 mod moved;
 mod places;
 mod put_back;
+mod quick;
 mod readers;
 mod renamed;
 mod s3;
