@@ -267,8 +267,12 @@ impl EngineError {
                 Some("point the target's `url` at PostgreSQL itself, or at a pool in session mode".to_owned())
             }
             EngineError::Setting { mend, .. } => Some(format!("as a superuser: {mend}")),
-            // character_not_in_repertoire, untranslatable_character
-            EngineError::Statement { sqlstate, .. } if matches!(sqlstate.as_str(), "22021" | "22P05") => Some(
+            // untranslatable_character
+            EngineError::Statement { sqlstate, .. } if sqlstate == "22P05" => Some(
+                "the encoding of one of the databases has no such character: rows that hold it go to files, or to a database whose encoding is UTF8".to_owned(),
+            ),
+            // character_not_in_repertoire
+            EngineError::Statement { sqlstate, .. } if sqlstate == "22021" => Some(
                 "a name or a text there is not valid in UTF-8, which a database with the encoding SQL_ASCII lets in; \
                  find the name with: SET client_encoding = 'SQL_ASCII'; SELECT oid, relname FROM pg_catalog.pg_class WHERE relname ~ '[^ -~]'; and rename it".to_owned(),
             ),

@@ -82,6 +82,7 @@ fn words(code: &str) -> &'static str {
         "42704" => "an object does not exist",
         "42883" => "a function or operator does not exist",
         "3F000" => "a schema does not exist",
+        "22P05" => "the encoding of the database has no such character",
         "53100" => "the disk is full",
         "53200" => "out of memory",
         "53300" => "too many connections",

@@ -53,6 +53,20 @@ impl Epoch {
         self.scaled(KEPT, late)
     }
 
+    /// Numbers that are times before 1980, but for zero and less, which stand for none: beside times of our
+    /// days they were written in a unit that counts less, or are no times. They are nobody's age.
+    pub fn doubtful(self) -> RangeInclusive<i64> {
+        1..=EARLY.saturating_mul(self.per_second()) - 1
+    }
+
+    /// That some numbers of `field` are such, and what becomes of them.
+    pub fn doubted(self, field: &str) -> String {
+        format!(
+            "some numbers in `{field}` are, as {}, times before 1980, while others are of our days: they were written in another unit, or are no times, so that nobody knows how old they are. They stay; write them anew in one unit",
+            self.name()
+        )
+    }
+
     fn scaled(self, early: i64, late: i64) -> RangeInclusive<i64> {
         let unit = self.per_second();
         early.saturating_mul(unit)..=late.saturating_mul(unit)
@@ -107,6 +121,11 @@ mod tests {
                 assert!(epoch.of_our_days(now).contains(&number));
                 assert!(epoch.plausible(now).contains(&number));
                 for other in epoch.others() {
+                    // What counts less would pass for old, and is doubted instead; what counts more is ahead.
+                    assert_eq!(
+                        other.doubtful().contains(&number),
+                        other.per_second() > epoch.per_second()
+                    );
                     assert!(
                         !other.plausible(now).contains(&number),
                         "{epoch:?} {other:?} {number}"

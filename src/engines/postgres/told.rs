@@ -85,6 +85,11 @@ impl Said<'_> {
         let plain = !self.may_quote();
         let mut text = match plain {
             true => self.message.to_owned(),
+            // untranslatable_character
+            false if self.code == "22P05" => {
+                "the encoding of the database has no such character; one whose encoding is UTF8 has, and files have"
+                    .to_owned()
+            }
             false if self.class() == "22" => {
                 "a value does not fit; the server's log has its words".to_owned()
             }

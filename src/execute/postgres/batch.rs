@@ -11,6 +11,7 @@ use super::aftermath::Before;
 use super::attempts::Attempt;
 use super::gate::{self, Halt, Outcome};
 use super::lot::{Batch, ExportError, SETTLE};
+use super::standing;
 use super::stored::Places;
 use crate::engines::EngineError;
 use crate::engines::postgres::Row;
@@ -53,8 +54,7 @@ impl Attempt for Portion<'_> {
             (true, false) => "BEGIN ISOLATION LEVEL REPEATABLE READ",
             (false, false) => "BEGIN",
         };
-        let begun = session.execute("opening a transaction", begin).await;
-        begun.map_err(Halt::Failed)?;
+        standing::open(begin, self.walk, job, step_ends, give_way).await?;
         let passed = self.within(job, counted, step_ends, give_way).await;
         let halt = match passed {
             Ok(_) if job.execution.stop.is_now() => Halt::Stopped,

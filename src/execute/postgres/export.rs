@@ -23,6 +23,7 @@ use super::lot::{Batch, ExportError, SETTLE, beside_it, sha256, unless_over};
 use super::naming::{Named, Naming};
 use super::parts::{Part, Parts, add, shown};
 use super::seen::Seen;
+use super::standing;
 use crate::engines::EngineError;
 use crate::engines::parquet::{self, Column, ParquetError};
 use crate::engines::postgres::Identifier;
@@ -121,7 +122,10 @@ impl<'a> Exporter<'a> {
     ) -> Result<Archived, ExportError> {
         let session = job.session;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
-        session.execute("opening a transaction", begin).await?;
+        let opened = standing::open(begin, self.walk, job, step_ends, give_way).await;
+        if let Err(halt) = opened {
+            return Ok(Err(halt));
+        }
         if let Some(guard) = &job.step.body.guard
             && let Err(error) = guard.take(session).await
         {

@@ -113,7 +113,8 @@ pub(super) fn time_left(execution: &Execution, step_ends: Instant) -> Outcome<Du
     Ok(left)
 }
 
-fn limits(lock_timeout: Duration, statement_timeout: Duration) -> String {
+/// Sets how long a lock, and a statement, may be waited for.
+pub(super) fn limits(lock_timeout: Duration, statement_timeout: Duration) -> String {
     format!(
         "SET lock_timeout = {}; SET statement_timeout = {}",
         millis(lock_timeout),
@@ -458,6 +459,13 @@ pub(super) async fn pass(
             // Left out, whatever the command tag says.
             Some(Fault::Missing) => {
                 return Err(Halt::LeftOut(format!("vanished: {}", notice.with_code())));
+            }
+            // Whoever writes a statement means all of what it names.
+            Some(Fault::Forbidden) if statement.own_settings => {
+                return Err(Halt::NotAllowed(format!(
+                    "the server has left out what the role may neither vacuum nor analyze, and done what else the statement names ({}); GRANT MAINTAIN on it (since 17), or a role that owns it, is needed",
+                    notice.with_code()
+                )));
             }
             Some(Fault::Forbidden) => return Err(Halt::LeftOut(notice.with_code())),
             _ if notice.is_warning || !notice.code.starts_with("00") => {

@@ -41,6 +41,7 @@ mod send;
 pub(super) mod settle;
 mod shrink;
 mod size;
+mod standing;
 mod statements;
 mod stayers;
 mod stored;

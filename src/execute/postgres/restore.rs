@@ -15,7 +15,7 @@ use crate::engines::postgres::catalog::by_people;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::heirs::Heirs;
 use crate::engines::postgres::trust::{self, Use};
-use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::engines::postgres::{Identifier, RelationName, Session, each};
 use crate::engines::storage::Storage;
 use crate::plan::postgres::only_for_its_owner;
 use crate::plan::{Manifest, Restored};
@@ -82,6 +82,12 @@ const TRIGGERS: &str = concat!(
     " AND t.tgtype & 4 <> 0 AND t.tgenabled <> 'D' ORDER BY table_name, trigger_name"
 );
 
+/// Constraints that the server asks by triggers, and would not ask where these are switched off.
+const ASLEEP: &str = "SELECT DISTINCT pg_catalog.quote_ident(con.conname) || ' of ' || con.conrelid::pg_catalog.regclass::text
+    FROM (SELECT $1::oid UNION SELECT relid FROM pg_catalog.pg_partition_tree($1)) AS tree (oid)
+        JOIN pg_catalog.pg_trigger t ON t.tgrelid = tree.oid JOIN pg_catalog.pg_constraint con ON con.oid = t.tgconstraint
+    WHERE t.tgisinternal AND t.tgtype & 4 <> 0 AND t.tgenabled NOT IN ('O', 'A') AND con.conrelid = t.tgrelid ORDER BY 1";
+
 const RULES: &str = "SELECT r.rulename::text, pg_catalog.quote_ident(r.rulename), r.ev_enabled::text FROM pg_catalog.pg_rewrite r
     WHERE r.ev_class = $1 AND r.ev_type = '3' AND r.ev_enabled <> 'D' ORDER BY 1";
 
@@ -136,6 +142,14 @@ pub async fn look(
         return Err(files(format!(
             "{into} has no column {name}, which the archived rows have; ALTER TABLE {into} ADD COLUMN {} {pg_type}, or restore into a new table",
             Identifier::new(&**name)
+        )));
+    }
+    let asleep = session.query(doing, ASLEEP, &[&oid]).await?;
+    let asleep: Vec<String> = each(&asleep, |row| row.get(0))?;
+    if !asleep.is_empty() {
+        return Err(files(format!(
+            "nothing was restored: triggers of these constraints are switched off, so rows would come back that break them: {}. Switch them on (ALTER TABLE {into} ENABLE TRIGGER ALL), or restore into a table of its own (`--into`)",
+            asleep.join(", ")
         )));
     }
     for row in session.query(doing, TRIGGERS, &[&oid]).await? {

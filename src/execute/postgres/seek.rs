@@ -17,11 +17,11 @@ use super::gate::{self, Halt, Outcome};
 use super::size::BatchSize;
 use super::walked::batch;
 use super::way::{MOST_ROUNDS, Way, Went, gone, may_go_on, tell};
-use super::{Job, ask};
+use super::{Job, ask, end};
 use crate::engines::EngineError;
 use crate::engines::postgres::first;
-use crate::history::StepRecord;
-use crate::plan::{MOST_FOUND, Range, Spot, Walk, Without};
+use crate::history::{StepRecord, StepStatus};
+use crate::plan::{MOST_AT_ONCE, MOST_FOUND, Range, Spot, Walk, Without};
 
 /// The last block that a table can have.
 const LAST_BLOCK: i64 = 0xffff_fffe;
@@ -34,6 +34,9 @@ pub(super) async fn carry_out(
     record: &mut StepRecord,
     pace: &mut BatchSize,
 ) -> Result<bool, EngineError> {
+    if way.walk.once {
+        return once(way, job, record, pace).await;
+    }
     let mut known = way.walk.found.fresh();
     for _ in 0..MOST_ROUNDS {
         let before = record.rows;
@@ -52,6 +55,36 @@ pub(super) async fn carry_out(
         }
     }
     Ok(true)
+}
+
+/// Deletes what one question has found, and nothing else. What was changed meanwhile is left for the next run.
+async fn once(
+    way: Way<'_>,
+    job: Job<'_>,
+    record: &mut StepRecord,
+    pace: &mut BatchSize,
+) -> Result<bool, EngineError> {
+    let found = match way.walk.found.whatever() {
+        Some(spots) => Some(spots),
+        None => {
+            let mut seek = Seek {
+                walk: way.walk,
+                range: &Range::Keys(None, None),
+                most: MOST_AT_ONCE,
+            };
+            match until_done(&mut seek, ends(job), job, record).await? {
+                Some(found) => found,
+                None => return Ok(false),
+            }
+        }
+    };
+    let Some(spots) = found else {
+        let why = "its condition reads the table itself, so which rows go is asked once for all of them, and they are more than eight million: nothing was touched";
+        end(record, StepStatus::Failed, why);
+        return Ok(false);
+    };
+    let missed = these(way, job, record, pace, &spots).await?;
+    Ok(missed.is_some())
 }
 
 /// Looks for rows, in parts where there are too many for one, and deletes
@@ -79,6 +112,7 @@ async fn all(
         let mut seek = Seek {
             walk: way.walk,
             range: &range,
+            most: MOST_FOUND,
         };
         let Some(found) = until_done(&mut seek, ends(job), job, record).await? else {
             return Ok(None);
@@ -145,6 +179,8 @@ async fn these(
 struct Seek<'a> {
     walk: &'a Walk,
     range: &'a Range,
+    /// So many are found at most.
+    most: usize,
 }
 
 #[async_trait]
@@ -188,7 +224,7 @@ impl Seek<'_> {
         }
         gate::limit(session, execution, step_ends).await?;
         let mut query = self.walk.select("ctid", self.range, &Without::default());
-        query.sql.push_str(&format!(" LIMIT {}", MOST_FOUND + 1));
+        query.sql.push_str(&format!(" LIMIT {}", self.most + 1));
         tracing::debug!(question = query.sql, "asking");
         let params = gate::bound(&query.params);
         let mut spots = Vec::new();
@@ -198,7 +234,7 @@ impl Seek<'_> {
         });
         let looked = gate::until_stopped(session, looking, execution, step_ends, give_way).await;
         looked.map_err(|error| gate::judge(error, execution, step_ends, give_way))?;
-        if spots.len() > MOST_FOUND {
+        if spots.len() > self.most {
             return Ok(None);
         }
         spots.sort_unstable();

@@ -22,6 +22,7 @@ use super::gate::{self, Did, Halt, Outcome};
 use super::known::remember;
 use super::lot::{Batch, ExportError, SETTLE, unless_over};
 use super::naming::Naming;
+use super::standing;
 use super::stored::Places;
 use super::there::{connect, dial, fits, is_another, names, selected, trusted};
 use super::{Job, beyond};
@@ -169,7 +170,10 @@ impl<'a> Sender<'a> {
     ) -> Result<Sent, ExportError> {
         let session = job.session;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
-        session.execute("opening a transaction", begin).await?;
+        let opened = standing::open(begin, self.walk, job, step_ends, give_way).await;
+        if let Err(halt) = opened {
+            return Ok(Err(halt));
+        }
         if let Some(guard) = &job.step.body.guard
             && let Err(error) = guard.take(session).await
         {

@@ -164,7 +164,7 @@ async fn all(
         }
     };
     // Rows of the table that pointed at others have gone by now.
-    let own = walk.references.iter().any(|reference| reference.own);
+    let own = !walk.once && walk.references.iter().any(|reference| reference.own);
     let mut backward = true;
     while finished && own && way.kept().referenced() > 0 {
         let before = record.rows;

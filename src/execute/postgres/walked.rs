@@ -269,6 +269,7 @@ async fn tried(
         return until_done(&mut sending, ends, job, record).await;
     }
     let alone = walk.fate == Fate::Delete
+        && walk.stands.is_none()
         && !walk.snapshot
         && !walk.fires
         && walk.obstructed.is_empty()

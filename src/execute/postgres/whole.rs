@@ -486,7 +486,7 @@ impl Retirer<'_> {
         let answer = ask(session, looking, &retire.detached).await?;
         if first(&answer, 0)? != Some(Some(true)) {
             return Err(ExportError::Proof(format!(
-                "nothing was deleted: {} is a partition again, or does not say any more that it is to be archived",
+                "nothing was deleted: {} is a partition again, does not say any more that it is to be archived, or has other columns than when the plan was made; the next run looks at it anew",
                 retire.table
             )));
         }

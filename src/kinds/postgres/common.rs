@@ -483,13 +483,34 @@ pub(super) fn of_rows(count: f64) -> String {
     }
 }
 
+/// Why pages could not be read with pgstattuple.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unmeasured {
+    /// The extension is not installed in the database.
+    NotInstalled,
+    /// The role may not call its functions.
+    Forbidden,
+}
+
 /// Bloat that was to be measured could only be estimated.
-pub(super) fn estimated(reason: &str) -> Finding {
+pub(super) fn estimated(why: Unmeasured, role: &str) -> Finding {
+    let (code, reason, remedy) = match why {
+        Unmeasured::NotInstalled => (
+            "extension.missing",
+            "the extension pgstattuple is not installed in this database",
+            "CREATE EXTENSION pgstattuple".to_owned(),
+        ),
+        Unmeasured::Forbidden => (
+            "privilege.missing",
+            "the role may not call the functions of the extension pgstattuple",
+            format!("GRANT pg_stat_scan_tables TO {}", Identifier::new(role)),
+        ),
+    };
     Finding {
-        code: "extension.missing".to_owned(),
+        code: code.to_owned(),
         severity: Severity::Info,
         object: "pgstattuple".to_owned(),
         message: format!("bloat could not be measured exactly, so it was estimated: {reason}"),
-        suggestion: Some("CREATE EXTENSION pgstattuple".to_owned()),
+        suggestion: Some(remedy),
     }
 }

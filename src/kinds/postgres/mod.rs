@@ -3,6 +3,7 @@
 mod analyze;
 mod archive;
 mod cleanup;
+mod by_schema;
 mod common;
 mod dependents;
 mod half_built;

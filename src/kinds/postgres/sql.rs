@@ -235,7 +235,10 @@ impl Sql {
             Nature::InParts => Statement::brief(sql).begun_once(),
             Nature::Concurrent(_) => Statement::untried(sql).begun_once(),
         };
-        let statement = statement.with(values(entry)).under_own_settings();
+        let mut statement = statement.with(values(entry)).under_own_settings();
+        if Pieces::of(&entry.sql).means_all_tables() {
+            statement = statement.but_for_parts(Query::new("SELECT true", []));
+        }
         match &entry.only_if {
             Some(condition) => statement.only_if(Query::new(condition.trim(), values(entry))),
             None => statement,

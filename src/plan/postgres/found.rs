@@ -10,6 +10,9 @@ const FRESH: Duration = Duration::from_secs(300);
 /// So many rows are found at once: eight megabytes of places.
 pub const MOST_FOUND: usize = 1 << 20;
 
+/// So many at most where all have to be found by one question: sixty-four megabytes.
+pub const MOST_AT_ONCE: usize = 8 << 20;
+
 /// The place of a row: its block, and which of the block's items it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Spot(u64);
@@ -43,6 +46,11 @@ impl Found {
     pub fn at(when: Instant, mut spots: Vec<Spot>) -> Found {
         spots.sort_unstable();
         Found(Some((when, spots.into())))
+    }
+
+    /// What was found, however long ago.
+    pub fn whatever(&self) -> Option<Arc<[Spot]>> {
+        self.0.as_ref().map(|(_, spots)| spots.clone())
     }
 
     /// What was found, if that was not long ago.

@@ -25,7 +25,7 @@ pub use archive::{
 };
 pub use body::{Body, Under};
 pub use check::{Answer, Check, Question};
-pub use found::{Found, MOST_FOUND, Spot};
+pub use found::{Found, MOST_AT_ONCE, MOST_FOUND, Spot};
 pub use going::{Reference, Without};
 pub use locks::locks;
 pub use retire::Retire;

@@ -100,6 +100,10 @@ pub struct Walk {
     /// of a batch.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub spares: bool,
+    /// Answers whether the table is still a part of what the rule is for, and which foreign key has come
+    /// since that takes rows along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stands: Option<Query>,
     /// How many rows may go, whatever came in since the plan was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<Most>,
@@ -108,6 +112,10 @@ pub struct Walk {
     /// them costs the same for few rows as for all.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sought: bool,
+    /// Whether they are found once, and no other goes: the condition reads the table that they go from,
+    /// and means others as they go.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
     /// What was found while the plan was made.
     #[serde(skip)]
     pub found: Found,
@@ -266,6 +274,12 @@ impl Walk {
             which.push_str(&format!(" AND ctid <> ALL (${}::tid[])", params.len()));
         }
         (which, params)
+    }
+
+    /// Keeps the table as it is until the transaction ends; who deletes rows takes the same lock.
+    pub fn lock(&self) -> String {
+        let table = self.through.as_ref().unwrap_or(&self.table);
+        format!("LOCK TABLE ONLY {table} IN ROW EXCLUSIVE MODE")
     }
 
     fn from(&self) -> String {
@@ -489,8 +503,10 @@ mod tests {
             vain: None,
             fires: false,
             spares: false,
+            stands: None,
             most: None,
             sought: false,
+            once: false,
             found: Found::default(),
         }
     }

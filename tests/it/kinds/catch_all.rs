@@ -81,6 +81,27 @@ for_oldest_and_newest! {
 }
 
 for_oldest_and_newest! {
+    /// Without a time zone nobody knows whose midnights bounds are that are none: it is told, with what leads to one.
+    async fn bounds_beside_midnight_are_told(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE ev (id int, at timestamp NOT NULL) PARTITION BY RANGE (at);
+            DO $$ DECLARE m date; BEGIN FOR m IN SELECT generate_series(date_trunc('month', now()) - interval '3 months', date_trunc('month', now()), '1 month') LOOP
+                EXECUTE format('CREATE TABLE %I PARTITION OF ev FOR VALUES FROM (%L) TO (%L)', 'ev_' || m,
+                    m::timestamp AT TIME ZONE 'America/New_York' AT TIME ZONE 'UTC', (m + interval '1 month') AT TIME ZONE 'America/New_York' AT TIME ZONE 'UTC');
+            END LOOP; END $$").await;
+        let workspace = workspace(&db.url, "tables: [ev], interval: month, ahead: 2");
+        let asked = run(&workspace);
+        assert_eq!((told(&asked), asked["status"].as_str().unwrap()), (vec!["partitions.time_zone"], "failed"), "{asked:#}");
+        assert_eq!(partitions(&db, "ev").await, 4);
+        let bridge = asked["findings"][0]["suggestion"].as_str().unwrap().to_owned();
+        db.execute(&bridge).await;
+        let made = run(&workspace);
+        assert_eq!((told(&made).len(), made["status"].as_str().unwrap()), (0, "succeeded"), "{made:#}");
+        assert_eq!(db.strings("SELECT count(*) || ' ' || count(*) FILTER (WHERE pg_get_expr(relpartbound, oid) ~ '(00:00:00.*){2}') FROM pg_class WHERE relispartition AND relkind = 'r'").await, ["6 1"]);
+    }
+}
+
+for_oldest_and_newest! {
     /// The first partition is stored where its table says.
     async fn the_first_partition_is_where_its_table_says(major: u32) {
         let cluster = private_cluster(major, &[]);

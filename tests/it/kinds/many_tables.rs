@@ -1,6 +1,8 @@
 //! A database of two thousand tables is looked at with as many questions as
 //! one of twenty.
 
+use std::collections::BTreeMap;
+
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
@@ -17,21 +19,53 @@ async fn tables(db: &TestDatabase, count: u32) {
     db.execute("ANALYZE").await;
 }
 
-/// How many statements the server carried out in this database for `maint plan`.
-async fn questions(db: &TestDatabase, task: &str) -> i64 {
+/// The statements that the server carried out in a database, and how often each.
+pub(super) struct Questions(BTreeMap<String, i64>);
+
+impl Questions {
+    /// How many they are.
+    pub(super) fn count(&self) -> i64 {
+        self.0.values().sum()
+    }
+
+    /// Fails where `other` are more or fewer, and says which.
+    pub(super) fn are_as_many_as(&self, other: &Questions, task: &str) {
+        let only = |these: &Questions, those: &Questions| {
+            let more = these
+                .0
+                .iter()
+                .filter(|(sql, n)| those.0.get(*sql) != Some(n));
+            more.map(|(sql, n)| format!("{n} × {sql}"))
+                .collect::<Vec<_>>()
+        };
+        assert!(self.count() > 0, "{task}");
+        assert_eq!(
+            self.count(),
+            other.count(),
+            "{task}: {:#?} and {:#?}",
+            only(self, other),
+            only(other, self)
+        );
+    }
+}
+
+async fn questions(db: &TestDatabase, task: &str) -> Questions {
     questions_of(db, &workspace(db), task).await
 }
 
-/// The same with tasks of one's own.
-pub(super) async fn questions_of(db: &TestDatabase, workspace: &Workspace, task: &str) -> i64 {
+/// What `maint plan` asks in this database.
+pub(super) async fn questions_of(
+    db: &TestDatabase,
+    workspace: &Workspace,
+    task: &str,
+) -> Questions {
     db.client.batch_execute("SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)").await.unwrap();
     workspace.run(["plan", task]).expect(0);
-    db.number(
-        "SELECT sum(calls)::int8 FROM pg_stat_statements
+    let sql = "SELECT query, sum(calls)::int8 FROM pg_stat_statements
          WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-            AND query NOT LIKE '%pg_stat_statements%'",
-    )
-    .await
+            AND query NOT LIKE '%pg_stat_statements%' GROUP BY query";
+    let asked = db.client.query(sql, &[]).await.unwrap();
+    Questions(asked.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 for_each_version! {
@@ -46,8 +80,7 @@ for_each_version! {
         }
         for task in ["analyze", "vacuum", "reindex", "integrity", "snapshot"] {
             let (small, large) = (questions(&few, task).await, questions(&many, task).await);
-            assert!(small > 0, "{task}");
-            assert_eq!(small, large, "{task}");
+            small.are_as_many_as(&large, task);
         }
         workspace(&many).run(["run", "analyze", "--now"]).expect(0);
         let again = workspace(&many).run(["run", "analyze", "--now", "--output", "json"]).expect(0).json();

@@ -31,6 +31,7 @@ mod odd;
 mod out_of_order;
 mod outside;
 mod on_standby;
+mod partitioned_tenants;
 mod partitions;
 mod owners;
 mod pooler;

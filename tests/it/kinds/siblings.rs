@@ -207,6 +207,34 @@ for_oldest_and_newest! {
     }
 }
 
+for_oldest_and_newest! {
+    /// Subscribers know no partition that they have not been told of: who makes one says so, where a publication
+    /// tells of rows by their partition.
+    async fn who_follows_the_table_is_to_be_told(major: u32) {
+        let db = fresh_database(major).await;
+        let (this, next) = (month(&db, 0).await, month(&db, 1).await);
+        for (publication, told) in [
+            ("FOR TABLE ev", vec!["partitions.subscribers"]),
+            ("FOR ALL TABLES", vec!["partitions.subscribers"]),
+            ("FOR TABLE ev_first", vec!["partitions.subscribers"]),
+            ("FOR TABLE ev WITH (publish_via_partition_root)", vec![]),
+            ("FOR TABLE other", vec![]),
+        ] {
+            db.execute(&format!("DROP TABLE IF EXISTS ev, other; CREATE TABLE other (id int); CREATE TABLE ev (id int, at date) PARTITION BY RANGE (at);
+                CREATE TABLE ev_first PARTITION OF ev FOR VALUES FROM ('{this}') TO ('{next}'); DROP PUBLICATION IF EXISTS \"p b\"; CREATE PUBLICATION \"p b\" {publication}")).await;
+            let workspace = workspace(&db.url, "tables: [ev], interval: month, ahead: 2");
+            let document = run(&workspace);
+            assert_eq!(steps(&document), vec!["create_partition succeeded"; 2], "{document:#}");
+            assert_eq!(codes(&document), told, "{publication}: {document:#}");
+            if let [finding] = document["runs"][0]["findings"].as_array().unwrap().as_slice() {
+                let message = finding["message"].as_str().unwrap();
+                assert!(message.contains("\"p b\" takes no row of 2 new partitions"), "{message}");
+            }
+            assert_eq!(codes(&run(&workspace)), Vec::<&str>::new());
+        }
+    }
+}
+
 for_each_version! {
     /// A publication of another role, a type that bears the name, names that
     /// are cut, a tablespace that the role prefers: none keeps rows from having a partition.

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
+use crate::settings::role;
 use crate::support::patience::Patience;
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
@@ -366,5 +367,26 @@ for_each_version! {
         reader.batch_execute("COMMIT").await.unwrap();
         db.execute(help).await;
         assert_eq!(db.number("SELECT count(*) FROM pg_inherits").await, 1);
+    }
+}
+
+for_oldest_and_newest! {
+    /// What a statement names and the role may not vacuum or analyze has not been done: the run says so. A
+    /// statement that names nothing means what the role may.
+    async fn what_the_server_leaves_out_is_no_success(major: u32) {
+        let db = fresh_database(major).await;
+        let (role, url) = role(&db, "").await;
+        db.execute(&format!("CREATE TABLE theirs (id int); CREATE TABLE own (id int); ALTER TABLE own OWNER TO {role}; GRANT SELECT ON theirs TO {role}")).await;
+        for (sql, succeeds) in [("ANALYZE public.theirs", false), ("VACUUM public.theirs, public.own", false), ("VACUUM (ANALYZE)", true), ("ANALYZE public.own", true)] {
+            let task = format!("kind: sql\ntarget: app\noptions: {{ statements: [{{ name: one, sql: \"{sql}\" }}] }}\n");
+            let output = Workspace::for_target(&url).task("own", &task).run(["run", "own", "--now", "--output", "json"]);
+            let run = output.json()["runs"][0].clone();
+            assert_eq!(run["status"], if succeeds { "succeeded" } else { "failed" }, "{sql}: {run:#}");
+            assert_eq!(run["steps"][0]["status"], run["status"], "{run:#}");
+            if !succeeds {
+                let why = run["steps"][0]["error"].as_str().unwrap();
+                assert!(why.contains("left out") && why.contains("GRANT MAINTAIN"), "{why}");
+            }
+        }
     }
 }

@@ -11,14 +11,14 @@ use super::{codes, for_base, run, steps, workspace};
 use crate::support::mongo::{PASSWORD, Servers, TestBase};
 use crate::support::workspace::Workspace;
 
-fn cleanup(base: &TestBase, options: &str) -> Workspace {
+pub(super) fn cleanup(base: &TestBase, options: &str) -> Workspace {
     for_base(base).task(
         "cleanup",
         &format!("kind: cleanup\ntarget: app\noptions:\n  {options}\n"),
     )
 }
 
-fn finding<'a>(run: &'a Value, code: &str) -> &'a Value {
+pub(super) fn finding<'a>(run: &'a Value, code: &str) -> &'a Value {
     let all = run["findings"].as_array().unwrap();
     let found = all.iter().find(|finding| finding["code"] == code);
     found.unwrap_or_else(|| panic!("{code}: {run:#}"))
@@ -803,59 +803,6 @@ async fn doctor_knows_what_earlier_runs_have_seen() {
     let anew = for_base(&base).task("cleanup", task);
     let doctor = anew.run(["doctor"]).expect(1).stdout;
     assert!(doctor.contains("no document of"), "{doctor}");
-}
-
-/// Numbers that count another unit than the rule says are all old, or never.
-#[tokio::test(flavor = "multi_thread")]
-async fn numbers_of_another_unit_are_refused() {
-    let base = TestBase::new(60).await;
-    let events = base.collection("events");
-    let now = chrono::Utc::now().timestamp();
-    let documents = (0..20).map(|n| doc! { "_id": n, "at": now - n * 86_400 + 3_600 });
-    events.insert_many(documents).await.unwrap();
-    for (epoch, meant) in [("millis", true), ("micros", true), ("seconds", false)] {
-        let workspace = cleanup(
-            &base,
-            &format!(
-                "rules: [{{ collection: events, field: at, older_than: 10d, epoch: {epoch} }}]"
-            ),
-        );
-        if meant {
-            let done = run(&workspace, "cleanup", 1);
-            let told = finding(&done, "cleanup.rule")["message"].as_str().unwrap();
-            assert!(told.contains("is it `epoch: seconds`?"), "{told}");
-            assert_eq!(base.count("events", doc! {}).await, 20);
-        } else {
-            run(&workspace, "cleanup", 0);
-            assert_eq!(base.count("events", doc! {}).await, 11);
-        }
-    }
-}
-
-/// Numbers that are no times in any unit are not taken for old ones.
-#[tokio::test(flavor = "multi_thread")]
-async fn numbers_that_are_no_times_are_refused() {
-    let base = TestBase::new(60).await;
-    let events = base.collection("events");
-    for (begins, epoch) in [
-        (20_260_101_i64, "seconds"),
-        (20_000, "millis"),
-        (202_601, "seconds"),
-    ] {
-        events.drop().await.unwrap();
-        let documents = (0..20).map(|n| doc! { "_id": n, "at": begins + n });
-        events.insert_many(documents).await.unwrap();
-        let workspace = cleanup(
-            &base,
-            &format!(
-                "rules: [{{ collection: events, field: at, older_than: 10d, epoch: {epoch} }}]"
-            ),
-        );
-        let done = run(&workspace, "cleanup", 1);
-        let told = finding(&done, "cleanup.rule")["message"].as_str().unwrap();
-        assert!(told.contains("what it counts is not known"), "{told}");
-        assert_eq!(base.count("events", doc! {}).await, 20);
-    }
 }
 
 /// One field expires by one time, in whole seconds; and a name that another index has is not taken.

@@ -19,6 +19,7 @@ mod destinations;
 mod kinds;
 mod locked;
 mod misspelt;
+mod numbers;
 mod orphans;
 mod recovering;
 mod results;

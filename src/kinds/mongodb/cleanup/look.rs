@@ -11,7 +11,7 @@ use super::super::common::Collection;
 use super::super::expiring::is_new;
 use super::super::fields::{self, Seen};
 use super::parents::{self, COUNTING, Pointing};
-use super::rule::{Age, Rule, Use};
+use super::rule::{Age, Rule, Use, doubtful};
 use super::ttl::{self, Ttl};
 use super::{Cleanup, limits};
 use crate::engines::EngineError;
@@ -63,6 +63,8 @@ pub(super) struct Look {
     pub(super) hidden: Vec<Tried>,
     /// Why the numbers of its field do not count what the rule says.
     pub(super) mistaken: Option<String>,
+    /// Whether some of its numbers are no times that anybody knows: their documents stay.
+    pub(super) doubted: bool,
     /// What children point at; none where nobody could look in time.
     pub(super) pointing: Option<Pointing>,
 }
@@ -109,6 +111,10 @@ impl Cleanup {
             }));
         }
         look.mistaken = mistaken(db, place, rule, now).await?;
+        if let (Some(field), Some(epoch), None) = (&rule.field, rule.epoch, &look.mistaken) {
+            let seen = fields::try_out(db, place, doubtful(field, epoch)).await?;
+            look.doubted = seen == Some(Seen::Somewhere);
+        }
         if let Some(field) = &rule.field {
             look.types = types(db, database, &rule.collection, field).await?;
         }

@@ -398,6 +398,9 @@ impl Rule {
         let mut parts: Vec<Document> = Vec::new();
         if let (Some(field), Some(span), Some(age)) = (&self.field, self.older_than, age) {
             parts.push(doc! { field.as_str(): older(age, span.before(now)) });
+            if let Age::Number(epoch) = age {
+                parts.push(doc! { "$nor": [doubtful(field, epoch)] });
+            }
             if matches!(path, Path::Ids) {
                 parts.extend(single(field));
             }
@@ -468,6 +471,12 @@ impl Rule {
             parent_field: of.parent_field.clone(),
         })
     }
+}
+
+/// Those whose numbers are no times that anybody knows.
+pub(super) fn doubtful(field: &str, epoch: Epoch) -> Document {
+    let range = epoch.doubtful();
+    doc! { field: { "$gte": *range.start(), "$lte": *range.end() } }
 }
 
 /// Values of one type only: a comparison never matches others.

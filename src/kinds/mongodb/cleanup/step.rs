@@ -360,6 +360,22 @@ pub(super) fn types_told(
             )),
         });
     }
+    if let (true, Some(field), Some(epoch)) = (look.doubted, &rule.field, rule.epoch) {
+        let range = epoch.doubtful();
+        plan.findings.push(Finding {
+            code: "cleanup.types".to_owned(),
+            severity: Severity::Warning,
+            object: namespace(database, name),
+            message: epoch.doubted(field),
+            suggestion: Some(format!(
+                "{}.find({{{}: {{$gte: {}, $lte: {}}}}})",
+                shell_name(database, name),
+                shell_key(field),
+                range.start(),
+                range.end()
+            )),
+        });
+    }
     let Ok(Some(age)) = look.age(rule) else {
         return;
     };

@@ -4,6 +4,7 @@ use super::super::common::rows;
 use super::super::retention::facts::{Member, Table};
 use super::super::retention::outside::{self, Outside};
 use super::super::retention::rule::{AgeType, Rule};
+use super::super::retention::ties::Ties;
 use super::super::retention::{mark, partition, way};
 use super::{Archive, Facts};
 use crate::engines::postgres::trust::Use;
@@ -98,6 +99,7 @@ pub(super) fn leaves_whole(
 
 /// Exports a partition and drops it.
 pub(super) fn whole(
+    ties: &Ties,
     table: &Table,
     member: &Member,
     fate: &Fate,
@@ -118,8 +120,10 @@ pub(super) fn whole(
         vain: None,
         fires: false,
         spares: false,
+        stands: None,
         most: None,
         sought: false,
+        once: false,
         found: crate::plan::Found::default(),
         alias: table.name.relation.to_string(),
         condition: "true".to_owned(),
@@ -137,7 +141,8 @@ pub(super) fn whole(
         Fate::Export(export) => export.storage.as_str(),
         _ => "",
     };
-    let mut step = retire(table, member, Some(walk), begun.cloned())
+    let same = ties.same_columns(member);
+    let mut step = retire(ties, table, member, Some((walk, same)), begun.cloned())
         .because(match (begun, member.detached) {
             (None, false) => {
                 format!("all its rows to {to}: {why}, and the partition ends before that")
@@ -158,19 +163,30 @@ pub(super) fn whole(
     step
 }
 
-/// Detaches and drops a partition, with what `walk` stores of it, where it does.
+/// Detaches and drops a partition, with what `walk` stores of it, where it does; beside it is what holds as
+/// long as the partition has the columns that are stored.
 pub(super) fn retire(
+    ties: &Ties,
     table: &Table,
     member: &Member,
-    walk: Option<Walk>,
+    walk: Option<(Walk, String)>,
     begun: Option<Manifest>,
 ) -> Step {
+    let mut detached = mark::was_detached(member.oid, table, MARK);
+    let walk = walk.map(|(walk, same_columns)| {
+        detached.sql = format!("SELECT ({}) AND {same_columns}", detached.sql);
+        walk
+    });
     let detach = if member.detached {
         Vec::new()
     } else {
         partition::detach(member, table, MARK)
     };
-    let (query, otherwise) = mark::as_it_was(member, table, MARK);
+    let mut asked = mark::as_it_was(member, table, MARK);
+    if !member.detached {
+        asked = ties.unchanged(member, asked);
+    }
+    let (query, otherwise) = asked;
     let mut step = Step::new(
         "archive_partition",
         member.name.to_string(),
@@ -189,7 +205,7 @@ pub(super) fn retire(
         bounds: member.bounds.clone(),
         detach,
         walk,
-        detached: mark::was_detached(member.oid, table, MARK),
+        detached,
         begun,
     });
     if !member.detached {

@@ -3,7 +3,7 @@
 use super::super::retention::effects::{self, ForeignKey};
 use super::super::retention::facts::Table;
 use super::super::retention::outside::Outside;
-use super::super::retention::removal::{Removal, passes_by, too_many};
+use super::super::retention::removal::{Removal, doubted, passes_by, too_many};
 use super::super::retention::rule::{AgeType, Rule};
 use super::super::retention::{invalid, partition, refused, rights};
 use super::fate::{fate, proof, to};
@@ -49,6 +49,7 @@ pub(super) fn of(
         plan.findings.push(too_many(&table.name.to_string(), why));
         return Vec::new();
     }
+    plan.findings.extend(doubted(rule, table, &facts.look));
     let loses = facts
         .foreign_keys
         .iter()
@@ -129,6 +130,7 @@ pub(super) fn of(
         if leaves_whole(options, rule, table, member, age, facts, at) {
             let goal_ms = u64::try_from(options.batch_goal.get().as_millis());
             let mut step = whole(
+                &facts.ties,
                 table,
                 member,
                 &fate,
@@ -171,7 +173,11 @@ pub(super) fn of(
                 under: facts.look.under.clone(),
                 named: Some(&facts.look.named),
                 most: facts.look.most,
-                found: None,
+                found: facts.look.itself.then(|| {
+                    let found = facts.look.found.get(&member.oid);
+                    found.cloned().unwrap_or_default()
+                }),
+                once: facts.look.itself,
             };
             if let Some(finding) = removal.hopeless(at) {
                 plan.skip(finding.object.clone(), &finding.message);
@@ -209,7 +215,7 @@ pub(super) fn of(
         }
         if goes {
             let empty = EMPTY.replace("{}", &member.name.to_string());
-            let step = retire(table, member, None, None)
+            let step = retire(&facts.ties, table, member, None, None)
                 .because("all its rows are archived, and it can get no others")
                 .only_if_rows(Query::new(empty, []), "it still has rows")
                 .after("archive", member.name.to_string());

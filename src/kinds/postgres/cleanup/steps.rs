@@ -5,7 +5,7 @@ use super::super::retention::estimate::Look;
 use super::super::retention::facts::{Member, Table};
 use super::super::retention::mark::MARK;
 use super::super::retention::outside;
-use super::super::retention::removal::{Removal, count, passes_by, too_many};
+use super::super::retention::removal::{Removal, count, doubted, passes_by, too_many};
 use super::super::retention::rule::{AgeType, Rule, Way};
 use super::super::retention::{invalid, partition, refused, rights, size};
 use super::{Cleanup, Facts};
@@ -43,6 +43,8 @@ pub(super) fn of_rule(
         plan.findings.push(too_many(&table.name.to_string(), why));
         return Vec::new();
     }
+    plan.findings
+        .extend(look.and_then(|look| doubted(rule, table, look)));
     if table.filtered {
         plan.findings.push(Finding {
             code: "cleanup.row_security".to_owned(),
@@ -75,7 +77,7 @@ pub(super) fn of_rule(
         });
         if whole && by_rows.is_none() {
             let count = count(rule, subject.age, member, None, at);
-            let mut step = partition::drop_whole(member, table)
+            let mut step = partition::drop_whole(member, table, &facts.ties)
                 .because(format!(
                     "every row has expired: {}, and the partition ends before that",
                     rule.why(at.now)
@@ -164,10 +166,13 @@ fn removal<'a>(
             .unwrap_or_default(),
         named: subject.look.map(|look| &look.named),
         most: subject.look.and_then(|look| look.most),
-        found: sought(subject.rule, member).then(|| {
-            let found = subject.look.and_then(|look| look.found.get(&member.oid));
-            found.cloned().unwrap_or_default()
-        }),
+        once: subject.look.is_some_and(|look| look.itself),
+        found: (sought(subject.rule, member) || subject.look.is_some_and(|look| look.itself)).then(
+            || {
+                let found = subject.look.and_then(|look| look.found.get(&member.oid));
+                found.cloned().unwrap_or_default()
+            },
+        ),
     }
 }
 

@@ -3,25 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::super::by_schema::{self, is_meant};
 use super::super::retention::facts::Table;
 use super::super::retention::rule::Rule;
 use crate::engines::EngineError;
-use crate::engines::postgres::{Session, each};
-use crate::plan::{Finding, Plan, Severity, tell_schemas};
+use crate::engines::postgres::Session;
+use crate::plan::{Plan, tell_schemas};
 use crate::values::{SchemaPattern, TableName};
 
 /// More tables of which the same is told are told together.
 const MOST_ALONE: usize = 10;
-
-/// The schema of maint's own history: `*` does not mean it.
-const OWN: &str = "maint";
-
-/// Where tables have these names. What is the server's, and what is temporary, is nobody's tenant.
-const THERE: &str = "SELECT n.nspname::text, c.relname::text
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relname::text = ANY ($1::text[]) AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-        AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_') AND n.nspname <> 'information_schema'
-    ORDER BY 1, 2";
 
 /// A rule as it is followed, and which of the task's it comes from.
 #[derive(Clone, Debug)]
@@ -41,16 +32,7 @@ pub(super) async fn spread(db: &Session, rules: &[Rule]) -> Result<Vec<Followed>
         .filter(|rule| !rule.schemas.is_empty())
         .map(|rule| &*rule.table.table)
         .collect();
-    let mut there: HashMap<String, Vec<String>> = HashMap::new();
-    if !wanted.is_empty() {
-        let wanted: Vec<&str> = wanted.into_iter().collect();
-        let doing = "looking in which schemas the tables of rules are";
-        let rows = db.query(doing, THERE, &[&wanted]).await?;
-        for (schema, table) in each(&rows, |row| Ok((row.get(0)?, row.get(1)?)))? {
-            let schemas: &mut Vec<String> = there.entry(table).or_default();
-            schemas.push(schema);
-        }
-    }
+    let there = by_schema::where_there(db, &wanted).await?;
     let mut all = Vec::new();
     for (of, rule) in rules.iter().enumerate() {
         if rule.schemas.is_empty() {
@@ -66,11 +48,6 @@ pub(super) async fn spread(db: &Session, rules: &[Rule]) -> Result<Vec<Followed>
         }));
     }
     Ok(all)
-}
-
-fn is_meant(patterns: &[SchemaPattern], schema: &str) -> bool {
-    let by_name = || patterns.iter().any(|pattern| pattern.to_string() == OWN);
-    SchemaPattern::choose(patterns, schema) && (schema != OWN || by_name())
 }
 
 /// Leaves out what is a part of another table of the same rule: its rows are that one's.
@@ -111,22 +88,9 @@ pub(super) fn tell(rules: &[Rule], followed: &[Followed], schemas: &[String], pl
         if rule.schemas.is_empty() || followed.iter().any(|one| one.of == n) {
             continue;
         }
-        let meant = |schema: &String| is_meant(&rule.schemas, schema);
-        if !schemas.iter().any(meant) {
-            continue;
+        if let Some(finding) = by_schema::nowhere(&rule.schemas, schemas, &rule.table.table) {
+            plan.undone(finding);
         }
-        let patterns: Vec<String> = rule.schemas.iter().map(ToString::to_string).collect();
-        let table = &rule.table.table;
-        plan.undone(Finding {
-            code: "include.nothing".to_owned(),
-            severity: Severity::Warning,
-            object: table.clone(),
-            message: format!(
-                "no schema that `schemas` of the rule means ({}) has a table {table}: nothing is done for it; correct the spelling (upper and lower case count), or take the rule out",
-                patterns.join(", ")
-            ),
-            suggestion: None,
-        });
     }
     for rule in rules.iter().filter(|rule| !rule.schemas.is_empty()) {
         if !told.contains(&&*rule.schemas) {

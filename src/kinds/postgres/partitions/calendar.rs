@@ -106,7 +106,7 @@ pub(super) enum Key {
 
 const MICROS: Point = 1_000_000;
 /// A day in microseconds.
-const DAY: Point = 86_400 * MICROS;
+pub(super) const DAY: Point = 86_400 * MICROS;
 
 impl Key {
     /// The key of a column of this type, or what is missing.

@@ -9,8 +9,8 @@ use super::make::{
     LONGEST_NAME, Names, afterwards, cut, ends_below, make, not_to_be_copied, not_wider,
     own_default, owned, secure, stored,
 };
-use super::wanted::{Wanted, another_zone, catch_all, wanted, within_type};
-use super::{Partitions, Subject, default, finding};
+use super::wanted::{Wanted, catch_all, wanted, within_type};
+use super::{Partitions, Subject, default, finding, midnights, subscribers};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::kinds::postgres::held;
@@ -39,18 +39,8 @@ pub(super) fn plan(
     if wanted.is_empty() {
         return;
     }
-    if let Some(zone) = another_zone(task, subject) {
-        plan.undone(finding(
-            "partitions.time_zone",
-            Severity::Critical,
-            subject,
-            format!(
-                "{} new partitions are needed, but the existing ones begin and end at midnight in {zone}, and those would in {}: say with `time_zone` which is meant; nothing is created until then",
-                wanted.len(),
-                subject.zone
-            ),
-            Some(format!("time_zone: {zone}")),
-        ));
+    if let Some(finding) = midnights::differ(task, subject, wanted.len()) {
+        plan.undone(finding);
         return;
     }
     let newest = subject
@@ -118,6 +108,7 @@ pub(super) fn plan(
         ));
         return;
     }
+    let before = plan.steps.len();
     for wanted in wanted {
         let rows = default::rows_in(subject, wanted.stretch);
         if rows > 0 && !default::may_move(task, subject, wanted.stretch, rows, plan) {
@@ -130,6 +121,11 @@ pub(super) fn plan(
         }
         plan.steps.push(step);
         not_had(subject, template, &names, rows, facts, plan);
+    }
+    let made = plan.steps.len() - before;
+    if made > 0 {
+        plan.findings
+            .extend(subscribers::to_be_told(subject, template, facts, made));
     }
 }
 

@@ -173,6 +173,10 @@ pub(crate) struct Facts {
     pub(super) clock_ahead: TimeDelta,
     /// What is wrong with the clocks.
     pub(super) clock: Option<String>,
+    /// The tables that are meant, in the order of the task.
+    pub(super) names: Vec<TableName>,
+    /// The names of all schemas, where the task means some and every one of them is to be found here.
+    pub(super) of_all: Option<Vec<String>>,
     pub(super) tables: HashMap<TableName, Table>,
     /// Of names that no table goes by and that look like patterns: the partitioned tables that they
     /// would fit.
@@ -187,6 +191,8 @@ pub(crate) struct Facts {
     pub(super) retired: Vec<Retired>,
     /// What keeps partitions, and those that were, from being dropped.
     pub(super) dependents: HashMap<u32, Vec<String>>,
+    /// Publications that tell of rows by their partition, and take new ones in by themselves; by table.
+    pub(super) publications: HashMap<u32, Vec<String>>,
     /// Of which tables and partitions not all could be read, and who holds them.
     pub(super) held: HashMap<u32, String>,
 }

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use super::calendar::KeyEpoch;
 use super::facts::{Facts, MARK, Retired, Table, a_held, bytes};
-use super::{default, nodes};
+use super::{default, nodes, subscribers};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
@@ -114,7 +114,7 @@ const RETIRED: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text 
 /// Reads everything about the tables with these names.
 pub(super) async fn read(
     site: &Site<Session>,
-    names: &[TableName],
+    names: Vec<TableName>,
     epoch: Option<KeyEpoch>,
     max_default_bytes: i64,
     keep_in: Option<&str>,
@@ -127,6 +127,8 @@ pub(super) async fn read(
         role: db.server.role.clone(),
         by_default: Vec::new(),
         clock_ahead: TimeDelta::milliseconds(db.server.clock_ahead_ms),
+        names: Vec::new(),
+        of_all: None,
         tables: HashMap::new(),
         fitting: HashMap::new(),
         nodes: HashMap::new(),
@@ -135,6 +137,7 @@ pub(super) async fn read(
         kept_already: HashMap::new(),
         retired: Vec::new(),
         dependents: HashMap::new(),
+        publications: HashMap::new(),
         held: HashMap::new(),
     };
     let schemas: Vec<&str> = names.iter().map(|name| name.schema.as_str()).collect();
@@ -173,7 +176,7 @@ pub(super) async fn read(
         };
         facts.tables.insert(name, found);
     }
-    facts.fitting = fitting(db, names, &facts.tables).await?;
+    facts.fitting = fitting(db, &names, &facts.tables).await?;
     let roots: Vec<u32> = facts.tables.values().map(|table| table.oid).collect();
     nodes::read(db, &roots, &mut facts).await?;
     let doing = "reading which names are taken";
@@ -215,6 +218,7 @@ pub(super) async fn read(
         }
     }
     facts.dependents = dependents::read(db, &droppable).await?;
+    facts.publications = subscribers::publications(db, &roots).await?;
     facts.standing = trust::read(site, roots.into_iter().chain(read_to_go(&facts))).await?;
     for table in facts.tables.values_mut() {
         // What is too large to be read while others wait is not read here either.
@@ -235,6 +239,7 @@ pub(super) async fn read(
             default::keeping(db, table).await?;
         }
     }
+    facts.names = names;
     Ok(facts)
 }
 

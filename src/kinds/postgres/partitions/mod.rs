@@ -8,9 +8,11 @@ mod default;
 mod facts;
 mod look;
 mod make;
+mod midnights;
 mod nodes;
 mod prune;
 mod retired;
+mod subscribers;
 mod wanted;
 
 use std::collections::HashSet;
@@ -23,12 +25,15 @@ use self::calendar::{FIRST, Interval, Key, KeyEpoch, LAST, Point};
 use self::coverage::{Stretch, missing};
 pub(in crate::kinds::postgres) use self::facts::MARK as RETIRED;
 use self::facts::{Facts, Node, Table};
+use super::by_schema::{self, is_meant};
 use super::{held, trust};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Touch, Use};
 use crate::engines::postgres::{Identifier, Session};
-use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Unfit};
-use crate::values::{Bytes, CalendarSpan, Engine, TableName, TimeSpan, TimeZone};
+use crate::plan::{Finding, Kind, Moment, Plan, Scope, Severity, Site, Speaks, Unfit};
+use crate::values::{
+    Bytes, CalendarSpan, Engine, NamedTable, SchemaPattern, TableName, TimeSpan, TimeZone,
+};
 
 /// What becomes of a partition whose time is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -49,7 +54,11 @@ pub(crate) enum Expired {
 pub(crate) struct Partitions {
     /// Tables partitioned by range over one column: a date, a timestamp, a UUIDv7, or an integer
     /// with `epoch`.
-    tables: Vec<TableName>,
+    tables: Vec<NamedTable>,
+    /// The tables are looked after in every schema that one of these patterns names and none with a `!`
+    /// does, as where each tenant has one; they are named without a schema then.
+    #[serde(default)]
+    schemas: Vec<SchemaPattern>,
     /// How long a new partition is.
     interval: Interval,
     /// So many periods after the current one have a partition.
@@ -134,6 +143,23 @@ impl Kind for Partitions {
         if self.tables.is_empty() {
             return Err(Unfit::at("tables", "`tables` is empty: name at least one"));
         }
+        if !self.schemas.is_empty()
+            && let Some(named) = self.tables.iter().find(|table| table.has_schema())
+        {
+            return Err(Unfit::at(
+                "schemas",
+                format!(
+                    "`tables` names {named} and `schemas` besides; write `tables: [{}]`, or leave `schemas` out",
+                    named.table
+                ),
+            ));
+        }
+        if !self.schemas.is_empty() && self.expired == Expired::Keep {
+            return Err(Unfit::at(
+                "schemas",
+                "partitions of several schemas would meet in `keep_in` under the same names: give each schema a task of its own, or let them go (`expired: drop`)",
+            ));
+        }
         if self.expired == Expired::Keep && self.keep_in.is_none() {
             return Err(Unfit::at(
                 "expired",
@@ -188,7 +214,29 @@ impl Kind for Partitions {
         let largest = i64::try_from(self.max_default_size.get()).unwrap_or(i64::MAX);
         let keep_in = self.keep_in.as_deref();
         let keep_in = keep_in.filter(|_| self.expired == Expired::Keep);
-        look::read(site, &self.tables, self.epoch, largest, keep_in).await
+        let names = self.names(&site.primary).await?;
+        let schemas = match !self.schemas.is_empty() && site.scope == Scope::Whole {
+            true => Some(site.primary.schemas().await?),
+            false => None,
+        };
+        let mut facts = look::read(site, names, self.epoch, largest, keep_in).await?;
+        facts.of_all = schemas;
+        if !self.schemas.is_empty() {
+            let is_part = |name: &TableName| {
+                let node = facts
+                    .tables
+                    .get(name)
+                    .map(|table| facts.nodes.get(&table.oid));
+                node.flatten().is_some_and(|node| node.bounds.is_some())
+            };
+            let names = facts.names.iter().filter(|name| !is_part(name));
+            facts.names = names.cloned().collect();
+        }
+        Ok(facts)
+    }
+
+    fn schemas(&self) -> &[SchemaPattern] {
+        &self.schemas
     }
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan {
@@ -202,7 +250,11 @@ impl Kind for Partitions {
             now: at.now - facts.clock_ahead,
             ..at.clone()
         };
-        for name in &self.tables {
+        let schemas = facts.of_all.as_deref();
+        for finding in schemas.map_or_else(Vec::new, |schemas| self.nowhere(schemas, &facts)) {
+            plan.undone(finding);
+        }
+        for name in &facts.names {
             if let Some(table) = facts.tables.get(name)
                 && let touches = [Use::Define, Use::Insert].map(|how| Touch::new(table.oid, how))
                 && trust::refuses(
@@ -351,6 +403,31 @@ struct Subject<'a> {
 }
 
 impl Partitions {
+    /// The tables that are meant today. A table that is itself a partition is looked after with the one above it.
+    async fn names(&self, db: &Session) -> Result<Vec<TableName>, EngineError> {
+        if self.schemas.is_empty() {
+            return Ok(self.tables.iter().map(|table| (**table).clone()).collect());
+        }
+        let wanted = self.tables.iter().map(|table| &*table.table).collect();
+        let there = by_schema::where_there(db, &wanted).await?;
+        let mut names = Vec::new();
+        for table in &self.tables {
+            let schemas = there.get(&table.table).into_iter().flatten();
+            let meant = schemas.filter(|schema| is_meant(&self.schemas, schema));
+            names.extend(meant.map(|schema| (*table.in_schema(schema)).clone()));
+        }
+        Ok(names)
+    }
+
+    /// Tells of tables that no schema has.
+    fn nowhere(&self, schemas: &[String], facts: &Facts) -> Vec<Finding> {
+        let is_there = |table: &str| facts.names.iter().any(|name| name.table == table);
+        let missing = self.tables.iter().filter(|table| !is_there(&table.table));
+        missing
+            .filter_map(|table| by_schema::nowhere(&self.schemas, schemas, &table.table))
+            .collect()
+    }
+
     fn subject<'a>(
         &self,
         name: &TableName,

@@ -1,11 +1,8 @@
 //! Which partitions are missing: what the calendar asks for, and gaps.
 
-use std::collections::BTreeSet;
-
 use chrono::{Datelike, NaiveDate};
-use chrono_tz::{TZ_VARIANTS, Tz};
 
-use super::calendar::{FIRST, Key, LAST, Point};
+use super::calendar::Point;
 use super::coverage::{Stretch, missing};
 use super::{Partitions, Subject, finding};
 use crate::plan::{Finding, Moment, Plan, Severity};
@@ -173,46 +170,4 @@ pub(super) fn wanted(
     }
     wanted.sort_by_key(|wanted| wanted.stretch);
     wanted
-}
-
-/// The zone whose midnights the existing bounds are, where they are not those
-/// of the zone that is configured, and the task does not say which is meant.
-pub(super) fn another_zone(task: &Partitions, subject: &Subject<'_>) -> Option<Tz> {
-    if task.time_zone.is_some() || matches!(subject.key, Key::Date | Key::Timestamp) {
-        return None;
-    }
-    let finite = |point: &Point| *point != FIRST && *point != LAST;
-    let newest = subject.partitions.iter().rev().take(24);
-    let edges: BTreeSet<Point> = newest
-        .flat_map(|((from, to), ..)| [*from, *to])
-        .filter(finite)
-        .collect();
-    let begins = |zone: Tz, edge: Point| {
-        subject
-            .key
-            .day(edge, zone)
-            .is_some_and(|day| task.interval.start(day) == day && subject.key.at(day, zone) == edge)
-    };
-    let midnights = |zone: Tz| edges.iter().filter(|edge| begins(zone, **edge)).count();
-    let ours = midnights(subject.zone);
-    // One bound may be anything; several at the same midnight are no accident.
-    if edges.len() < 2 {
-        return None;
-    }
-    let mut others = std::iter::once(Tz::UTC).chain(TZ_VARIANTS);
-    if ours == edges.len() {
-        // Days of one season look alike in many zones: which of them is meant is told by how
-        // far back, from the newest on, all begin at its midnight.
-        let unbroken = |zone: Tz| {
-            let all = subject.partitions.iter().rev();
-            let mut all = all.flat_map(|((from, to), ..)| [*to, *from]).filter(finite);
-            all.position(|edge| !begins(zone, edge))
-        };
-        let ours = unbroken(subject.zone)?;
-        return others.find(|zone| unbroken(*zone).is_none_or(|theirs| theirs > ours));
-    }
-    let (best, zone) = others
-        .map(|zone| (midnights(zone), zone))
-        .reduce(|best, next| if next.0 > best.0 { next } else { best })?;
-    (best > ours && best >= 2).then_some(zone)
 }

@@ -1,5 +1,6 @@
 //! Measures indexes page by page with the extension pgstattuple.
 
+use super::super::common::Unmeasured;
 use super::facts::IndexFacts;
 use crate::engines::EngineError;
 use crate::engines::postgres::{Identifier, Session, first};
@@ -32,12 +33,10 @@ const GIST: &str = "SELECT (s.tuple_len + 4 * s.tuple_count) / (least($2::float8
 pub(super) async fn measure(
     db: &Session,
     indexes: &mut [&mut IndexFacts],
-) -> Result<Option<String>, EngineError> {
+) -> Result<Option<Unmeasured>, EngineError> {
     let found = db.query("looking for pgstattuple", EXTENSION, &[]).await?;
     let Some(schema) = first::<String>(&found, 0)?.map(Identifier::new) else {
-        return Ok(Some(
-            "the extension pgstattuple is not installed in this database".to_owned(),
-        ));
+        return Ok(Some(Unmeasured::NotInstalled));
     };
     for index in indexes {
         let sql = match index.access_method.as_str() {
@@ -56,9 +55,7 @@ pub(super) async fn measure(
                 index.measured_ideal_bytes = first(&rows, 0)?.flatten();
             }
             Err(error) if error.sqlstate() == Some("42501") => {
-                return Ok(Some(
-                    "the role may not call pgstattuple's functions".to_owned(),
-                ));
+                return Ok(Some(Unmeasured::Forbidden));
             }
             // Vanished, or being dropped: the executor would find out too.
             Err(error) if error.sqlstate().is_some() => {

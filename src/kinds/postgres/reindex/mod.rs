@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::facts::IndexFacts;
 use self::facts::{Leftover, Scope};
 use self::verdict::Verdict;
-use super::common::{Rights, Selection, Unseen, estimated, forbid, still_there};
+use super::common::{Rights, Selection, Unmeasured, Unseen, estimated, forbid, still_there};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Standing, Use};
@@ -90,7 +90,7 @@ pub(crate) struct Facts {
     /// Whose event triggers a rebuild would set off.
     standing: Standing,
     /// Why exact measuring was not possible.
-    not_exact: Option<String>,
+    not_exact: Option<Unmeasured>,
 }
 
 /// Size and entries of the index that bears the name now: a rebuilt one has
@@ -189,7 +189,7 @@ impl Kind for Reindex {
             plan.findings.push(corrupting_version(&facts.version));
             return plan;
         }
-        let estimated = facts.not_exact.as_deref().map(estimated);
+        let estimated = facts.not_exact.map(|why| estimated(why, &facts.role));
         plan.findings.extend(estimated);
         let mut forbidden = Vec::new();
         let mut unseen = Unseen::default();

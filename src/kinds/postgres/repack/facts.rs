@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::super::common::Forbidden;
+use super::super::common::{Forbidden, Unmeasured};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{
     NOT_SYSTEM_SCHEMA, by_people, enforced, may_reindex, may_vacuum, size_of,
@@ -323,12 +323,10 @@ const MEASURE: &str =
 pub(super) async fn measure(
     db: &Session,
     tables: &mut [TableFacts],
-) -> Result<Option<String>, EngineError> {
+) -> Result<Option<Unmeasured>, EngineError> {
     let found = db.query("looking for pgstattuple", EXTENSION, &[]).await?;
     let Some(schema) = first::<String>(&found, 0)?.map(Identifier::new) else {
-        return Ok(Some(
-            "the extension pgstattuple is not installed in this database".to_owned(),
-        ));
+        return Ok(Some(Unmeasured::NotInstalled));
     };
     let sql = MEASURE.replace("{schema}", &schema.to_string());
     for table in tables {
@@ -339,9 +337,7 @@ pub(super) async fn measure(
         {
             Ok(rows) => table.measured_bytes = first(&rows, 0)?.flatten(),
             Err(error) if error.sqlstate() == Some("42501") => {
-                return Ok(Some(
-                    "the role may not call pgstattuple's functions".to_owned(),
-                ));
+                return Ok(Some(Unmeasured::Forbidden));
             }
             // Vanished, or being dropped: the executor would find out too.
             Err(error) if error.sqlstate().is_some() => {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use self::facts::{ServerFacts, TableFacts};
 use self::verdict::{Verdict, Waste};
 use self::way::Road;
-use super::common::{Rights, Selection, Unseen, estimated, forbid, still_there};
+use super::common::{Rights, Selection, Unmeasured, Unseen, estimated, forbid, still_there};
 use super::horizon::{self, Holder};
 use super::reindex::{self, IndexFacts};
 use super::trust;
@@ -122,7 +122,7 @@ pub(crate) struct Facts {
     /// Whose code rewriting rows would run.
     standing: Standing,
     /// Why exact measuring was not possible.
-    not_exact: Option<String>,
+    not_exact: Option<Unmeasured>,
 }
 
 /// Who has seen the world since before this many minutes is not waited for.
@@ -190,7 +190,7 @@ impl Kind for Repack {
             considered: facts.tables.len(),
             ..Plan::default()
         };
-        let estimated = facts.not_exact.as_deref().map(estimated);
+        let estimated = facts.not_exact.map(|why| estimated(why, &facts.role));
         plan.findings.extend(estimated);
         let mut forbidden = Vec::new();
         let mut unseen = Unseen::default();

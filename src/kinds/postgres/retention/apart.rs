@@ -63,6 +63,12 @@ const REACHED: &str = "WITH RECURSIVE met (class, oid) AS (
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     ORDER BY schema, name";
 
+/// The question for the tables that are read, with words `$1`, relations `$2`, and whether the words may
+/// name relations `$3`.
+pub(super) fn reached_sql() -> String {
+    REACHED.replace("{below}", &below("m", "'r', 'p', 'v', 'm'"))
+}
+
 /// Why rows cannot all be seen by whom rules look at: what their conditions say, which is the same for
 /// all of them, and the parents of orphans, by id.
 #[derive(Default)]
@@ -139,7 +145,7 @@ async fn reached(
 ) -> Result<Option<String>, EngineError> {
     let doing = "looking which tables a condition reads";
     let relations: Vec<u32> = parent.into_iter().collect();
-    let sql = REACHED.replace("{below}", &below("m", "'r', 'p', 'v', 'm'"));
+    let sql = reached_sql();
     for row in db
         .query(doing, &sql, &[&said, &relations, &names_relations])
         .await?

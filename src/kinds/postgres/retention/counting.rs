@@ -11,7 +11,7 @@ use super::rule::Rule;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::Guard;
-use crate::plan::{Found, MOST_FOUND, Spot};
+use crate::plan::{Found, Spot};
 
 /// Seconds that counting for a bound may take; the walk itself reads as much.
 const COUNTING_S: u32 = 900;
@@ -27,7 +27,8 @@ pub(super) struct Counted {
 }
 
 /// Counts the rows that would go, and all there are: none may go that a bound
-/// of the rule would have kept, so an estimate will not do.
+/// of the rule would have kept, so an estimate will not do. Where so many may be found, it is noted which
+/// would go.
 ///
 /// # Errors
 /// The inner one is why they could not be counted; none where the tables could not be locked.
@@ -37,7 +38,7 @@ pub(super) async fn bounded(
     members: &[&Member],
     from: impl Fn(&Member) -> String,
     (guard, settings): (Option<&Guard>, &str),
-    params: &[&(dyn ToSql + Sync)],
+    (params, find_most): (&[&(dyn ToSql + Sync)], Option<usize>),
 ) -> Result<Result<Counted, Option<EngineError>>, EngineError> {
     let doing = "counting the rows that would go";
     if !begin(db, guard, settings).await? {
@@ -51,9 +52,9 @@ pub(super) async fn bounded(
             all: HashMap::new(),
             found: HashMap::new(),
         };
-        let found = match rule.orphaned.is_some() && members.iter().all(|m| m.heap) {
-            true => find(db, rule, members, &from, params).await?,
-            false => None,
+        let found = match find_most.filter(|_| members.iter().all(|m| m.heap)) {
+            Some(most) => find(db, rule, members, &from, params, most).await?,
+            None => None,
         };
         if let Some(found) = found {
             for (member, spots) in found {
@@ -107,6 +108,7 @@ async fn find(
     members: &[&Member],
     from: impl Fn(&Member) -> String,
     params: &[&(dyn ToSql + Sync)],
+    most: usize,
 ) -> Result<Option<HashMap<u32, Spots>>, EngineError> {
     let when = Instant::now();
     let mut found: HashMap<u32, Spots> = members
@@ -118,7 +120,7 @@ async fn find(
         .iter()
         .map(|m| format!("SELECT {}::oid, {alias}.ctid FROM {}", m.oid, from(m)))
         .collect();
-    let sql = format!("{} LIMIT {}", arms.join(" UNION ALL "), MOST_FOUND + 1);
+    let sql = format!("{} LIMIT {}", arms.join(" UNION ALL "), most + 1);
     let mut all = 0;
     db.stream("counting the rows that would go", &sql, params, |fields| {
         let field = |n: usize| fields.get(n).copied().flatten();
@@ -131,5 +133,5 @@ async fn find(
         true
     })
     .await?;
-    Ok((all <= MOST_FOUND).then_some(found))
+    Ok((all <= most).then_some(found))
 }

@@ -10,15 +10,16 @@ use tokio_postgres::types::ToSql;
 use super::counting;
 use super::facts::{Member, Table};
 use super::glance::begin;
+use super::itself;
 use super::proof::{self, Reading};
 use super::rule::{AgeType, Rule};
 use super::ties::Ties;
-use super::unit;
+use super::unit::{self, Unit};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Fault, Identifier, Session, definitions, first, grants};
 use crate::plan::postgres::Under;
-use crate::plan::{Found, Param};
+use crate::plan::{Found, MOST_AT_ONCE, MOST_FOUND, Param};
 use crate::values::{wall_clock, with_causes};
 
 /// Reading a table of this size to its end, in vain, takes well under a second.
@@ -26,6 +27,9 @@ const SMALL: i64 = 64 << 20;
 
 /// Nothing goes that has not been counted.
 const UNCOUNTED: &str = "how many rows would go could not be counted in time, or because somebody holds the table, so nobody can say that they are not too many";
+
+/// Which rows go is asked once, and they are too many, or in tables whose rows have no places.
+const UNFOUND: &str = "its condition reads the table that the rows go from, and means others as they go: so which rows go is asked once for all of them, and here that is more than eight million rows, or a table that is no heap. Have the condition read a copy of what it needs (a materialized view, say), or let fewer rows go at a time by `older_than`";
 
 /// What a look at the rows of one rule told.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +44,10 @@ pub(in crate::kinds::postgres) struct Look {
     pub(in crate::kinds::postgres) remedy: Option<String>,
     /// How the condition is read.
     pub(in crate::kinds::postgres) under: Under,
+    /// Whether its condition reads the table that the rows go from.
+    pub(in crate::kinds::postgres) itself: bool,
+    /// Whether there are rows whose age nobody knows: they stay.
+    pub(in crate::kinds::postgres) doubted: bool,
     /// Why more rows would go than the rule may take.
     pub(in crate::kinds::postgres) too_many: Option<String>,
     /// How many the rule may take, all tables below it together.
@@ -100,6 +108,10 @@ pub(in crate::kinds::postgres) async fn look(
         [one, ..] => definitions::named(db, &one.rule.texts().collect::<Vec<_>>(), 0).await?,
         [] => BTreeMap::new(),
     };
+    let called = match asked {
+        [one, ..] => itself::by_functions(db, one.rule).await?,
+        [] => HashSet::new(),
+    };
     let mut waiting = vec![asked];
     while let Some(some) = waiting.pop() {
         if some.is_empty() {
@@ -114,7 +126,7 @@ pub(in crate::kinds::postgres) async fn look(
             _ => true,
         });
         let answer = match alike {
-            true => together(db, some, now, standing).await?,
+            true => together(db, some, &called, now, standing).await?,
             false => None,
         };
         match answer {
@@ -149,6 +161,7 @@ impl Subject<'_> {
 async fn together(
     db: &Session,
     asked: &[Asked<'_>],
+    called: &HashSet<u32>,
     now: DateTime<Utc>,
     standing: &Standing,
 ) -> Result<Option<Vec<Look>>, EngineError> {
@@ -239,6 +252,9 @@ async fn together(
                         let rows = rows_of(arms, member, rule);
                         look.rows.insert(member.oid, rows.unwrap_or(0.0));
                     }
+                    let table = subject.asked.table;
+                    look.itself = itself::is_read(&plan[0]["Plan"], table, &subject.members)
+                        || table.relations().iter().any(|oid| called.contains(oid));
                 }
             }
         }
@@ -253,19 +269,21 @@ async fn together(
 
     let held = (guard.as_ref(), &*settings);
     let tables: Vec<&[&Member]> = subjects.iter().map(|(_, s)| &*s.members).collect();
-    let Some(mistaken) = unit::mistaken(db, rule, age, &tables, held, now).await? else {
+    let Some(units) = unit::look(db, rule, age, &tables, held, now).await? else {
         return Ok(None);
     };
-    let mut mistaken = mistaken.into_iter();
-    subjects.retain(
-        |(n, _)| match (mistaken.next().flatten(), looks.get_mut(*n)) {
-            (Some(why), Some(look)) => {
-                look.refused = Some(why);
-                false
-            }
-            _ => true,
-        },
-    );
+    let mut units = units.into_iter();
+    subjects.retain(|(n, _)| match (units.next(), looks.get_mut(*n)) {
+        (Some(Unit::Wrong(why)), Some(look)) => {
+            look.refused = Some(why);
+            false
+        }
+        (Some(Unit::Mixed), Some(look)) => {
+            look.doubted = true;
+            true
+        }
+        _ => true,
+    });
     if subjects.is_empty() {
         return Ok(Some(looks));
     }
@@ -273,8 +291,16 @@ async fn together(
         .iter()
         .flat_map(|(_, s)| s.members.iter().copied())
         .collect();
-    if rule.is_bounded() {
-        let counted = counting::bounded(db, rule, &everyone, from, held, &params).await?;
+    let itself = subjects
+        .iter()
+        .any(|(n, _)| looks.get(*n).is_some_and(|look| look.itself));
+    if rule.is_bounded() || itself {
+        let most = match (itself, rule.orphaned.is_some()) {
+            (true, _) => Some(MOST_AT_ONCE),
+            (false, true) => Some(MOST_FOUND),
+            (false, false) => None,
+        };
+        let counted = counting::bounded(db, rule, &everyone, from, held, (&params, most)).await?;
         let mut counted = match counted {
             Ok(counted) => counted,
             Err(why) if alone => {
@@ -293,6 +319,15 @@ async fn together(
                 continue;
             };
             let (rule, reading) = (subject.asked.rule, &subject.asked.reading);
+            if look.itself
+                && subject
+                    .members
+                    .iter()
+                    .any(|m| !counted.found.contains_key(&m.oid))
+            {
+                look.refused = Some(UNFOUND.to_owned());
+                continue;
+            }
             let sum = |counts: &HashMap<u32, i64>| {
                 let members = subject.members.iter();
                 members.filter_map(|m| counts.get(&m.oid)).sum::<i64>()

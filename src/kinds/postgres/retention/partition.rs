@@ -7,9 +7,11 @@ use super::facts::{Member, Table};
 use super::mark::{MARK, comment, leaving, marked, unmarking};
 use super::outside::Outside;
 use super::rule::{AgeType, Rule};
+use super::ties::Ties;
 use crate::engines::postgres::RelationName;
 use crate::kinds::postgres::common::{detached, try_to_drop};
 use crate::plan::{Finding, Param, Plan, Query, Severity, Statement, Step};
+use crate::values::Epoch;
 
 const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
     WHERE inhrelid = $1::oid AND inhparent = $2::oid AND inhdetachpending = ($3::int8 = 1))";
@@ -59,10 +61,24 @@ pub(super) fn ends_before(
         (AgeType::Date, Param::Text(cut)) => {
             at_most(upper.parse::<NaiveDate>().ok(), cut.parse().ok())
         }
-        (AgeType::Integer, Param::Int(cut)) => at_most(upper.parse().ok(), Some(cut)),
+        (AgeType::Integer, Param::Int(cut)) => {
+            at_most(upper.parse().ok(), Some(cut)) && !may_be_doubted(bounds, &upper, rule)
+        }
         // Other versions of UUID could be in it, too.
         _ => false,
     }
+}
+
+/// Whether a partition with these bounds can hold numbers whose age nobody knows.
+fn may_be_doubted(bounds: &str, upper: &str, rule: &Rule) -> bool {
+    let Some(doubtful) = rule.epoch.map(Epoch::doubtful) else {
+        return false;
+    };
+    let lower = lower(bounds).and_then(|lower| lower.parse::<i64>().ok());
+    let upper = upper.parse::<i64>().ok();
+    let above = lower.is_some_and(|lower| lower > *doubtful.end());
+    let below = upper.is_some_and(|upper| upper <= *doubtful.start());
+    !(above || below)
 }
 
 /// Why what was detached does not go: `by_age` where the rule still goes by age alone.
@@ -149,9 +165,10 @@ fn moment(text: &str) -> Option<NaiveDateTime> {
 }
 
 /// Detaches and drops.
-pub(in crate::kinds::postgres) fn drop_whole(member: &Member, table: &Table) -> Step {
+pub(in crate::kinds::postgres) fn drop_whole(member: &Member, table: &Table, ties: &Ties) -> Step {
     let (part, whole) = (&member.name, &table.name);
     let leaving = leaving(MARK, member, table);
+    let (still, otherwise) = ties.unchanged(member, (leaving.attached(), leaving.otherwise()));
     let mut step = Step::new(
         "drop_partition",
         part.to_string(),
@@ -159,7 +176,7 @@ pub(in crate::kinds::postgres) fn drop_whole(member: &Member, table: &Table) -> 
     )
     .locking(table.oid)
     .relying_on(member.oid, part)
-    .only_if(leaving.attached(), leaving.otherwise())
+    .only_if(still, otherwise)
     .expecting(member.bytes, Some(0));
     let counting = counting(member.oid, part);
     if table.has_default {

@@ -6,10 +6,12 @@ use chrono::TimeDelta;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::estimate::Look;
 use super::facts::{Member, Table};
 use super::rule::{AgeType, Rule};
 use super::ties::Ties;
 use super::way;
+use crate::engines::postgres::Identifier;
 use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::{of_rows, still_below, still_there};
 use crate::plan::postgres::Under;
@@ -27,6 +29,30 @@ pub(in crate::kinds::postgres) fn too_many(object: &str, why: &str) -> Finding {
         message: format!("nothing of {object} was touched: {why}"),
         suggestion: None,
     }
+}
+
+/// Tells of rows that stay because nobody knows how old they are.
+pub(in crate::kinds::postgres) fn doubted(
+    rule: &Rule,
+    table: &Table,
+    look: &Look,
+) -> Option<Finding> {
+    let (true, Some(column), Some(epoch)) = (look.doubted, &rule.column, rule.epoch) else {
+        return None;
+    };
+    let (name, range) = (&table.name, epoch.doubtful());
+    Some(Finding {
+        code: "rows.doubted".to_owned(),
+        severity: Severity::Warning,
+        object: name.to_string(),
+        message: epoch.doubted(column),
+        suggestion: Some(format!(
+            "SELECT * FROM {name} WHERE {} BETWEEN {} AND {}",
+            Identifier::new(column.as_str()),
+            range.start(),
+            range.end()
+        )),
+    })
 }
 
 /// What dropping a partition passes by, for the plan.
@@ -72,6 +98,8 @@ pub(in crate::kinds::postgres) struct Removal<'a> {
     /// Rows that were found while they were counted; none where they are not
     /// to be found first.
     pub(in crate::kinds::postgres) found: Option<Found>,
+    /// Whether they are found once, and no other goes.
+    pub(in crate::kinds::postgres) once: bool,
 }
 
 impl Removal<'_> {
@@ -103,14 +131,18 @@ impl Removal<'_> {
             Fate::Delete if spares => self.ties.sparing(member.oid),
             _ => self.ties.references(member.oid, fate != Fate::Delete),
         };
+        let kept = fate != Fate::Delete;
         let through = self.ties.through(self.table, member);
         let through = through.then(|| self.table.name.to_string());
         // Rows of a table that is its own parent are told anew in each batch:
         // what goes makes orphans of others.
-        let sought = self.found.is_some() && !references.iter().any(|r| r.own);
+        let sought = self.once || (self.found.is_some() && !references.iter().any(|r| r.own));
         if sought {
             chosen = "by places: what goes is found by one question, and judged again as it goes"
                 .to_owned();
+        }
+        if self.once {
+            chosen.push_str("; its condition reads the table itself, and no other row goes");
         }
         let walk = Walk {
             table: member.name.to_string(),
@@ -134,6 +166,7 @@ impl Removal<'_> {
             guarded: references.iter().any(|r| r.takes),
             fires: self.ties.fires(self.table, member),
             spares,
+            stands: Some(self.ties.stands(self.table, member, kept)),
             references,
             obstructed,
             vain,
@@ -146,6 +179,7 @@ impl Removal<'_> {
                 rows,
             }),
             sought,
+            once: self.once,
             found: self.found.clone().unwrap_or_default(),
         };
         let expected = self

@@ -238,10 +238,19 @@ impl Rule {
             let (value, cast) = age.bound(cut, self.epoch, self.time_zone.as_ref());
             params.push(value);
             parts.push(format!("{column} < $1::{cast}"));
-            if age == AgeType::Uuid {
-                // Only version 7 begins with the time.
+            if let (AgeType::Integer, Some(epoch)) = (age, self.epoch) {
+                let doubtful = epoch.doubtful();
                 parts.push(format!(
-                    "pg_catalog.get_byte(pg_catalog.uuid_send({column}), 6) >> 4 = 7"
+                    "({column} < {} OR {column} > {})",
+                    doubtful.start(),
+                    doubtful.end()
+                ));
+            }
+            if age == AgeType::Uuid {
+                // Only version 7 of RFC 9562's variant begins with the time.
+                parts.push(format!(
+                    "pg_catalog.get_byte(pg_catalog.uuid_send({column}), 6) >> 4 = 7
+                        AND pg_catalog.get_byte(pg_catalog.uuid_send({column}), 8) >> 6 = 2"
                 ));
             }
         }

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 
 use super::facts::{Member, Table};
 use super::leftover::Leftover;
+use super::standing;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{by_people, enforced};
 use crate::engines::postgres::publications::{Published, published, refusals};
 use crate::engines::postgres::{RelationName, Row, Session};
+use crate::kinds::postgres::common::{still_below, still_there};
 use crate::kinds::postgres::dependents;
-use crate::plan::Reference;
+use crate::plan::{Query, Reference};
 use crate::values::unreadable;
 
 /// What hangs on one table.
@@ -44,6 +46,12 @@ pub(super) struct Tie {
 pub(in crate::kinds::postgres) struct Ties {
     hanging: HashMap<u32, Tie>,
     references: HashMap<u32, Vec<Reference>>,
+    /// Foreign keys that point at a member, by their ids.
+    keys: HashMap<u32, Vec<u32>>,
+    /// A number for the columns of a member.
+    columns: HashMap<u32, i64>,
+    /// SQL that is true while all that decides whether a member may be dropped is as it was.
+    leaving: HashMap<u32, String>,
     /// Why the server refuses what foreign keys would do when rows of a member go.
     unfollowed: HashMap<u32, Vec<String>>,
 }
@@ -81,6 +89,19 @@ const HANGING: &str = concat!(
             WHERE t.tgrelid = c.oid AND t.tgisinternal AND t.tgtype & 8 <> 0 AND t.tgenabled NOT IN ('O', 'A') ORDER BY 1) AS asleep
     FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)"
 );
+
+/// The foreign keys that point at each table, or at one that it is a partition of; and numbers for its columns,
+/// and for what decides whether it may be dropped.
+const STANDING: &str = "WITH own AS (
+        SELECT m.oid AS member, m.oid AS relation FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid)
+        UNION SELECT m.oid, a.relid FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid),
+            pg_catalog.pg_partition_ancestors(m.oid) AS a (relid)
+    ), keys AS (
+        SELECT own.member, pg_catalog.array_agg(con.oid ORDER BY con.oid) AS keys
+        FROM own JOIN pg_catalog.pg_constraint con ON con.confrelid = own.relation AND con.contype = 'f' GROUP BY own.member
+    )
+    SELECT m.oid AS member, coalesce(k.keys, '{}') AS keys, {columns} AS columns, {leaving} AS leaving
+    FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid) LEFT JOIN keys k ON k.member = m.oid";
 
 const REFERENCES: &str = "WITH own AS (
         SELECT m.oid AS member, m.oid AS relation FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid)
@@ -149,6 +170,20 @@ impl Ties {
         }
         for (oid, dependents) in dependents::read(db, &oids).await? {
             ties.hanging.entry(oid).or_default().dependents = dependents;
+        }
+        let doing = "reading which foreign keys there are";
+        let leaving = |oid: &str| standing::leaving(oid, &db.server);
+        let standing = STANDING
+            .replace("{columns}", &standing::columns("m.oid"))
+            .replace("{leaving}", &leaving("m.oid"));
+        for row in db.query(doing, &standing, &[&oids]).await? {
+            let member: u32 = row.named("member")?;
+            ties.keys.insert(member, row.named("keys")?);
+            ties.columns.insert(member, row.named("columns")?);
+            let sql = leaving(&member.to_string());
+            let known: i64 = row.named("leaving")?;
+            let same = format!("({sql} = '{known}'::pg_catalog.int8)");
+            ties.leaving.insert(member, same);
         }
         let doing = "reading which rows others point at";
         let references = REFERENCES
@@ -278,6 +313,61 @@ impl Ties {
             }
         }
         told
+    }
+
+    /// SQL: whether a member has the columns that it had when the plan was made.
+    pub(in crate::kinds::postgres) fn same_columns(&self, member: &Member) -> String {
+        let columns = standing::columns(&member.oid.to_string());
+        let known = self.columns.get(&member.oid).copied().unwrap_or(0);
+        format!("({columns} = '{known}'::pg_catalog.int8)")
+    }
+
+    /// The question before a member is dropped, or leaves to be dropped, with whether nothing has changed that
+    /// decided so; and what is said where it has.
+    pub(in crate::kinds::postgres) fn unchanged(
+        &self,
+        member: &Member,
+        (mut query, otherwise): (Query, String),
+    ) -> (Query, String) {
+        let Some(same) = self.leaving.get(&member.oid) else {
+            return (query, otherwise);
+        };
+        query.sql = format!("SELECT ({}) AND {same}", query.sql);
+        let otherwise = format!(
+            "{otherwise}; or its bounds, triggers, rules, policies or publications have changed since the plan was made, and the next run looks at it anew"
+        );
+        (query, otherwise)
+    }
+
+    /// Asks, while a lock keeps it so, whether a member goes by its name and is still a part of the table, and
+    /// whether a foreign key has come since that takes rows along or changes them; where the values are
+    /// `kept`, also whether its columns are the same.
+    pub(in crate::kinds::postgres) fn stands(
+        &self,
+        table: &Table,
+        member: &Member,
+        kept: bool,
+    ) -> Query {
+        let known = self.keys.get(&member.oid).map_or(&[][..], Vec::as_slice);
+        let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+        let part = match member.oid == table.oid || member.detached {
+            true => still_there(member.oid, &member.name),
+            false => still_below(member.oid, &member.name, table.oid),
+        };
+        let sql = format!(
+            "SELECT coalesce(({}), false) AS is_named_so, coalesce(({}), false) AS is_a_part, {} AS has_its_columns,
+                (SELECT pg_catalog.min(pg_catalog.format('%I of %s', con.conname, con.conrelid::pg_catalog.regclass)) FROM pg_catalog.pg_constraint con
+                    WHERE con.contype = 'f' AND con.confdeltype IN ('c', 'n', 'd') AND con.oid <> ALL (ARRAY[{}]::pg_catalog.oid[])
+                        AND con.confrelid IN (SELECT $1::oid UNION SELECT a.relid FROM pg_catalog.pg_partition_ancestors($1::oid) a)) AS takes_along",
+            still_there(member.oid, &member.name).sql,
+            part.sql,
+            match kept {
+                true => self.same_columns(member),
+                false => "true".to_owned(),
+            },
+            known.join(", ")
+        );
+        Query::new(sql, part.params)
     }
 
     /// Foreign keys that point at rows of a member and would not be asked when they go.

@@ -1,4 +1,5 @@
 //! Whether integers count what a rule says: in another unit every row would be old, or none ever.
+//! Where some do and some do not, these are left alone.
 
 use chrono::{DateTime, Utc};
 
@@ -10,25 +11,36 @@ use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Identifier, Session};
 use crate::values::Epoch;
 
-/// For each of these tables, which differ in nothing but schemas, why its numbers count something
-/// else; none where they could not be asked together. The first row decides where the unit is
+/// What the numbers of a table count.
+#[derive(Clone, Debug)]
+pub(super) enum Unit {
+    /// What the rule says.
+    Right,
+    /// What the rule says, but for some whose age nobody knows.
+    Mixed,
+    /// Something else: what is to be said of it.
+    Wrong(String),
+}
+
+/// For each of these tables, which differ in nothing but schemas, what its numbers count; none where
+/// they could not be asked together. The first row decides where the unit is
 /// right; where it is wrong, and another is not, too. What cannot be told of one table in the time
 /// of a look is no time of our days.
 ///
 /// # Errors
 /// When the server reports one, or the connection is gone.
-pub(super) async fn mistaken(
+pub(super) async fn look(
     db: &Session,
     rule: &Rule,
     age: Option<AgeType>,
     tables: &[&[&Member]],
     (guard, settings): (Option<&Guard>, &str),
     now: DateTime<Utc>,
-) -> Result<Option<Vec<Option<String>>>, EngineError> {
-    let mut mistaken = vec![None; tables.len()];
+) -> Result<Option<Vec<Unit>>, EngineError> {
+    let mut units = vec![Unit::Right; tables.len()];
     let (Some(AgeType::Integer), Some(column), Some(epoch)) = (age, &rule.column, rule.epoch)
     else {
-        return Ok(Some(mistaken));
+        return Ok(Some(units));
     };
     let column_name = Identifier::new(column.as_str());
     let any = |places: &[usize]| {
@@ -80,6 +92,15 @@ pub(super) async fn mistaken(
         right => right.unwrap_or_default(),
     };
     wondering.retain(|n| !right.contains(n));
+    let some = match with(&right, epoch.doubtful()).await? {
+        None if !alone => return Ok(None),
+        some => some.unwrap_or_default(),
+    };
+    for n in some {
+        if let Some(place) = units.get_mut(n) {
+            *place = Unit::Mixed;
+        }
+    }
     for other in epoch.others() {
         let wrong = match with(&wondering, other.of_our_days(now)).await? {
             None if !alone => return Ok(None),
@@ -87,8 +108,8 @@ pub(super) async fn mistaken(
         };
         wondering.retain(|n| !wrong.contains(n));
         for n in wrong {
-            if let Some(place) = mistaken.get_mut(n) {
-                *place = Some(epoch.mistaken(other, column));
+            if let Some(place) = units.get_mut(n) {
+                *place = Unit::Wrong(epoch.mistaken(other, column));
             }
         }
     }
@@ -98,9 +119,9 @@ pub(super) async fn mistaken(
         some => some.unwrap_or_default(),
     };
     for n in some {
-        if let Some(place) = mistaken.get_mut(n) {
-            *place = Some(epoch.unknown(column));
+        if let Some(place) = units.get_mut(n) {
+            *place = Unit::Wrong(epoch.unknown(column));
         }
     }
-    Ok(Some(mistaken))
+    Ok(Some(units))
 }

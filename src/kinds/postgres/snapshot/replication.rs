@@ -213,10 +213,10 @@ impl Replication {
             });
             let (severity, what) = match slot.state.as_deref() {
                 Some("lost") => (Severity::Critical, "has lost log that its reader still needs: the reader cannot go on and has to be made anew".to_owned()),
-                Some("unreserved") => (Severity::Critical, "is about to lose log that its reader still needs".to_owned()),
+                Some("unreserved") => (Severity::Critical, "is about to lose log that its reader still needs: start the reader again, or drop the slot if nobody reads it any more; a reader that comes back after that has to be made anew".to_owned()),
                 _ if !slot.active && slot.retained > i64::try_from(options.max_slot_retention.get()).unwrap_or(i64::MAX) => (
                     Severity::Warning,
-                    format!("is used by nobody and holds back {} of log, which fills the disk", bytes(slot.retained)),
+                    format!("is used by nobody and holds back {} of log, which fills the disk: start its reader again, or drop it if nobody reads it any more; a reader that comes back after that has to be made anew", bytes(slot.retained)),
                 ),
                 _ => continue,
             };

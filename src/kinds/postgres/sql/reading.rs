@@ -63,6 +63,29 @@ impl<'a> Pieces<'a> {
         first.copied().unwrap_or_default().to_uppercase()
     }
 
+    /// Whether it vacuums or analyzes whatever the role may, and names no table.
+    pub(super) fn means_all_tables(&self) -> bool {
+        if !matches!(self.first().as_str(), "VACUUM" | "ANALYZE" | "ANALYSE") {
+            return false;
+        }
+        let mut depth = 0_usize;
+        let begins = self.0.iter().position(|piece| *piece != ";").unwrap_or(0);
+        self.0.iter().skip(begins + 1).all(|piece| match *piece {
+            "(" => {
+                depth += 1;
+                true
+            }
+            ")" => {
+                depth = depth.saturating_sub(1);
+                true
+            }
+            piece => {
+                let word = ["FULL", "FREEZE", "VERBOSE", "ANALYZE", "ANALYSE", ";"];
+                depth > 0 || word.iter().any(|word| same(piece, word))
+            }
+        })
+    }
+
     /// Whether there is more than one statement. A rule has several in parentheses, and a function
     /// of standard SQL (`BEGIN ATOMIC`) in its body.
     pub(super) fn are_several(&self) -> bool {
@@ -317,6 +340,21 @@ fn dollars(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_vacuumed_without_a_name_is_all() {
+        for (sql, all) in [
+            ("VACUUM", true),
+            ("analyze;", true),
+            ("VACUUM (ANALYZE, PARALLEL 2)", true),
+            ("vacuum full freeze verbose analyze", true),
+            ("ANALYZE t", false),
+            ("VACUUM (ANALYZE) s.t (a)", false),
+            ("SELECT 1", false),
+        ] {
+            assert_eq!(Pieces::of(sql).means_all_tables(), all, "{sql}");
+        }
+    }
 
     #[test]
     fn what_may_not_be_repeated_is_told_by_its_words() {

@@ -224,3 +224,44 @@ fn the_other_target_is_checked() {
         assert_eq!(guess, database == "wharehouse", "{said}");
     }
 }
+
+/// A character that the database there cannot hold: nothing is deleted, and it is said what can hold it.
+#[tokio::test]
+async fn a_character_that_is_unknown_there_is_told() {
+    let db = fresh_database(17).await;
+    let there = format!("{}_latin1", db.name);
+    db.client
+        .batch_execute(&format!(
+            "CREATE DATABASE {there} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        ))
+        .await
+        .unwrap();
+    db.execute("CREATE TABLE t (id int, at timestamptz NOT NULL, v text); INSERT INTO t VALUES (1, '2019-05-01', 'ü'), (2, '2019-05-01', '5 €')").await;
+    let workspace = Workspace::for_target(&db.url).task(
+        "archive",
+        "kind: archive\ntarget: app\noptions: { table: t, column: at, older_than: 1y, destination: { database: warehouse, table: public.old } }\n",
+    );
+    let url = db.url.replace(&db.name, &there);
+    workspace.file(
+        "schedules.yaml",
+        &format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\n  warehouse: {{ engine: postgres, url: \"{url}\" }}\n",
+            db.url
+        ),
+    );
+    let output = workspace.run(["run", "archive", "--now"]).expect(1);
+    let text = format!("{}{}", output.stdout, output.stderr);
+    assert!(
+        text.contains("1 row refused to go") && text.contains("has no such character"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("SQL_ASCII") && !text.contains("5 €"),
+        "{text}"
+    );
+    assert_eq!(db.strings("SELECT v FROM t").await, ["5 €"]);
+    db.client
+        .batch_execute(&format!("DROP DATABASE {there} WITH (FORCE)"))
+        .await
+        .unwrap();
+}

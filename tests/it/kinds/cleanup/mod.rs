@@ -6,6 +6,7 @@ mod orphans;
 mod partitions;
 mod stopping;
 mod tenants;
+mod units;
 
 use serde_json::{Value, json};
 
@@ -79,7 +80,7 @@ for_oldest_and_newest! {
                      ANALYZE {table}")).await;
                 if kind == "uuid" {
                     // A random identifier tells no age, however small it is.
-                    db.execute("INSERT INTO a_uuid VALUES (0, '00000000-0000-4000-8000-000000000000', 'v4')").await;
+                    db.execute("INSERT INTO a_uuid VALUES (0, '00000000-0000-4000-8000-000000000000', 'v4'), (0, '00000000-0000-7000-0000-000000000000', 'of another variant')").await;
                 }
                 // The day of the cut-off itself is not over yet: a date of that day stays.
                 let stays = if kind == "date" { "name <> 'old' OR age >= (now() AT TIME ZONE 'UTC')::date - 90" } else { "name <> 'old'" };

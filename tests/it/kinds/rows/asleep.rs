@@ -41,3 +41,35 @@ for_oldest_and_newest! {
         }
     }
 }
+
+for_oldest_and_newest! {
+    /// Nothing comes back into a table whose constraints would not be asked: foreign keys, and keys that are deferred.
+    async fn a_key_that_is_asleep_lets_nothing_come_back(major: u32) {
+        let db = fresh_database(major).await;
+        let folder = tempfile::tempdir().unwrap();
+        let files = format!("file://{}", folder.path().display());
+        db.execute("CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1);
+            CREATE TABLE t (id int, pid int REFERENCES parent, at timestamptz NOT NULL, UNIQUE (id) DEFERRABLE INITIALLY DEFERRED);
+            INSERT INTO t VALUES (1, 1, now() - interval '2 years')").await;
+        let options = serde_json::json!({ "table": "t", "column": "at", "older_than": "1y", "destination": { "files": files } });
+        let workspace = workspace(&db, &db, "archive", &options);
+        run(&workspace, "archive", 0);
+        db.execute("DELETE FROM parent; CREATE TABLE parted (LIKE t) PARTITION BY LIST (id); CREATE TABLE leaf PARTITION OF parted DEFAULT;
+            ALTER TABLE parted ADD CONSTRAINT parted_pid FOREIGN KEY (pid) REFERENCES parent").await;
+        for (into, asleep, key) in [("t", "t", "t_pid_fkey"), ("t", "t", "t_id_key"), ("parted", "leaf", "parted_pid")] {
+            db.execute(&format!("ALTER TABLE {asleep} DISABLE TRIGGER ALL")).await;
+            for more in [&["--dry-run"][..], &[], &["--disable-triggers"]] {
+                let restore = ["archive", "restore", "--into", into].into_iter().chain(more.iter().copied());
+                let refused = workspace.run(restore).expect(1).stderr;
+                assert!(refused.contains(key) && refused.contains("ENABLE TRIGGER ALL"), "{refused}");
+                assert_eq!(db.number(&format!("SELECT count(*) FROM {into}")).await, 0);
+            }
+            db.execute(&format!("ALTER TABLE {asleep} ENABLE TRIGGER ALL")).await;
+        }
+        let refused = workspace.run(["archive", "restore", "--into", "t"]).expect(1).stderr;
+        assert!(refused.contains("bring those back first"), "{refused}");
+        db.execute("INSERT INTO parent VALUES (1)").await;
+        workspace.run(["archive", "restore", "--into", "t"]).expect(0);
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 1);
+    }
+}

@@ -1,0 +1,80 @@
+//! Conditions that read the table that the rows go from: what they mean when the run begins goes, and no more.
+
+use super::aftermath::ways;
+use super::{run, workspace};
+use crate::support::servers::{TestDatabase, fresh_database};
+
+const CONDITIONS: [&str; 5] = [
+    "t.score < (SELECT percentile_disc(0.1) WITHIN GROUP (ORDER BY o.score) FROM public.t o)",
+    "t.score < (SELECT avg(o.score) FROM public.t AS o)",
+    "t.score < public.usual()",
+    "t.score < (SELECT v.usual FROM public.v)",
+    "t.id <> (SELECT max(o.id) FROM public.t o WHERE o.who = t.who)",
+];
+
+/// A table of 4,000 rows, whole or in partitions, with a function and a view that read it.
+async fn fill(db: &TestDatabase, parted: bool) {
+    let (by, parts) = match parted {
+        true => (
+            "PARTITION BY RANGE (id)",
+            "CREATE TABLE t_a PARTITION OF t FOR VALUES FROM (MINVALUE) TO (1500); CREATE TABLE t_b PARTITION OF t DEFAULT;",
+        ),
+        false => ("", ""),
+    };
+    db.execute(&format!(
+        "DROP TABLE IF EXISTS t CASCADE; CREATE TABLE t (id int PRIMARY KEY, who int, score int, at timestamptz NOT NULL, pad text) {by}; {parts}
+         INSERT INTO t SELECT n, n % 50, n * 7919 % 4001, now() - interval '2 years', repeat('x', 300) FROM generate_series(1, 4000) n;
+         CREATE OR REPLACE FUNCTION usual() RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN RETURN (SELECT avg(score) FROM public.t); END';
+         CREATE VIEW v AS SELECT avg(score) AS usual FROM t; ANALYZE t"
+    ))
+    .await;
+}
+
+for_oldest_and_newest! {
+    /// For every destination, in small batches: exactly the rows go that are meant at the beginning.
+    async fn what_is_meant_at_first_goes_and_no_more(major: u32) {
+        let (db, there) = (fresh_database(major).await, fresh_database(major).await);
+        let folder = tempfile::tempdir().unwrap();
+        for parted in [false, true] {
+            for (n, condition) in CONDITIONS.into_iter().enumerate() {
+                for (name, kind, mut options) in ways(&format!("file://{}/{n}{parted}", folder.path().display())) {
+                    fill(&db, parted).await;
+                    for one in [&db, &there] {
+                        one.execute("DROP TABLE IF EXISTS kept; CREATE TABLE kept (id int, who int, score int, at timestamptz NOT NULL, pad text)").await;
+                    }
+                    let rest = db.strings(&format!("SELECT id::text FROM t WHERE NOT coalesce({condition}, false) ORDER BY id")).await;
+                    assert!(rest.len() < 3900 && !rest.is_empty(), "{condition} {}", rest.len());
+                    let rule = match kind {
+                        "cleanup" => options["rules"].get_mut(0).unwrap(),
+                        _ => &mut options,
+                    };
+                    rule["where"] = condition.into();
+                    options["batch_goal"] = "10ms".into();
+                    let workspace = workspace(&db, &there, kind, &options);
+                    let done = run(&workspace, kind, 0);
+                    let left = db.strings("SELECT id::text FROM t ORDER BY id").await;
+                    assert_eq!(left.len(), rest.len(), "{name} {condition} {parted}: {done:#}");
+                    assert_eq!(left, rest, "{name} {condition} {parted}");
+                    assert_eq!(done["rows"], 4000 - rest.len(), "{name} {condition}");
+                }
+            }
+        }
+    }
+}
+
+/// A saved plan asks when it is carried out, once.
+#[tokio::test]
+async fn a_saved_plan_asks_once() {
+    let db = fresh_database(17).await;
+    fill(&db, false).await;
+    let rules = serde_json::json!([{ "table": "t", "where": CONDITIONS[1] }]);
+    let workspace = super::cleanup(&db, &rules);
+    workspace
+        .run(["plan", "cleanup", "--save", "p.json"])
+        .expect(0);
+    let rest = db
+        .number("SELECT count(*) FROM t WHERE score >= (SELECT avg(score) FROM t)")
+        .await;
+    workspace.run(["run", "--plan", "p.json"]).expect(0);
+    assert_eq!(db.number("SELECT count(*) FROM t").await, rest);
+}
