@@ -294,16 +294,16 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "The suggestion, as the owner of the publication.",
     ),
     code(
-        "partitions.subscribers",
-        "New partitions of a table that is followed by logical replication.",
-        "A subscriber takes no rows of a partition that it has not been told of, and says nothing.",
-        "Make a table of that name at each subscriber, and run ALTER SUBSCRIPTION … REFRESH PUBLICATION there.",
-    ),
-    code(
         "partitions.referenced",
         "A foreign key points at the table.",
         "A partition cannot be detached without checking all who refer to it.",
         "Drop the key, or keep the partitions.",
+    ),
+    code(
+        "partitions.subscribers",
+        "New partitions of a table that is followed by logical replication.",
+        "A subscriber takes no rows of a partition that it has not been told of, and says nothing.",
+        "Make a table of that name at each subscriber, and run ALTER SUBSCRIPTION … REFRESH PUBLICATION there.",
     ),
     code(
         "partitions.tablespace",
@@ -390,6 +390,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
     )
     .keeps(Keeps::FromAll),
     code(
+        "rows.doubted",
+        "A column of times that are numbers holds some that are times before 1980, while others are of our days.",
+        "Written in another unit, or no times at all, they would pass for old. They stay, and the others go.",
+        "The suggestion shows them; write them anew in the unit that `epoch` says.",
+    ),
+    code(
         "rows.foreign",
         "A part of the table is a foreign table, and may hold rows that meet the rule.",
         "They stay: only what this server holds is deleted or archived.",
@@ -426,12 +432,6 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Look at the rows; if they are to go, raise the limit that the finding names.",
     )
     .keeps(Keeps::FromAll),
-    code(
-        "rows.doubted",
-        "A column of times that are numbers holds some that are times before 1980, while others are of our days.",
-        "Written in another unit, or no times at all, they would pass for old. They stay, and the others go.",
-        "The suggestion shows them; write them anew in the unit that `epoch` says.",
-    ),
     code(
         "rows.unguarded",
         "Foreign keys point at a table, and their triggers are switched off there.",
