@@ -93,6 +93,7 @@ impl Portion<'_> {
         if let Some(guard) = &job.step.body.guard {
             gate::keep(session, guard, execution, step_ends, give_way).await?;
         }
+        standing::look(walk, job, step_ends, give_way).await?;
         let before = match walk.fires || matches!(walk.fate, Fate::Move { .. }) {
             true => Some(Before::of(session, walk).await.map_err(Halt::Failed)?),
             false => None,

@@ -132,6 +132,11 @@ impl<'a> Exporter<'a> {
             session.execute("rolling back", "ROLLBACK").await?;
             return Err(error.into());
         }
+        let looked = standing::look(self.walk, job, step_ends, give_way).await;
+        if let Err(halt) = looked {
+            session.execute("rolling back", "ROLLBACK").await?;
+            return Ok(Err(halt));
+        }
         let mut manifest = None;
         let result = self
             .within(range, without, job, step_ends, give_way, &mut manifest)

@@ -180,6 +180,11 @@ impl<'a> Sender<'a> {
             session.execute("rolling back", "ROLLBACK").await?;
             return Err(error.into());
         }
+        let looked = standing::look(self.walk, job, step_ends, give_way).await;
+        if let Err(halt) = looked {
+            session.execute("rolling back", "ROLLBACK").await?;
+            return Ok(Err(halt));
+        }
         let mut noted = None;
         let result = self
             .within(range, without, job, step_ends, give_way, &mut noted)

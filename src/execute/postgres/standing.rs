@@ -11,7 +11,8 @@ use super::gate::{self, Halt, Outcome};
 use crate::engines::EngineError;
 use crate::plan::Walk;
 
-/// Opens the transaction of a batch by `begin`. It is rolled back again where there is an error.
+/// Opens the transaction of a batch by `begin`, and takes the lock: before any question, as a lock that has to
+/// be waited for would make the snapshot an old one. It is rolled back again where there is an error.
 pub(super) async fn open(
     begin: &str,
     walk: &Walk,
@@ -19,34 +20,38 @@ pub(super) async fn open(
     step_ends: Instant,
     give_way: &CancellationToken,
 ) -> Outcome<()> {
-    let opened = under_lock(begin, walk, job, step_ends, give_way).await;
-    if opened.is_err() {
-        let rolled_back = job.session.execute("rolling back", "ROLLBACK").await;
-        rolled_back.map_err(Halt::Failed)?;
+    let (session, execution) = (job.session, job.execution);
+    if walk.stands.is_none() {
+        let begun = session.execute("opening a transaction", begin).await;
+        return begun.map(drop).map_err(Halt::Failed);
     }
-    opened
+    let left = gate::time_left(execution, step_ends)?;
+    let limits = gate::limits(execution.limits.lock_timeout.get(), left);
+    let sql = format!("{begin}; {limits}; {}", walk.lock());
+    let opening = session.execute("opening a transaction", &sql);
+    let opened = gate::until_stopped(session, opening, execution, step_ends, give_way).await;
+    if let Err(error) = opened {
+        let rolled_back = session.execute("rolling back", "ROLLBACK").await;
+        let halt = gate::judge(error, execution, step_ends, give_way);
+        return match rolled_back {
+            Ok(_) => Err(halt),
+            Err(error) => Err(Halt::Failed(error)),
+        };
+    }
+    Ok(())
 }
 
-async fn under_lock(
-    begin: &str,
+/// Looks whether the table is what the plan saw, in the transaction that is open, once all locks are there.
+pub(super) async fn look(
     walk: &Walk,
     job: Job<'_>,
     step_ends: Instant,
     give_way: &CancellationToken,
 ) -> Outcome<()> {
-    let (session, execution) = (job.session, job.execution);
     let Some(stands) = &walk.stands else {
-        let begun = session.execute("opening a transaction", begin).await;
-        return begun.map(drop).map_err(Halt::Failed);
+        return Ok(());
     };
-    let left = gate::time_left(execution, step_ends)?;
-    let limits = gate::limits(execution.limits.lock_timeout.get(), left);
-    // Before the snapshot is taken, which a lock that has to be waited for would make an old one.
-    let sql = format!("{begin}; {limits}; {}", walk.lock());
-    let opening = session.execute("opening a transaction", &sql);
-    let opened = gate::until_stopped(session, opening, execution, step_ends, give_way).await;
-    opened.map_err(|error| gate::judge(error, execution, step_ends, give_way))?;
-    let answer = gate::ask(session, stands, execution, step_ends, give_way).await?;
+    let answer = gate::ask(job.session, stands, job.execution, step_ends, give_way).await?;
     let Some(row) = answer.first() else {
         return Err(Halt::LeftOut(format!("{} has vanished", walk.table)));
     };

@@ -253,8 +253,12 @@ async fn together(
                         look.rows.insert(member.oid, rows.unwrap_or(0.0));
                     }
                     let table = subject.asked.table;
-                    look.itself = itself::is_read(&plan[0]["Plan"], table, &subject.members)
-                        || table.relations().iter().any(|oid| called.contains(oid));
+                    // What goes makes orphans of others, and those are meant, too.
+                    let own = rule.orphaned.as_ref();
+                    let own = own.is_some_and(|orphaned| orphaned.parent == rule.table);
+                    let read = itself::is_read(&plan[0]["Plan"], table, &subject.members);
+                    look.itself =
+                        (read && !own) || table.relations().iter().any(|oid| called.contains(oid));
                 }
             }
         }
