@@ -25,7 +25,7 @@ use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
-use crate::plan::{Kind, Moment, Plan, Scope, Site, Speaks, Unfit};
+use crate::plan::{Kind, Moment, Plan, Scope, Site, Speaks, Step, Unfit};
 use crate::values::{Bytes, Engine, TableName, TimeSpan, unreadable, wall_clock};
 use tenants::Followed;
 
@@ -90,6 +90,62 @@ impl Facts {
     /// The foreign keys that deletes in the table of a rule have to look at.
     fn of_root(&self, root: u32) -> &[ForeignKey] {
         self.foreign_keys.get(&root).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Cleanup {
+    /// Plans for orphans that there are none of yet, where rows of their parent go in this very run. `followed` are
+    /// the rules that were planned for: their places, how their age is told, and what their steps are called.
+    fn left_behind(
+        &self,
+        planned: &mut [(&Rule, Vec<Step>)],
+        followed: &[(usize, Option<AgeType>, String)],
+        facts: &Facts,
+        at: &Moment,
+    ) {
+        // Orphans of those leave others behind.
+        for _ in 0..planned.len() {
+            let going = planned.iter().filter(|(_, steps)| !steps.is_empty());
+            let going: HashSet<TableName> = going.map(|(rule, _)| (*rule.table).clone()).collect();
+            let mut more = false;
+            for ((rule, steps), (n, age, action)) in planned.iter_mut().zip(followed) {
+                let Some(orphaned) = rule.orphaned.as_ref().filter(|_| steps.is_empty()) else {
+                    continue;
+                };
+                let own = orphaned.parent == rule.table;
+                let (Some(table), Some(look)) =
+                    (facts.tables.get(&*rule.table), facts.looks.get(n))
+                else {
+                    continue;
+                };
+                let parent = facts.parents.get(&*orphaned.parent).copied();
+                let keys = facts.of_root(parent.unwrap_or(0)).iter();
+                let tied = keys.into_iter().any(|fk| fk.child_oid == table.oid);
+                if own || tied || !going.contains(&*orphaned.parent) {
+                    continue;
+                }
+                let mut look = look.clone();
+                look.any.clear();
+                look.found.clear();
+                let subject = steps::Subject {
+                    rule,
+                    table,
+                    age: *age,
+                    look: Some(&look),
+                    action,
+                };
+                // What stands in the way has been told.
+                *steps = steps::of_rule(self, &subject, facts, at, &mut Plan::default());
+                for step in &mut *steps {
+                    let why = "rows of its parent go in this run, and may leave some behind";
+                    step.details.push(why.to_owned());
+                }
+                more |= !steps.is_empty();
+            }
+            if !more {
+                break;
+            }
+        }
     }
 }
 
@@ -166,7 +222,7 @@ impl Kind for Cleanup {
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan {
         let mut plan = Plan::default();
-        let mut planned = Vec::new();
+        let (mut planned, mut followed) = (Vec::new(), Vec::new());
         let mut met: HashMap<&TableName, u32> = HashMap::new();
         for (n, Followed { rule, .. }) in facts.rules.iter().enumerate() {
             let nth = met.entry(&rule.table).or_default();
@@ -202,21 +258,18 @@ impl Kind for Cleanup {
                     continue;
                 }
             };
-            let steps = steps::of_rule(
-                self,
-                &steps::Subject {
-                    rule,
-                    table,
-                    age,
-                    look: facts.looks.get(&n),
-                    action: &action,
-                },
-                &facts,
-                at,
-                &mut plan,
-            );
+            let subject = steps::Subject {
+                rule,
+                table,
+                age,
+                look: facts.looks.get(&n),
+                action: &action,
+            };
+            let steps = steps::of_rule(self, &subject, &facts, at, &mut plan);
             planned.push((rule, steps));
+            followed.push((n, age, action));
         }
+        self.left_behind(&mut planned, &followed, &facts, at);
         plan.steps = order::children_first(planned, &facts);
         if let Some(schemas) = &facts.schemas {
             tenants::tell(&self.rules, &facts.rules, schemas, &mut plan);

@@ -123,3 +123,21 @@ for_oldest_and_newest! {
         nothing_is_left(&workspace);
     }
 }
+
+for_oldest_and_newest! {
+    /// What today's run orphans goes today, also where there was no orphan before; and what that orphans in turn.
+    async fn what_this_run_leaves_behind_goes_too(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE sess (id int PRIMARY KEY, at timestamptz); CREATE TABLE kid (id int PRIMARY KEY, sess int); CREATE TABLE grand (kid int);
+            INSERT INTO sess SELECT n, now() - CASE WHEN n <= 10 THEN interval '100 days' ELSE interval '1 day' END FROM generate_series(1, 100) n;
+            INSERT INTO kid SELECT n, n FROM generate_series(1, 100) n; INSERT INTO grand SELECT generate_series(1, 100)").await;
+        let orphans = |table: &str, column: &str, parent: &str| json!({ "table": table, "orphaned": { "columns": [column], "parent": parent } });
+        let rules = json!([orphans("grand", "kid", "kid"), { "table": "sess", "column": "at", "older_than": "30d" }, orphans("kid", "sess", "sess")]);
+        let workspace = workspace(&db, &rules);
+        let done = clean(&workspace);
+        let left = "SELECT (SELECT count(*) FROM sess) || ' ' || (SELECT count(*) FROM kid) || ' ' || (SELECT count(*) FROM grand)";
+        assert_eq!(db.strings(left).await, ["90 90 90"], "{done:#}");
+        assert_eq!(done["rows"], 30, "{done:#}");
+        nothing_is_left(&workspace);
+    }
+}
