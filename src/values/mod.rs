@@ -55,7 +55,7 @@ pub use problem::{Problem, Problems};
 pub use regular::{describe, read_regular, read_stream, read_text, regular};
 pub use schema_pattern::SchemaPattern;
 pub use secret::{Secret, redact};
-pub use several::{several, several_do};
+pub use several::{several, several_do, that_meet};
 pub use shown::shown;
 pub use table_name::{NamedTable, TableName};
 pub use text::Invalid;

@@ -6,7 +6,7 @@ use super::{Job, ask, end, stayers};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Finding, Range, Severity, Walk, Without};
-use crate::values::{several, several_do, with_causes};
+use crate::values::{several, several_do, that_meet, with_causes};
 
 /// After more refused rows than this none is tried one by one.
 const MOST_REFUSED: i64 = 1_000;
@@ -261,9 +261,8 @@ impl Kept {
                 severity: Severity::Warning,
                 object: walk.table.clone(),
                 message: format!(
-                    "{} of {} meet the rule and stay, because rows that stay point at them: {}",
-                    several(self.referenced, "row"),
-                    walk.table,
+                    "{}, because rows that stay point there: {}",
+                    that_meet(self.referenced, &walk.table, ("stays", "stay")),
                     keys.join(", ")
                 ),
                 suggestion: None,
@@ -285,9 +284,8 @@ impl Kept {
             severity: Severity::Critical,
             object: walk.table.clone(),
             message: format!(
-                "{} of {} meet the rule and refused to go: {why}. Where they are to stay, say so with `keep`",
-                several(refused, "row"),
-                walk.table
+                "{}: {why}. What is to stay is said with `keep`",
+                that_meet(refused, &walk.table, ("refused to go", "refused to go"))
             ),
             suggestion: None,
         });
@@ -348,9 +346,15 @@ impl Kept {
             severity: Severity::Warning,
             object: walk.table.clone(),
             message: format!(
-                "{} of {} meet the rule and stay for now, because they are locked: {why}",
-                several(self.locked, "row"),
-                walk.table
+                "{}: {why}",
+                that_meet(
+                    self.locked,
+                    &walk.table,
+                    (
+                        "is locked, and stays for now",
+                        "are locked, and stay for now"
+                    )
+                )
             ),
             suggestion: None,
         });

@@ -18,7 +18,7 @@ use crate::plan::postgres::Under;
 use crate::plan::{
     Fate, Finding, Found, InVain, Moment, Most, Path, Query, Severity, Step, Vain, Walk,
 };
-use crate::values::{TimeSpan, several, unreadable};
+use crate::values::{TimeSpan, several, that_meet, unreadable};
 
 /// Nothing went, because too much would have gone.
 pub(in crate::kinds::postgres) fn too_many(object: &str, why: &str) -> Finding {
@@ -250,8 +250,8 @@ impl Removal<'_> {
             severity: Severity::Critical,
             object: name.to_string(),
             message: format!(
-                "{} of {table} meet the rule and refused to go on {}: {}. Nothing was tried this time, as nothing that hangs on the table has changed since; it is tried again from {} on. Where they are to stay, say so with `keep`",
-                several(known.rows, "row"),
+                "{} on {}: {}. Nothing was tried this time, as nothing that hangs on the table has changed since; it is tried again from {} on. What is to stay is said with `keep`",
+                that_meet(known.rows, &table, ("refused to go", "refused to go")),
                 known.at.format("%Y-%m-%d"),
                 known.why,
                 again.format("%Y-%m-%d"),

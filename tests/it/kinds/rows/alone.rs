@@ -26,7 +26,7 @@ for_oldest_and_newest! {
                 let done = run(&cleanup(&db, &rules(walk)), "cleanup", 1);
                 assert_eq!(done["rows"], rows, "{code} {walk} {done:#}");
                 let told = finding(&done, "rows.refused");
-                assert!(told.contains("1 rows") && told.contains("row is protected"), "{told}");
+                assert!(told.contains("1 row of") && told.contains("row is protected"), "{told}");
                 assert_eq!(db.number("SELECT sum(id) FROM t").await, 7, "{code} {walk}");
             }
         }
@@ -77,7 +77,7 @@ async fn a_row_that_the_destination_refuses_stays() {
                     assert_eq!(done["rows"], rows, "{said} {elsewhere} {walk} {done:#}");
                     let told = finding(&done, "rows.refused");
                     assert!(
-                        told.contains("1 rows") && told.contains(said) && told.contains("ctid ("),
+                        told.contains("1 row of") && told.contains(said) && told.contains("ctid ("),
                         "{told}"
                     );
                     assert_eq!(db.number("SELECT sum(id) FROM t").await, 7);
@@ -119,7 +119,7 @@ async fn a_row_that_is_locked_keeps_nobody() {
     assert_eq!(done["rows"], 4999, "{done:#}");
     assert_eq!(db.strings("SELECT id::text FROM t").await, ["77"]);
     let told = finding(&done, "rows.locked");
-    for part in ["1 rows", &gid, "ROLLBACK PREPARED", "COMMIT PREPARED"] {
+    for part in ["1 row of", &gid, "ROLLBACK PREPARED", "COMMIT PREPARED"] {
         assert!(told.contains(part), "{part}: {told}");
     }
     let wait = &done["steps"][0]["lock_waits"][0];
@@ -160,7 +160,7 @@ async fn a_row_that_no_file_keeps_stays_alone() {
             assert_eq!(done["rows"], rows, "{walk} {done:#}");
             let told = finding(&done, "rows.refused");
             assert!(
-                told.contains("1 rows") && told.contains("ctid (") && told.contains("column n"),
+                told.contains("1 row of") && told.contains("ctid (") && told.contains("column n"),
                 "{told}"
             );
             assert_eq!(db.number("SELECT sum(id) FROM t").await, 7);

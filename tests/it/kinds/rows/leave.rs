@@ -174,7 +174,7 @@ async fn a_commit_that_fails_is_settled_at_once() {
         assert_eq!(first["rows"], 49, "{n}: {first:#}");
         let kept = finding(&first, "rows.referenced");
         assert!(
-            kept.contains("k_pid_fkey") && kept.contains("1 rows"),
+            kept.contains("k_pid_fkey") && kept.contains("1 row of"),
             "{kept}"
         );
         assert_eq!(db.number("SELECT sum(id) FROM p").await, 7);
@@ -221,7 +221,7 @@ async fn rows_that_refuse_to_go_are_told() {
             assert_eq!(db.number("SELECT count(*) FROM t").await, left, "{run:#}");
             let told = finding(&run, "rows.refused");
             assert!(
-                told.contains(&format!("{left} rows")) && told.contains(word),
+                told.contains(&format!("{left} row")) && told.contains(word),
                 "{told}"
             );
             assert_eq!(run["steps"][0]["status"], "failed");

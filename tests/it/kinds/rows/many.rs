@@ -34,7 +34,7 @@ async fn gone(db: &TestDatabase, run: &Value, rows: i64, case: &str) {
     assert_eq!(run["rows"], rows - 1, "{case}: {run:#}");
     let told = finding(run, "rows.refused");
     assert!(
-        told.starts_with("1 rows of public.t") && told.contains("held by legal"),
+        told.starts_with("1 row of public.t") && told.contains("held by legal"),
         "{case}: {told}"
     );
     assert!(refused(db).await < 20, "{case}: {}", refused(db).await);
