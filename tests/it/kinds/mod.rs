@@ -194,11 +194,19 @@ for_each_version! {
             let first = workspace.run(["run", task, "--now", "--output", "json"]);
             assert_eq!(first.code, 0, "{first:#?}");
             assert_eq!(objects(&first.json(), action, "succeeded").len(), steps, "{first:#?}");
-            // What the run has done is on its way, too.
-            db.execute("SELECT 1").await;
-            wait_for_statistics(&db.url);
-            let second = workspace.run(["run", task, "--now", "--output", "json"]);
-            assert_eq!(second.json()["runs"][0]["steps"], serde_json::json!([]), "{task}: {second:#?}");
+            // What the run has done is on its way, too; on 14 by datagrams, of which a busy machine loses some.
+            let tries = if major == 14 { 3 } else { 1 };
+            let mut again = serde_json::Value::Null;
+            for _ in 0..tries {
+                db.execute("SELECT 1").await;
+                wait_for_statistics(&db.url);
+                let second = workspace.run(["run", task, "--now", "--output", "json"]);
+                again = second.json()["runs"][0]["steps"].clone();
+                if again == serde_json::json!([]) {
+                    break;
+                }
+            }
+            assert_eq!(again, serde_json::json!([]), "{task}");
         }
     }
 }
