@@ -152,6 +152,7 @@ fn removal<'a>(
     victims: Option<f64>,
     facts: &'a Facts,
 ) -> Removal<'a> {
+    let once = subject.look.is_some_and(|look| look.itself);
     Removal {
         rule: subject.rule,
         table: subject.table,
@@ -166,13 +167,11 @@ fn removal<'a>(
             .unwrap_or_default(),
         named: subject.look.map(|look| &look.named),
         most: subject.look.and_then(|look| look.most),
-        once: subject.look.is_some_and(|look| look.itself),
-        found: (sought(subject.rule, member) || subject.look.is_some_and(|look| look.itself)).then(
-            || {
-                let found = subject.look.and_then(|look| look.found.get(&member.oid));
-                found.cloned().unwrap_or_default()
-            },
-        ),
+        once,
+        found: (once || sought(subject.rule, member)).then(|| {
+            let found = subject.look.and_then(|look| look.found.get(&member.oid));
+            found.cloned().unwrap_or_default()
+        }),
     }
 }
 
