@@ -134,7 +134,12 @@ pub(super) async fn restore(
                 context,
                 (from, &target),
                 into,
-                (rows, wholes, by_database),
+                rows::Coming {
+                    manifests: rows,
+                    wholes,
+                    by_database,
+                    recorded: chosen.files.is_none(),
+                },
                 how,
                 &unknown,
             )

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::former;
@@ -41,21 +42,57 @@ impl Returning for Manifest {
     }
 }
 
+/// An archive that is in a table already.
+struct There<'m> {
+    manifest: &'m Manifest,
+    /// When it went back into the very table that it came from, if it did.
+    home: Option<DateTime<Utc>>,
+}
+
+impl<'m> There<'m> {
+    /// What of an archive is in the table of this name, by where it was brought back to; `recorded`, where
+    /// the history says so, and nobody who writes to the place of the files.
+    fn of(
+        manifest: &'m Manifest,
+        later: &[Restored],
+        name: &str,
+        recorded: bool,
+    ) -> Option<There<'m>> {
+        let marks = manifest.restored.iter().chain(later);
+        let mark = marks
+            .filter(|mark| mark.into == name)
+            .max_by_key(|m| m.at)?;
+        let home = recorded && mark.home && mark.into == manifest.source;
+        Some(There {
+            manifest,
+            home: home.then_some(mark.at),
+        })
+    }
+
+    /// Whether its rows have left the table since, and are in the other archive.
+    fn is_in(&self, other: &Manifest) -> bool {
+        self.home.is_some_and(|at| other.created_at > at) && other.source == self.manifest.source
+    }
+}
+
 /// Two archives with a file of the same content, one of which is to come: whoever can write to the place
 /// may have made the one from the other, and rows that went back into their table are archived once more.
 fn twins<'m>(
-    there: impl Iterator<Item = &'m Manifest>,
+    there: &'m [There<'m>],
     coming: &'m [Manifest],
 ) -> Option<(Uuid, Uuid, &'m ArchivedFile)> {
     let with_rows = |m: &'m Manifest| m.files.iter().filter(|file| file.rows > 0);
-    let mut seen: HashMap<&str, Uuid> = HashMap::new();
-    for manifest in there {
-        seen.extend(with_rows(manifest).map(|file| (file.sha256.as_str(), manifest.id)));
+    let mut seen: HashMap<&str, (Uuid, Option<&There<'m>>)> = HashMap::new();
+    for archive in there {
+        let id = archive.manifest.id;
+        seen.extend(with_rows(archive.manifest).map(|f| (f.sha256.as_str(), (id, Some(archive)))));
     }
     for manifest in coming {
         for file in with_rows(manifest) {
-            let other = seen.insert(file.sha256.as_str(), manifest.id);
-            if let Some(other) = other.filter(|other| *other != manifest.id) {
+            let Some((other, there)) = seen.insert(&file.sha256, (manifest.id, None)) else {
+                continue;
+            };
+            if other != manifest.id && !there.is_some_and(|there| there.is_in(manifest)) {
                 return Some((other, manifest.id, file));
             }
         }
@@ -82,12 +119,22 @@ pub(super) async fn problem(manifest: &Manifest) -> Option<String> {
     None
 }
 
+/// What is to come back.
+pub(super) struct Coming {
+    pub(super) manifests: Vec<Manifest>,
+    /// The ids of partitions that were archived and dropped.
+    pub(super) wholes: Vec<u32>,
+    pub(super) by_database: ByDatabase,
+    /// Whether it is the history that says so, and not what lies beside the files.
+    pub(super) recorded: bool,
+}
+
 /// Brings rows back into a table.
 pub(super) async fn restore(
     context: &Context<'_>,
     (from, target): (Option<String>, &Target),
     into: Into<'_>,
-    (found, wholes, by_database): (Vec<Manifest>, Vec<u32>, ByDatabase),
+    coming: Coming,
     how: How,
     unknown: &Unknown,
 ) -> Result<u8, Failure> {
@@ -109,6 +156,12 @@ pub(super) async fn restore(
     copies::none_left_behind(&dial, execute::RESTORING, &session, last.as_ref())
         .await
         .map_err(PipelineError::from)?;
+    let Coming {
+        manifests: found,
+        wholes,
+        by_database,
+        recorded,
+    } = coming;
     let (found, former) = match by_database {
         ByDatabase::Any => (found, Vec::new()),
         ByDatabase::One => former::of_one_database(&found).map(|()| (found, Vec::new()))?,
@@ -131,14 +184,15 @@ pub(super) async fn restore(
     if !how.again {
         let marks = notes.known(&all).await?;
         let name = table.to_string();
-        let came = |m: &&Manifest| {
-            let later = marks.get(&m.id).into_iter().flatten();
-            let mut marks = m.restored.iter().chain(later);
-            marks.any(|mark| mark.into == name)
-        };
-        let left_out = |m: &&Manifest| before.iter().any(|(id, _)| *id == m.id);
-        let there = all.iter().filter(left_out).filter(came);
-        if let Some((one, other, file)) = twins(there, &manifests) {
+        let left_out = all
+            .iter()
+            .filter(|m| before.iter().any(|(id, _)| *id == m.id));
+        let there = left_out.filter_map(|m| {
+            let later = marks.get(&m.id).map_or(&[][..], Vec::as_slice);
+            There::of(m, later, &name, recorded)
+        });
+        let there: Vec<There<'_>> = there.collect();
+        if let Some((one, other, file)) = twins(&there, &manifests) {
             return Err(Failure::Usage(format!(
                 "{one} and {other} hold the same {}, in {}: they would be twice in {}\n  hint: choose by id; `--again`, with ids, brings both",
                 counted_rows(file.rows, "row"),

@@ -45,6 +45,12 @@ pub(super) trait Attempt: Send {
         false
     }
 
+    /// What comes of it where it stepped back because others waited for it, and whoever tries can try
+    /// less of it next; none where the same is tried again.
+    fn less(&self) -> Option<Self::Done> {
+        None
+    }
+
     /// Whether the server may have done a part of it already, so that it must
     /// not be begun again.
     fn is_in_part(&self) -> bool {
@@ -161,6 +167,7 @@ pub(super) async fn until_done<A: Attempt>(
             },
             Err(halt) => halt,
         };
+        let gave_way = matches!(halt, Halt::GaveWay) && !seen.waiters.is_empty();
         // Who had them may be gone by the time it is asked: there is a slot again.
         let free_again = matches!(halt, Halt::NoSlot) && job.watch.repacking().await.is_empty();
         let (status, why, so) = match halt {
@@ -170,7 +177,7 @@ pub(super) async fn until_done<A: Attempt>(
                 (StepStatus::Deferred, no_slot(&[]), so)
             }
             // Not because of a vacuum: somebody else has waited long enough.
-            Halt::GaveWay if !seen.waiters.is_empty() => {
+            Halt::GaveWay if gave_way => {
                 let waiters = seen.waiters.iter();
                 record
                     .lock_waits
@@ -290,6 +297,10 @@ pub(super) async fn until_done<A: Attempt>(
             }
         }
         record.attempts += 1;
+        if let Some(less) = attempt.less().filter(|_| gave_way) {
+            (record.error, record.kept_by) = (None, None);
+            return Ok(Some(less));
+        }
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Portion<'a> {
     pub(super) image: &'a Image,
     /// Rows that were told to go, and have not gone.
     pub(super) kept: i64,
+    /// Whether fewer rows can be tried.
+    pub(super) splits: bool,
 }
 
 #[async_trait]
@@ -34,6 +36,10 @@ impl Attempt for Portion<'_> {
 
     fn shrinks(&self) -> bool {
         true
+    }
+
+    fn less(&self) -> Option<Batch> {
+        self.splits.then_some(Batch::SteppedBack)
     }
 
     async fn once(

@@ -53,6 +53,8 @@ pub(super) struct Exporting<'a> {
     pub(super) exporter: &'a Exporter<'a>,
     pub(super) range: &'a Range,
     pub(super) without: &'a Without,
+    /// Whether fewer rows can be tried.
+    pub(super) splits: bool,
 }
 
 #[async_trait]
@@ -61,6 +63,10 @@ impl Attempt for Exporting<'_> {
 
     fn shrinks(&self) -> bool {
         true
+    }
+
+    fn less(&self) -> Option<Batch> {
+        self.splits.then_some(Batch::SteppedBack)
     }
 
     async fn once(

@@ -75,6 +75,8 @@ pub(super) enum Batch {
     Rows(i64),
     /// It holds too many rows, and nothing came of it.
     TooLarge,
+    /// Others waited for it, and nothing came of it: fewer rows take less time.
+    SteppedBack,
 }
 
 /// Waits for what is done elsewhere, or is read here to be kept there: no longer than the step has

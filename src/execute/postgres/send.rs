@@ -73,6 +73,8 @@ pub(super) struct Sending<'a> {
     pub(super) sender: &'a Sender<'a>,
     pub(super) range: &'a Range,
     pub(super) without: &'a Without,
+    /// Whether fewer rows can be tried.
+    pub(super) splits: bool,
 }
 
 #[async_trait]
@@ -81,6 +83,10 @@ impl Attempt for Sending<'_> {
 
     fn shrinks(&self) -> bool {
         true
+    }
+
+    fn less(&self) -> Option<Batch> {
+        self.splits.then_some(Batch::SteppedBack)
     }
 
     async fn once(

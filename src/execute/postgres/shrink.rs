@@ -310,6 +310,8 @@ impl State<'_> {
                         total,
                     });
                 }
+                // Fewer rows are locked for a shorter time.
+                Some(Came::SteppedBack) => self.pace.conflict(),
                 Some(Came::NoRoom) => {
                     in_vain += 1;
                     let least = FEW_BLOCKS.min(to);
@@ -340,6 +342,8 @@ enum Came {
     Moved(i64),
     /// There was no room for all of them; nothing has changed.
     NoRoom,
+    /// Others waited for it; nothing has changed.
+    SteppedBack,
 }
 
 /// One batch in a transaction of its own.
@@ -352,6 +356,10 @@ struct Portion<'a> {
 #[async_trait]
 impl Attempt for Portion<'_> {
     type Done = Came;
+
+    fn less(&self) -> Option<Came> {
+        (self.to - self.from > 1).then_some(Came::SteppedBack)
+    }
 
     async fn once(
         &mut self,

@@ -104,7 +104,7 @@ pub(super) async fn counted(
             break (Some(Batch::Rows(0)), began, tried);
         }
         let before = record.status;
-        let error = match one(way, range, &without, job, record).await {
+        let error = match one(way, (range, pace.now > 1), &without, job, record).await {
             // Waited for in vain, as often as is allowed: is it a few of the rows?
             Ok(None)
                 if record.status == StepStatus::Failed
@@ -197,6 +197,10 @@ pub(super) async fn counted(
             pace.too_large();
             return Ok(Went::Again);
         }
+        Batch::SteppedBack => {
+            pace.conflict();
+            return Ok(Went::Again);
+        }
     };
     let (stays, changed) = left.map_or((0, 0), |left| (left.rows, left.changed));
     way.kept().silent(stays);
@@ -226,15 +230,15 @@ fn is_conflict(error: &EngineError) -> bool {
     matches!(error.sqlstate(), Some("40001" | "55P03" | "40P01"))
 }
 
-/// Tries one batch, in the way of the walk; what is set in the session afterwards is what was.
+/// Tries one batch, of which fewer rows can be tried or not, in the way of the walk; what is set in the session afterwards is what was.
 async fn one(
     way: Way<'_>,
-    range: &Range,
+    batch: (&Range, bool),
     without: &Without,
     job: Job<'_>,
     record: &mut StepRecord,
 ) -> Result<Option<Batch>, EngineError> {
-    let done = tried(way, range, without, job, record).await;
+    let done = tried(way, batch, without, job, record).await;
     if let (Some(held), true) = (
         way.held,
         !done.as_ref().is_err_and(EngineError::is_unreachable),
@@ -246,7 +250,7 @@ async fn one(
 
 async fn tried(
     way: Way<'_>,
-    range: &Range,
+    (range, splits): (&Range, bool),
     without: &Without,
     job: Job<'_>,
     record: &mut StepRecord,
@@ -257,6 +261,7 @@ async fn tried(
             exporter,
             range,
             without,
+            splits,
         };
         return until_done(&mut exporting, ends, job, record).await;
     }
@@ -265,6 +270,7 @@ async fn tried(
             sender,
             range,
             without,
+            splits,
         };
         return until_done(&mut sending, ends, job, record).await;
     }
@@ -287,6 +293,7 @@ async fn tried(
         without,
         image: way.image,
         kept: 0,
+        splits,
     };
     let done = until_done(&mut portion, ends, job, record).await;
     way.kept().silent(portion.kept);

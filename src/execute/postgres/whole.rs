@@ -214,6 +214,10 @@ async fn alone(retire: &Retire, job: Job<'_>, record: &mut StepRecord) -> Result
                     pace.too_large();
                     continue;
                 }
+                Some(Batch::SteppedBack) => {
+                    pace.conflict();
+                    continue;
+                }
                 Some(Batch::Rows(_)) => {}
             }
             pace.adapt(began.elapsed(), record.attempts - attempts + 1);

@@ -85,14 +85,15 @@ pub(super) fn still_below(oid: u32, name: &RelationName, of: u32) -> Query {
     query
 }
 
-/// Whether a table goes by this name and is a partition of that table: one
+/// Whether a table goes by this name and is a partition of that table, with these bounds where it has any: one
 /// that somebody begins to detach is theirs, unless a comment that begins with
 /// `mark` says that it is maint who does.
 const IS_PARTITION: &str = "SELECT (pg_catalog.pg_identify_object('pg_catalog.pg_class'::pg_catalog.regclass, $1::oid, 0)).identity
         = pg_catalog.format('%I.%I', $2::text, $3::text)
     AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = $1::oid AND i.inhparent = $4::oid
         AND (NOT i.inhdetachpending
-            OR pg_catalog.starts_with(pg_catalog.obj_description(i.inhrelid, 'pg_class'), $5::text)))";
+            OR pg_catalog.starts_with(pg_catalog.obj_description(i.inhrelid, 'pg_class'), $5::text)))
+    AND ($6::text = '' OR $6::text = (SELECT pg_catalog.pg_get_expr(c.relpartbound, 0) FROM pg_catalog.pg_class c WHERE c.oid = $1::oid))";
 
 /// And whether no other partition is half out.
 const NO_OTHER: &str = "
@@ -123,10 +124,12 @@ pub(super) struct Leaving<'a> {
     pub(super) kind: &'a str,
     /// The comment that was there before, as a literal, or `NULL`.
     pub(super) before: String,
+    /// `FOR VALUES …`, by which it was found to be over; none where it has none.
+    pub(super) bounds: Option<&'a str>,
 }
 
 impl Leaving<'_> {
-    /// Whether it is still a partition of the table.
+    /// Whether it is still that partition of the table.
     pub(super) fn attached(&self) -> Query {
         Query::new(
             IS_PARTITION,
@@ -136,15 +139,17 @@ impl Leaving<'_> {
                 Param::Text(self.name.relation.raw().to_owned()),
                 Param::Oid(self.of),
                 Param::Text(self.mark.clone()),
+                Param::Text(self.bounds.unwrap_or_default().to_owned()),
             ],
         )
     }
 
     /// Why it does not leave.
     pub(super) fn otherwise(&self) -> String {
+        let (root, other) = (self.root, ", or has other bounds than the plan saw");
+        let other = if self.bounds.is_some() { other } else { "" };
         format!(
-            "it is no partition of {} any more: somebody dropped, renamed or detached it",
-            self.root
+            "it is no partition of {root} any more{other}: somebody dropped, renamed or detached it"
         )
     }
 

@@ -107,6 +107,43 @@ for_oldest_and_newest! {
 }
 
 for_oldest_and_newest! {
+    /// Attached again with other bounds after the plan was made, by which it is young: it stays, whatever becomes
+    /// of what retires.
+    async fn with_other_bounds_before_its_step(major: u32) {
+        let grace: &[(&str, &str)] = &[("grace", "7d")];
+        let attic: &[(&str, &str)] = &[("grace", "1d"), ("expired", "keep"), ("keep_in", "attic")];
+        for (default, more) in [(false, &[][..]), (true, &[]), (false, grace), (true, attic)] {
+            let db = fresh_database(major).await;
+            years(&db, default).await;
+            db.execute("CREATE SCHEMA attic").await;
+            let options = options("partitions", workspace_folder());
+            let mut options: Value = serde_json::from_str(&options).unwrap();
+            for (option, value) in more {
+                options[option] = (*value).into();
+            }
+            let options = options.to_string();
+            let workspace = task(&db, "partitions", &options);
+            let pause = workspace.path().join("pause");
+            std::fs::write(&pause, "").unwrap();
+            let mut running = Running::begin(&workspace, "partitions");
+            running.until("paused: ");
+            db.execute("ALTER TABLE ev DETACH PARTITION ev_2020; UPDATE ev_2020 SET at = '2100-06-01 00:00+00';
+                ALTER TABLE ev ATTACH PARTITION ev_2020 FOR VALUES FROM ('2100-01-01 00:00+00') TO ('2101-01-01 00:00+00')").await;
+            std::fs::remove_file(&pause).unwrap();
+            let document = running.end(0);
+            let skipped = step(&document["runs"][0], "public.ev_2020");
+            assert_eq!(skipped["status"], "skipped", "{default} {more:?}: {document:#}");
+            assert!(skipped["error"].as_str().unwrap().contains("other bounds than the plan saw"), "{document:#}");
+            assert_eq!(step(&document["runs"][0], "public.ev_2021")["status"], "succeeded", "{document:#}");
+            assert_eq!(rows(&db, "ev").await, 101, "{default} {more:?}: {document:#}");
+            assert_eq!(comment(&db, "ev_2020").await, "none");
+            let again = run(&workspace, "partitions");
+            assert_eq!(again["steps"], json!([]), "{default} {more:?}: {again:#}");
+        }
+    }
+}
+
+for_oldest_and_newest! {
     /// Detached by hand between the mark and the detachment: the mark goes, and
     /// the comment that was there before is back.
     async fn by_hand_between_mark_and_detachment(major: u32) {

@@ -1,6 +1,8 @@
 //! Sessions of the application that wait for a step are let through.
 
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::throttle::Running;
@@ -361,4 +363,83 @@ async fn who_is_in_the_way_is_on_the_line() {
         snapshot.batch_execute("COMMIT").await.unwrap();
         running.end(0);
     }
+}
+
+/// Somebody who asks for the table again and again, each time for a moment, until told to stop.
+struct Asking {
+    stop: Arc<AtomicBool>,
+    asked: tokio::task::JoinHandle<u32>,
+}
+
+impl Asking {
+    async fn begin(db: &TestDatabase) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (session, stopped) = (db.connect().await, stop.clone());
+        let asked = tokio::spawn(async move {
+            let mut asked = 0;
+            let set = "SET application_name = 'shop'; SET lock_timeout = '60s'";
+            session.batch_execute(set).await.unwrap();
+            while !stopped.load(Ordering::Relaxed) {
+                let ask = "BEGIN; LOCK TABLE t IN SHARE MODE; COMMIT";
+                session.batch_execute(ask).await.unwrap();
+                asked += 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            asked
+        });
+        Asking { stop, asked }
+    }
+
+    async fn end(self) -> u32 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.asked.await.unwrap()
+    }
+}
+
+/// A batch for which others wait too long is tried with fewer rows, until it is short enough for them: asked
+/// for all the time, the table is worked on all the same.
+async fn batches_become_small_enough(kind: &str, options: &str, after: &str) {
+    let db = fresh_database(17).await;
+    db.execute(&format!(
+        "CREATE FUNCTION slow(i bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$BEGIN
+             IF pg_catalog.current_setting('session_replication_role') = 'replica' THEN PERFORM pg_catalog.pg_sleep(0.006); END IF;
+             RETURN i; END$$;
+         CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_catalog.pg_sleep(0.006); RETURN OLD; END$$;
+         CREATE TABLE t (id bigint NOT NULL, at timestamptz NOT NULL, pad text);
+         INSERT INTO t SELECT n, now() - interval '2 years', repeat('x', 1500) FROM generate_series(1, 1200) n;
+         {after}"
+    ))
+    .await;
+    db.execute("VACUUM ANALYZE t").await;
+    let workspace = Workspace::for_target(&db.url).task(
+        kind,
+        &format!("kind: {kind}\ntarget: app\noptions: {options}\nlimits: {{ max_block: 200ms, lock_timeout: 300ms, lock_retries: 4 }}\n"),
+    );
+    let asking = Asking::begin(&db).await;
+    let run = workspace.run(["run", kind, "--now", "--output", "json"]);
+    let asked = asking.end().await;
+    let said = run.expect(0).json();
+    let steps = said["runs"][0]["steps"].as_array().unwrap();
+    let step = steps.iter().find(|step| step["rows"].as_i64() > Some(0));
+    let step = step.unwrap_or_else(|| panic!("no row went: {said:#}"));
+    assert_eq!(step["status"], "succeeded", "{said:#}");
+    assert!(step["error"].is_null(), "{said:#}");
+    let waits = step["lock_waits"].as_array().unwrap();
+    let stepped_back = waits.iter().filter(|wait| wait["stepped_back"] == true);
+    assert!(stepped_back.count() > 1, "nobody waited for it: {said:#}");
+    assert!(asked > 5, "{asked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_a_cleanup_becomes_small_enough() {
+    let options = r#"{ rules: [{ table: t, column: at, older_than: 1y }] }"#;
+    let trigger = "CREATE TRIGGER told BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION told()";
+    batches_become_small_enough("cleanup", options, trigger).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_rows_that_move_becomes_small_enough() {
+    let options = "{ min_size: 100kB, way: move }";
+    let index = "CREATE INDEX t_slow ON t (slow(id)); DELETE FROM t WHERE id < 900 AND id % 8 <> 0";
+    batches_become_small_enough("repack", options, index).await;
 }

@@ -331,7 +331,7 @@ fn of_version_7(
 fn leaving<'a>(
     oid: u32,
     name: &'a RelationName,
-    node: &Node,
+    node: &'a Node,
     subject: &'a Subject<'_>,
 ) -> Leaving<'a> {
     Leaving {
@@ -342,6 +342,7 @@ fn leaving<'a>(
         mark: begins(&subject.table.name),
         kind: kind(node.kind == "f"),
         before: before(node.comment.as_deref()).map_or("NULL".to_owned(), literal),
+        bounds: node.bounds.as_deref(),
     }
 }
 

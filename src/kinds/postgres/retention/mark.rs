@@ -49,6 +49,7 @@ pub(super) fn leaving<'a>(mark: &str, member: &'a Member, table: &'a Table) -> L
         mark: begins(mark, table),
         kind: "TABLE",
         before: before(mark, member).map_or("NULL".to_owned(), literal),
+        bounds: member.bounds.as_deref(),
     }
 }
 

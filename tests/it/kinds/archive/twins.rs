@@ -99,6 +99,29 @@ async fn what_was_archived_once_more_comes_back_once() {
     assert_eq!(db.number("SELECT count(*) FROM kept").await, 50);
 }
 
+/// What went home and was archived from there once more is not there any more: the later archive is what
+/// comes, as often as it likes; where only files say so, a person chooses.
+#[tokio::test]
+async fn what_went_home_and_was_archived_again_goes_home_again() {
+    let db = fresh_database(17).await;
+    let (workspace, folder) = archived(&db).await;
+    let restore = ["archive", "restore", "--from", "t", "--into", "t"];
+    for _ in 0..2 {
+        workspace.run(restore).expect(0);
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 50);
+        let said = workspace.run(restore).expect(2).stderr;
+        assert!(said.contains("is back already"), "{said}");
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 50);
+        archive(&workspace);
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
+    }
+    let place = format!("file://{}", folder.path().display());
+    let by_files = ["archive", "restore", "--files", &place, "--into", "t"];
+    let said = workspace.run(by_files).expect(2).stderr;
+    assert!(said.contains("hold the same 50 rows"), "{said}");
+    assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
+}
+
 /// One that nobody can read keeps nobody from the others, and is told.
 #[tokio::test]
 async fn a_manifest_that_cannot_be_read_keeps_no_other_back() {
