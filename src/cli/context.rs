@@ -116,7 +116,27 @@ impl<'a> Context<'a> {
                 errln!("note: {}", problem.message);
             }
         }
-        Ok(config::load_with(path, &self.kinds, &env, care, &answers)?)
+        let load = |answers| config::load_with(path, &self.kinds, &env, care, answers);
+        let problems = match load(&answers) {
+            Ok(config) => return Ok(config),
+            Err(problems) if care != Care::Look || sources.is_empty() => {
+                return Err(problems.into());
+            }
+            Err(problems) => problems,
+        };
+        // Who only looks goes on without an answer that cannot be read, as without one.
+        let Ok(config) = load(&Answers::default()) else {
+            return Err(problems.into());
+        };
+        for problem in &problems {
+            errln!(
+                "note: {}:{}: {}",
+                problem.file.display(),
+                problem.line,
+                problem.message
+            );
+        }
+        Ok(config)
     }
 
     /// How text is to look on stdout.

@@ -17,6 +17,8 @@ pub(super) struct File {
     problems: Vec<Problem>,
     /// Problems beyond those that are kept.
     more: usize,
+    /// Whether no line of it is shown: what a program writes may be anything.
+    untold: bool,
     /// Whether the text could be taken apart; otherwise nobody knows where its secrets are.
     pub parsed: bool,
 }
@@ -27,6 +29,14 @@ impl File {
             path: path.into(),
             text: text.into(),
             ..Self::default()
+        }
+    }
+
+    /// What a program or a query answered: none of its lines is ever shown.
+    pub(super) fn answered(from: impl Into<PathBuf>, text: impl Into<String>) -> Self {
+        Self {
+            untold: true,
+            ..Self::new(from, text)
         }
     }
 
@@ -88,6 +98,16 @@ impl File {
     /// What stands there is never shown.
     pub(super) fn hide(&mut self, span: Span) {
         self.secrets.push(span);
+    }
+
+    /// Whether what stands there is not shown.
+    pub(super) fn is_hidden(&self, span: Span) -> bool {
+        let place = (span.line, span.column);
+        self.untold
+            || self
+                .secrets
+                .iter()
+                .any(|secret| (secret.line, secret.column) == place)
     }
 
     /// No value at or below `node` is ever shown.
@@ -152,7 +172,7 @@ impl File {
         // A line that long shows nobody anything.
         let Some(line) = lines
             .get(&problem.line)
-            .filter(|line| line.len() <= LONGEST_LINE)
+            .filter(|line| line.len() <= LONGEST_LINE && !self.untold)
         else {
             return problem;
         };

@@ -26,14 +26,22 @@ pub(super) struct Reading<'a> {
     pub answers: &'a Answers,
 }
 
-/// Every inventory that `targets_from` names. One that cannot be read is reported; one that
-/// nobody has asked for is not there.
-pub(super) fn read(root: &Node, reading: &Reading<'_>, files: &mut Files) -> Vec<Inventory> {
+/// Every inventory that `targets_from` names, and the places there of those that are missing: one that
+/// cannot be read is reported, one that nobody has asked for is not there.
+pub(super) fn read(
+    root: &Node,
+    reading: &Reading<'_>,
+    files: &mut Files,
+) -> (Vec<Inventory>, Vec<usize>) {
     let sources = root.get("targets_from").map(Node::items);
-    let sources = sources.unwrap_or_default().iter().enumerate();
-    sources
-        .filter_map(|(n, source)| one(n, source, reading, files))
-        .collect()
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for (n, source) in sources.unwrap_or_default().iter().enumerate() {
+        match one(n, source, reading, files) {
+            Some(inventory) => found.push(inventory),
+            None => missing.push(n),
+        }
+    }
+    (found, missing)
 }
 
 fn one(n: usize, source: &Node, reading: &Reading<'_>, files: &mut Files) -> Option<Inventory> {
@@ -51,7 +59,7 @@ fn one(n: usize, source: &Node, reading: &Reading<'_>, files: &mut Files) -> Opt
         }
         None => {
             let Answer { from, text } = reading.answers.get(n)?;
-            (None, File::new(from, text))
+            (None, File::answered(from, text))
         }
     };
     let Some(mut tree) = yaml::parse(&mut file) else {

@@ -75,6 +75,7 @@ pub fn load_with(
         None
     };
     let typed = tree.as_ref().and_then(|tree| {
+        sources::hide(tree, &mut schedules);
         let value = against::<SchedulesFile>(tree, folder, &mut schedules)?;
         typed::<SchedulesFile>(value, tree, &mut schedules)
     });
@@ -89,14 +90,14 @@ pub fn load_with(
     if let Some(tree) = &tree {
         sources::check(tree, &mut schedules);
     }
-    let inventories = match &tree {
+    let (mut inventories, unread) = match &tree {
         Some(tree) => inventory::read(tree, &reading, &mut files),
-        None => Vec::new(),
+        None => Default::default(),
     };
-    let mut inventories = inventories;
     let outside = tree.as_ref().map(|tree| sources::outside(tree, answers));
     let outside = outside.unwrap_or_default();
-    let unseen: Vec<usize> = outside.not_asked.keys().copied().collect();
+    let unseen = outside.not_asked.keys().copied();
+    let unseen: Vec<usize> = unseen.chain(unread).collect();
     let names = tree
         .as_ref()
         .map(|tree| Names::read(tree, &mut inventories, &unseen, &mut schedules))

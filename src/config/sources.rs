@@ -123,6 +123,20 @@ pub(super) fn outside(root: &Node, answers: &Answers) -> Outside {
     outside
 }
 
+/// Hides the arguments of commands, however they are written: they may be secret.
+pub(super) fn hide(root: &Node, file: &mut File) {
+    for node in items(root).iter() {
+        match node.get("command") {
+            Some(command) if command.scalar().is_none() && command.entries().is_empty() => {
+                let arguments = command.items().iter().skip(1);
+                arguments.for_each(|argument| file.hide_all(argument));
+            }
+            Some(command) => file.hide_all(command),
+            None => {}
+        }
+    }
+}
+
 /// Reports entries that are none of file, command and query, or more than one of them.
 pub(super) fn check(root: &Node, file: &mut File) {
     for node in items(root).iter().filter(|node| !node.entries().is_empty()) {
@@ -200,6 +214,7 @@ fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>, care: Care) -> Option
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut file = File::read(path).ok()?;
     let tree = tree(&mut file, env, care)?;
+    hide(&tree, &mut file);
     if !items(&tree).iter().any(|node| name(node).is_some()) {
         return None;
     }

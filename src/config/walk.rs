@@ -169,6 +169,9 @@ impl Walk<'_> {
             },
         };
         let hint = match (type_name, node.scalar()) {
+            ("array", Some(_)) if self.file.is_hidden(node.span) => {
+                Some("write a list: `[…, …]`".to_owned())
+            }
             ("array", Some(scalar)) if is_command(path) && scalar.shown().contains(' ') => {
                 Some(format!("write `[{}]`", words_of(scalar.shown())))
             }

@@ -16,7 +16,7 @@ use crate::execute::Stop;
 use crate::history::{RunRecord, RunStatus, StepStatus};
 use crate::plan::{Finding, Severity};
 use crate::report::error_text;
-use crate::values::{TimeSpan, redact};
+use crate::values::{TimeSpan, redact, redact_output};
 
 /// How much of what a program says is kept: its end, where it says why it failed.
 const KEPT_BYTES: usize = 2_000;
@@ -265,7 +265,7 @@ pub(super) fn shown(output: &[u8]) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines.collect::<Vec<_>>().join("; ");
     let plain: String = line.chars().filter(|c| !c.is_control()).collect();
-    redact(&plain)
+    redact_output(&plain)
 }
 
 #[cfg(test)]

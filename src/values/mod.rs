@@ -54,7 +54,7 @@ pub use percent::Percent;
 pub use problem::{Problem, Problems};
 pub use regular::{describe, read_regular, read_stream, read_text, regular};
 pub use schema_pattern::SchemaPattern;
-pub use secret::{Secret, redact};
+pub use secret::{Secret, redact, redact_output};
 pub use several::{several, several_do, that_meet};
 pub use shown::shown;
 pub use table_name::{NamedTable, TableName};

@@ -71,6 +71,80 @@ pub fn redact(text: &str) -> String {
     redact_headers(&redact_assignments(&redact_userinfo(&redact_urls(text))))
 }
 
+/// What options and headers that hold a secret are called, or have in their names.
+const NAMES: [&str; 10] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "token",
+    "secret",
+    "credential",
+    "authorization",
+    "apikey",
+    "accesskey",
+];
+
+/// The same of what a program says, which may repeat how it was called, or what it asked a server: also
+/// `--password x`, `-u user:x`, `X-Token: x`, `{"token": "x"}`.
+pub fn redact_output(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = next_named(rest) {
+        let (before, value) = rest.split_at(at);
+        shown.push_str(before);
+        let scheme = ["bearer ", "basic ", "token ", "digest "]
+            .iter()
+            .find(|scheme| {
+                value
+                    .get(..scheme.len())
+                    .is_some_and(|v| v.eq_ignore_ascii_case(scheme))
+            });
+        let scheme = scheme.map_or(0, |scheme| scheme.len());
+        let length = scheme + value_length(&value[scheme..]);
+        if length > scheme {
+            shown.push_str(MASK);
+        }
+        rest = &value[length..];
+    }
+    shown.push_str(rest);
+    redact(&shown)
+}
+
+/// Where the value begins that the next name of a secret is given.
+fn next_named(text: &str) -> Option<usize> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let mut at = 0;
+    while let Some(start) = text[at..].find(is_part).map(|n| at + n) {
+        let end = text[start..]
+            .find(|c| !is_part(c))
+            .map_or(text.len(), |n| start + n);
+        at = end;
+        let name = text[start..end].to_ascii_lowercase();
+        let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+        let behind = text[end..].trim_start_matches(['"', '\'']);
+        let user = matches!(name.as_str(), "-u" | "--user") && behind.starts_with([' ', '=']);
+        if user {
+            let value = behind.trim_start_matches([' ', '=']);
+            let word = &value[..value.find(char::is_whitespace).unwrap_or(value.len())];
+            if let Some(colon) = word.find(':') {
+                return Some(text.len() - value.len() + colon + 1);
+            }
+        }
+        if plain != "pass" && !NAMES.iter().any(|word| plain.contains(word)) {
+            continue;
+        }
+        let sign = behind.trim_start_matches(' ');
+        let value = match sign.strip_prefix([':', '=']) {
+            Some(value) => value,
+            None if name.starts_with("--") && sign.len() < behind.len() => sign,
+            None => continue,
+        };
+        return Some(text.len() - value.trim_start_matches(' ').len());
+    }
+    None
+}
+
 /// What HTTP and SMTP write credentials as, behind the word for how they are written.
 fn redact_headers(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -226,6 +300,36 @@ fn value_length(text: &str) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_programs_say_has_no_secret() {
+        for (said, shown) in [
+            ("Authorization: Bearer hunter2; x", "Authorization: ***; x"),
+            ("X-Vault-Token: hunter2", "X-Vault-Token: ***"),
+            (r#"{"token":"hunter2","n":1}"#, r#"{"token":***,"n":1}"#),
+            (
+                "./list --password hunter2 --all",
+                "./list --password *** --all",
+            ),
+            ("--api-key=hunter2 x", "--api-key=*** x"),
+            (
+                "curl -u admin:hunter2 https://h",
+                "curl -u admin:*** https://h",
+            ),
+            ("pass=hunter2", "pass=***"),
+            ("password=a; token=b", "password=***; token=***"),
+            ("postgres://u:pw@h/d", "postgres://u:***@h/d"),
+            (
+                "password authentication failed for user u",
+                "password authentication failed for user u",
+            ),
+            ("no such token", "no such token"),
+            ("tokens-file --token", "tokens-file --token"),
+            ("compass: north", "compass: north"),
+        ] {
+            assert_eq!(redact_output(said), shown);
+        }
+    }
 
     #[test]
     fn never_shows_itself() {

@@ -570,6 +570,19 @@ fn every_help_has_examples() {
         let help = maint().args(words).arg("--help").output().unwrap();
         let help = String::from_utf8(help.stdout).unwrap();
         assert!(help.contains("Examples:\n  "), "{page}: {help}");
+        // Each has the options that it uses: what is not known ends before the help is shown.
+        let lines = help.lines().map(str::trim);
+        for line in lines.filter(|line| line.starts_with("maint ")) {
+            let line = line.split(['|', '>', '#', ';']).next().unwrap_or_default();
+            // What it does may stand behind it.
+            let line = line.split("   ").next().unwrap_or_default();
+            let line = line.strip_prefix("maint ").unwrap_or_default();
+            let run = format!("exec \"$MAINT\" {} --help", line.trim_end());
+            let mut shell = std::process::Command::new("sh");
+            let shell = shell.args(["-c", &run]).env("MAINT", maint().get_program());
+            let said = shell.output().unwrap();
+            assert!(said.status.success(), "{page}: {line}: {said:?}");
+        }
     }
     let page = |words: &[&str]| {
         let shown = maint().arg("man").args(words).output().unwrap();

@@ -7,7 +7,6 @@ use crate::cli::context::Context;
 use crate::config::Target;
 use crate::engines::EngineError;
 use crate::engines::mongodb::{LONGEST_NAMESPACE, Session, misnamed, misnamed_database, namespace};
-use crate::engines::storage::StorageError;
 use crate::execute::mongodb::dial;
 pub(super) use crate::execute::mongodb::restore::problem;
 use crate::execute::mongodb::restore::{self as back, NAME, Place};
@@ -31,8 +30,8 @@ impl Returning for Manifest {
         )
     }
 
-    async fn put_beside(&self) -> Result<(), StorageError> {
-        back::put_beside(self).await
+    fn place(&self) -> (&str, String) {
+        (&self.storage, self.path())
     }
 }
 

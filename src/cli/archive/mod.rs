@@ -39,7 +39,7 @@ pub(super) struct Archive {
 enum Verb {
     /// What was archived, oldest first
     #[command(
-        after_help = "Examples:\n  maint archive list\n  maint archive list --table public.orders --target app"
+        after_help = "Examples:\n  maint archive list\n  maint archive list --from public.orders --target app"
     )]
     List(Chosen),
     /// Reads every file and compares it with its manifest

@@ -21,7 +21,7 @@ pub(super) async fn restore(
     let wholes = wholes(&everything.known);
     let mut unknown = unknown::look(context, chosen, &everything).await?;
     let mut found = narrowed(everything.known, chosen)?;
-    found.retain(|(_, archived)| archived.has_files());
+    unknown.leave_files(&mut found);
     let Some((name, first)) = found.first() else {
         let besides: String = unknown
             .lines()

@@ -11,12 +11,12 @@ use uuid::Uuid;
 use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::engines::EngineError;
-use crate::engines::storage::StorageError;
+use crate::engines::storage::{Storage, StorageError};
 use crate::execute::{self, Back};
 use crate::history::{self, HistoryError, Store};
 use crate::pipeline::PipelineError;
 use crate::plan::Memory;
-use crate::plan::archived::{self, Manifested};
+use crate::plan::archived::{self, MANIFEST, Manifested};
 use crate::values::{wall_clock, with_causes};
 
 /// How it comes back.
@@ -48,9 +48,11 @@ pub(super) struct Into<'a> {
 }
 
 /// A manifest that notes where it was brought back to.
-pub(super) trait Returning: Manifested + Clone + Sync {
+pub(super) trait Returning:
+    Manifested + Serialize + DeserializeOwned + Clone + Sync
+{
     /// What is noted.
-    type Mark: Serialize + DeserializeOwned + Clone + Sync;
+    type Mark: Serialize + DeserializeOwned + Clone + PartialEq + Sync;
 
     /// Where it was brought back to.
     fn marks(&mut self) -> &mut Vec<Self::Mark>;
@@ -58,11 +60,34 @@ pub(super) trait Returning: Manifested + Clone + Sync {
     /// Where and when, as shown to people.
     fn went(mark: &Self::Mark) -> String;
 
-    /// Keeps it beside its files.
+    /// Folder or bucket, and the path of the manifest in it.
+    fn place(&self) -> (&str, String);
+
+    /// As it lies beside its files, where that can be read.
+    async fn read_beside(&self) -> Option<Self> {
+        let (storage, path) = self.place();
+        let storage = Storage::open(storage).ok()?;
+        let content = storage.get(&path, MANIFEST).await.ok()?;
+        let beside: Self = serde_json::from_slice(&content).ok()?;
+        (beside.id() == self.id()).then_some(beside)
+    }
+
+    /// Keeps its marks beside its files, with those that are there.
     ///
     /// # Errors
     /// Those of the storage.
-    async fn put_beside(&self) -> Result<(), StorageError>;
+    async fn put_beside(&self) -> Result<(), StorageError> {
+        let mut own = self.clone();
+        let mut beside = self.read_beside().await.unwrap_or_else(|| self.clone());
+        for mark in own.marks() {
+            if !beside.marks().contains(mark) {
+                beside.marks().push(mark.clone());
+            }
+        }
+        let (storage, path) = self.place();
+        let text = serde_json::to_vec_pretty(&beside).unwrap_or_default();
+        Storage::open(storage)?.put(&path, text.into()).await
+    }
 }
 
 /// What was brought back before, and where to.
@@ -191,8 +216,8 @@ impl<'a> Notes<'a> {
         Ok(known.remove(&manifest.id()).unwrap_or_default())
     }
 
-    /// Writes down that these come back, each with its mark: in the history, or where there is none, beside
-    /// the files. One of the two has to take it.
+    /// Writes down that these come back, each with its mark: in the history, and beside the files for when
+    /// there is none any more. One of the two has to take it.
     ///
     /// # Errors
     /// Where neither does.
@@ -204,26 +229,31 @@ impl<'a> Notes<'a> {
         for (manifest, mark) in manifests.iter().zip(marks) {
             let mut marked = manifest.clone();
             marked.marks().push(mark.clone());
+            let mut is_noted = false;
             if let Some(store) = &self.store {
                 let memory = [Memory {
                     key: archived::restored_as(manifest.id()),
                     value: serde_json::to_value(marked.marks()).unwrap_or_default(),
                 }];
                 let noted = store.remember(self.target, "archive", wall_clock(), &memory);
-                if noted.await.is_ok() {
-                    continue;
-                }
+                is_noted = noted.await.is_ok();
             }
-            marked
-                .put_beside()
-                .await
-                .map_err(|error| EngineError::Files {
+            let Err(error) = marked.put_beside().await else {
+                continue;
+            };
+            let (id, error) = (manifest.id(), with_causes(&error));
+            if !is_noted {
+                return Err(EngineError::Files {
                     message: format!(
-                        "that {} comes back could not be written down, and it could come twice: {}",
-                        manifest.id(),
-                        with_causes(&error)
+                        "that {id} comes back could not be written down, and it could come twice: {error}"
                     ),
-                })?;
+                });
+            }
+            tracing::warn!(
+                archive = %id,
+                error,
+                "that it comes back is in the history, and could not be written beside its files: without the history, nobody would know"
+            );
         }
         Ok(())
     }

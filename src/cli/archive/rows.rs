@@ -14,10 +14,10 @@ use crate::config::Target;
 use crate::engines::EngineError;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::{RelationName, Session, copies};
-use crate::engines::storage::{Storage, StorageError};
+use crate::engines::storage::Storage;
 use crate::execute::{self, Back};
 use crate::pipeline::{self, PipelineError};
-use crate::plan::archived::{self, ArchivedFile};
+use crate::plan::archived::ArchivedFile;
 use crate::plan::{Manifest, Restored};
 use crate::report::text::{counted, counted_do, counted_rows, shown};
 use crate::values::{TableName, with_causes};
@@ -37,8 +37,8 @@ impl Returning for Manifest {
         )
     }
 
-    async fn put_beside(&self) -> Result<(), StorageError> {
-        execute::put_beside(self).await
+    fn place(&self) -> (&str, String) {
+        (&self.storage, self.path())
     }
 }
 
@@ -250,10 +250,7 @@ async fn not_meanwhile(
         let mut now = manifest.clone();
         now.restored.extend(notes.marks_now(manifest).await?);
         // Where there is no history, restores are noted beside the files.
-        if let Ok(storage) = Storage::open(&manifest.storage)
-            && let Ok(content) = storage.get(&manifest.path(), archived::MANIFEST).await
-            && let Ok(beside) = serde_json::from_slice::<Manifest>(&content)
-        {
+        if let Some(beside) = manifest.read_beside().await {
             now.restored.extend(beside.restored);
         }
         if !matches!(is_back(&now).await?, Back::No) {
@@ -280,16 +277,23 @@ async fn would(
         .await
         .map_err(PipelineError::from)?;
     let rows: i64 = manifests.iter().map(|m| m.rows).sum();
+    let problems = missing(manifests).await;
+    let code = u8::from(!unknown.is_none() || !problems.is_empty());
     if context.json() {
+        let retyped = site.retyped.iter().map(
+            |(name, is, was)| serde_json::json!({ "column": name, "type": is, "archived_as": was }),
+        );
+        let retyped: Vec<_> = retyped.collect();
         let each: Vec<_> = manifests
             .iter()
             .map(|m| serde_json::json!({ "id": m.id, "table": m.table, "rows": m.rows }))
             .collect();
         let mut document = serde_json::json!({ "into": into.to_string(), "made": site.oid.is_none(), "rows": rows,
-            "manifests": each, "skipped": ids::<Manifest>(before), "former": of(former), "changing": site.changing, "computed": site.computed });
+            "manifests": each, "skipped": ids::<Manifest>(before), "former": of(former), "changing": site.changing, "computed": site.computed,
+            "retyped": retyped, "problems": problems });
         unknown.add_to(&mut document);
         outln!("{document}");
-        return Ok(u8::from(!unknown.is_none()));
+        return Ok(code);
     }
     for manifest in manifests {
         outln!(
@@ -315,18 +319,50 @@ async fn would(
             shown(&site.computed.join(", "))
         );
     }
+    for (name, is, was) in &site.retyped {
+        outln!(
+            "column {} of {into} is {}, and was {} when rows were archived: whether it takes all their values is seen by the restore itself",
+            shown(name),
+            shown(is),
+            shown(was)
+        );
+    }
+    for problem in &problems {
+        outln!("nothing would be restored: {}", shown(problem));
+    }
     if !site.changing.is_empty() {
         outln!(
             "nothing would be restored without `--disable-triggers`: {} may change rows",
             shown(&site.changing.join(", "))
         );
     }
-    outln!(
-        "{} would come back into {into}",
-        counted(usize::try_from(rows).unwrap_or(0), "row")
-    );
+    if problems.is_empty() {
+        let rows = counted(usize::try_from(rows).unwrap_or(0), "row");
+        outln!("{rows} would come back into {into}");
+    }
     unknown.tell();
-    Ok(u8::from(!unknown.is_none()))
+    Ok(code)
+}
+
+/// What would keep all of it from coming back: files that are not there, or not as large as they were written.
+/// What is in them is read by the restore itself, and by `verify`.
+async fn missing(manifests: &[Manifest]) -> Vec<String> {
+    let mut found = Vec::new();
+    for manifest in manifests {
+        let storage = match Storage::open(&manifest.storage) {
+            Ok(storage) => storage,
+            Err(error) => {
+                found.push(with_causes(&error));
+                continue;
+            }
+        };
+        for file in &manifest.files {
+            if let Err(error) = storage.look(&file.path, file.size()).await {
+                found.push(with_causes(&error));
+            }
+        }
+    }
+    found
 }
 
 /// The ids of what another database had.

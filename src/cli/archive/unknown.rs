@@ -28,6 +28,9 @@ pub(super) struct Unknown {
     unread: Vec<String>,
     /// Places that cannot be looked at, with why.
     unseen: BTreeMap<String, String>,
+    /// What is in tables of databases instead of files, and so does not come from there: what of, where, and how
+    /// many rows.
+    in_tables: BTreeMap<(String, String), i64>,
 }
 
 /// What the history has of all targets.
@@ -263,14 +266,32 @@ async fn read(url: &str, path: &str, id: Uuid) -> Read {
 }
 
 impl Unknown {
+    /// Leaves what is in files of what is to come back, and notes the rest.
+    pub(super) fn leave_files(&mut self, found: &mut Vec<Known>) {
+        let all = std::mem::take(found);
+        let (files, tables): (Vec<Known>, Vec<Known>) =
+            all.into_iter().partition(|(_, one)| one.has_files());
+        *found = files;
+        for (_, one) in tables {
+            *self
+                .in_tables
+                .entry((one.source(), one.place().0))
+                .or_default() += one.rows();
+        }
+    }
+
     /// Leaves those of this table or collection.
     pub(super) fn only(&mut self, source: &str) {
         self.archives.retain(|(_, one)| one.source() == source);
+        self.in_tables.retain(|(of, _), _| of == source);
     }
 
     /// Whether the history knows everything, and everything could be seen.
     pub(super) fn is_none(&self) -> bool {
-        self.archives.is_empty() && self.unread.is_empty() && self.unseen.is_empty()
+        self.archives.is_empty()
+            && self.unread.is_empty()
+            && self.unseen.is_empty()
+            && self.in_tables.is_empty()
     }
 
     /// Puts it into the list of archives, where there is any.
@@ -304,6 +325,10 @@ impl Unknown {
         document["unknown"] = archives.collect();
         document["unread"] = json!(self.unread);
         document["unseen"] = unseen.collect();
+        let in_tables = self.in_tables.iter();
+        let in_tables =
+            in_tables.map(|((of, place), rows)| json!({ "table": of, "in": place, "rows": rows }));
+        document["in_tables"] = in_tables.collect();
     }
 
     /// Tells it to a person.
@@ -321,6 +346,14 @@ impl Unknown {
             groups.entry(of).or_default().push(archived);
         }
         let mut lines = Vec::new();
+        for ((of, place), rows) in &self.in_tables {
+            lines.push(format!(
+                "{}, a table and no files, has {} of {}: read them there, and bring back with INSERT INTO … SELECT what is wanted",
+                shown(place),
+                counted_rows(*rows, "row"),
+                shown(of)
+            ));
+        }
         for ((url, target), all) in groups {
             let rows = all.iter().map(|archived| archived.rows()).sum();
             let unit = all.first().map_or("rows", |archived| archived.unit());

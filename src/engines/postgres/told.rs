@@ -105,6 +105,8 @@ impl Said<'_> {
         }
         // A hint of an extension's may repeat what it could not read.
         let known = self.code != "XX000" || self.origin.is_raised();
+        // DROP … CASCADE, which takes a foreign key or a view along: never as what to do next.
+        let known = known && (self.code != "2BP01" || self.origin.is_raised());
         if let Some(hint) = self.hint.filter(|_| plain && known) {
             text.push_str(". Hint: ");
             text.push_str(hint);

@@ -1,5 +1,6 @@
 //! Files in a folder of this machine.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,23 @@ pub(super) fn in_folder(
         }
     }
     Ok((files, folders))
+}
+
+/// Opens a plain file for reading that lies in the folder itself; why not, where it is something else.
+pub(super) fn within(folder: &Path, file: &Path) -> std::io::Result<Result<File, String>> {
+    let (folder, real) = (folder.canonicalize()?, file.canonicalize()?);
+    if !real.starts_with(&folder) {
+        return Ok(Err("it lies outside of the folder".to_owned()));
+    }
+    // Opening a pipe would wait for somebody to write to it.
+    if !real.metadata()?.is_file() {
+        return Ok(Err("it is no plain file".to_owned()));
+    }
+    let open = File::open(&real)?;
+    match open.metadata()?.is_file() {
+        true => Ok(Ok(open)),
+        false => Ok(Err("it is no plain file".to_owned())),
+    }
 }
 
 pub(super) fn below_folder(

@@ -185,24 +185,16 @@ impl Storage {
             Place::Folder(folder) => {
                 let (folder, file) = (folder.clone(), folder.join(path));
                 let read = move || {
-                    let (folder, real) = (folder.canonicalize()?, file.canonicalize()?);
-                    if !real.starts_with(&folder) {
-                        return Ok(Err("it lies outside of the folder".to_owned()));
-                    }
-                    // Opening a pipe would wait for somebody to write to it.
-                    if !real.metadata()?.is_file() {
-                        return Ok(Err("it is no plain file".to_owned()));
-                    }
-                    let open = std::fs::File::open(&real)?;
-                    let now = open.metadata()?;
-                    if !now.is_file() {
-                        return Ok(Err("it is no plain file".to_owned()));
-                    }
-                    if let Err(why) = size.fits(now.len()) {
+                    let mut open = match disk::within(&folder, &file)? {
+                        Ok(open) => open,
+                        Err(why) => return Ok(Err(why)),
+                    };
+                    let now = open.metadata()?.len();
+                    if let Err(why) = size.fits(now) {
                         return Ok(Err(why));
                     }
-                    let mut content = Vec::with_capacity(usize::try_from(now.len()).unwrap_or(0));
-                    open.take(now.len()).read_to_end(&mut content)?;
+                    let mut content = Vec::with_capacity(usize::try_from(now).unwrap_or(0));
+                    open.by_ref().take(now).read_to_end(&mut content)?;
                     Ok(Ok(Bytes::from(content)))
                 };
                 on_disk(self.full(path), "read", read).await?.map_err(odd)
@@ -214,6 +206,32 @@ impl Storage {
                 answer.bytes().await.map_err(self.refused(path, "read"))
             }
         }
+    }
+
+    /// Looks whether there is a file as large as said, without reading it.
+    ///
+    /// # Errors
+    /// When [`Storage::get`] could not read it.
+    pub async fn look(&self, path: &str, size: Size) -> Result<(), StorageError> {
+        let found = match &self.place {
+            Place::Folder(folder) => {
+                let (folder, file) = (folder.clone(), folder.join(path));
+                let look = move || match disk::within(&folder, &file)? {
+                    Ok(open) => Ok(Ok(open.metadata()?.len())),
+                    Err(why) => Ok(Err(why)),
+                };
+                on_disk(self.full(path), "read", look).await?
+            }
+            Place::Bucket(store, prefix) => {
+                let answer = store.head(&key(prefix, path)).await;
+                Ok(answer.map_err(self.refused(path, "read"))?.size)
+            }
+        };
+        let fits = found.and_then(|found| size.fits(found));
+        fits.map_err(|why| StorageError::Odd {
+            path: self.full(path),
+            why,
+        })
     }
 
     /// The stamp of a file, without reading it; none where there is no file, or

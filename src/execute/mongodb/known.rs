@@ -24,14 +24,6 @@ pub(super) async fn beside(storage: &Storage, manifest: &Manifest) -> Result<(),
     storage.put(&manifest.path(), text.into()).await
 }
 
-/// Puts a manifest beside its files, in place of what is there.
-///
-/// # Errors
-/// When it cannot be written.
-pub(super) async fn put_beside(manifest: &Manifest) -> Result<(), StorageError> {
-    beside(&Storage::open(&manifest.storage)?, manifest).await
-}
-
 /// Writes down that documents have left their collection: beside the files
 /// first, so that what the history says of them is never ahead. Only then is
 /// the mark of no more use.

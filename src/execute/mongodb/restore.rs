@@ -16,7 +16,7 @@ use super::source::{
 use super::versions::Versions;
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Session, is_of_the_server, namespace};
-use crate::engines::storage::{Storage, StorageError};
+use crate::engines::storage::Storage;
 use crate::plan::archived::Manifested;
 use crate::plan::mongodb::{Manifest, Restored};
 use crate::values::{several, several_do, wall_clock, with_causes};
@@ -481,14 +481,6 @@ pub(crate) async fn problem(manifest: &Manifest) -> Option<String> {
         }
     }
     None
-}
-
-/// Puts a manifest beside its files, in place of what is there.
-///
-/// # Errors
-/// When it cannot be written.
-pub(crate) async fn put_beside(manifest: &Manifest) -> Result<(), StorageError> {
-    super::known::put_beside(manifest).await
 }
 
 fn files(message: String) -> EngineError {

@@ -55,6 +55,8 @@ pub struct Site {
     key: Option<String>,
     /// Columns that the table computes itself.
     pub computed: Vec<String>,
+    /// Columns that are of another type than the archived rows have there: name, type, and that of the rows.
+    pub retyped: Vec<(String, String, String)>,
     /// Triggers that see each row before it is stored, and rules.
     pub changing: Vec<String>,
     /// Tables and their triggers, quoted, with the word that enables each again.
@@ -143,6 +145,15 @@ pub async fn look(
             "{into} has no column {name}, which the archived rows have; ALTER TABLE {into} ADD COLUMN {} {pg_type}, or restore into a new table",
             Identifier::new(&**name)
         )));
+    }
+    for column in manifests.iter().flat_map(|m| &m.columns) {
+        let is = there.iter().find(|(name, _)| *name == column.name);
+        if let Some((name, is)) = is.filter(|(_, is)| *is != column.pg_type) {
+            let retyped = (name.clone(), is.clone(), column.pg_type.clone());
+            if !site.computed.contains(name) && !site.retyped.contains(&retyped) {
+                site.retyped.push(retyped);
+            }
+        }
     }
     let asleep = session.query(doing, ASLEEP, &[&oid]).await?;
     let asleep: Vec<String> = each(&asleep, |row| row.get(0))?;

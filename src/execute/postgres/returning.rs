@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
-use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::engines::postgres::{Identifier, RelationName, Session, first};
+use crate::values::several_do;
 
 /// Where rows wait, where they have come to, and what they add up to.
 const TABLES: [&str; 2] = [
@@ -258,17 +259,29 @@ impl<'a> Returning<'a> {
             if session.execute(doing, back).await.is_err() {
                 return error;
             }
+            let value = way.read(&way.stored);
+            // As it would be stored; what is too long would be cut by this, and refused by a column.
             let sql = format!(
-                "SELECT pg_catalog.count({}) FROM {}",
-                way.read(&way.stored),
+                "SELECT pg_catalog.count(*) FILTER (WHERE {value}::pg_catalog.text OPERATOR(pg_catalog.<>) ({value}::{})::pg_catalog.text) FROM {}",
+                way.shown,
                 Way::waiting(&[way])
             );
-            let Err(found) = session.query(doing, &sql, &[]).await else {
-                continue;
+            let asked = session.query(doing, &sql, &[]).await;
+            let changed: i64 = match &asked {
+                Ok(rows) => first(rows, 0).ok().flatten().unwrap_or(0),
+                Err(_) => 0,
             };
-            let said = match self.lost_labels(way).await {
-                Some(labels) => format!("it has no {labels}"),
-                None => format!("SQLSTATE {}", found.sqlstate().unwrap_or_default()),
+            let said = match (asked, self.lost_labels(way).await) {
+                (Err(_), Some(labels)) => format!("it has no {labels}"),
+                (Err(found), None) => match found.sqlstate().unwrap_or_default() {
+                    "22003" => "some are too large for it".to_owned(),
+                    code => format!("SQLSTATE {code}"),
+                },
+                (Ok(_), _) if error.sqlstate() == Some("22001") && changed > 0 => {
+                    let long = several_do(changed, "value", ("is", "are"));
+                    format!("{long} too long for it")
+                }
+                (Ok(_), _) => continue,
             };
             let help = match way.labels {
                 true => format!(
@@ -276,8 +289,13 @@ impl<'a> Returning<'a> {
                     way.shown, way.name
                 ),
                 false => format!(
-                    "Restore into a table of yours where {} is of a type that takes them, such as text",
-                    way.name
+                    "Restore into a table of yours where {} is of a type that takes them, such as {}",
+                    way.name,
+                    if way.archived == way.shown {
+                        "text"
+                    } else {
+                        &way.archived
+                    }
                 ),
             };
             return files(format!(

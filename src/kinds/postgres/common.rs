@@ -93,12 +93,14 @@ const IS_PARTITION: &str = "SELECT (pg_catalog.pg_identify_object('pg_catalog.pg
     AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = $1::oid AND i.inhparent = $4::oid
         AND (NOT i.inhdetachpending
             OR pg_catalog.starts_with(pg_catalog.obj_description(i.inhrelid, 'pg_class'), $5::text)))
-    AND ($6::text = '' OR $6::text = (SELECT pg_catalog.pg_get_expr(c.relpartbound, 0) FROM pg_catalog.pg_class c WHERE c.oid = $1::oid))";
+    AND ($6::text = '' OR $6::text = (SELECT pg_catalog.pg_get_expr(c.relpartbound, 0) FROM pg_catalog.pg_class c WHERE c.oid = $1::oid))
+    AND (pg_catalog.pg_identify_object('pg_catalog.pg_class'::pg_catalog.regclass, $4::oid, 0)).identity = pg_catalog.format('%I.%I', $7::text, $8::text)";
 
-/// And whether no other partition is half out.
+/// And whether no other partition is half out, and none is the default one, beside which none leaves concurrently.
 const NO_OTHER: &str = "
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits o WHERE o.inhparent = $4::oid AND o.inhrelid <> $1::oid
-        AND o.inhdetachpending)";
+        AND o.inhdetachpending)
+    AND EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = $4::oid AND p.partdefid = 0)";
 
 /// Whether a table is part of no other, and its comment still begins with `mark`.
 const WAS_DETACHED: &str = "SELECT NOT c.relispartition
@@ -140,6 +142,8 @@ impl Leaving<'_> {
                 Param::Oid(self.of),
                 Param::Text(self.mark.clone()),
                 Param::Text(self.bounds.unwrap_or_default().to_owned()),
+                Param::Text(self.root.schema.raw().to_owned()),
+                Param::Text(self.root.relation.raw().to_owned()),
             ],
         )
     }
@@ -149,7 +153,7 @@ impl Leaving<'_> {
         let (root, other) = (self.root, ", or has other bounds than the plan saw");
         let other = if self.bounds.is_some() { other } else { "" };
         format!(
-            "it is no partition of {root} any more{other}: somebody dropped, renamed or detached it"
+            "it is no partition of {root} any more{other}: somebody dropped, renamed or detached it, or renamed its table"
         )
     }
 
@@ -176,9 +180,10 @@ impl Leaving<'_> {
     pub(super) fn free_to_leave(&self) -> Required {
         let mut required = self.still_attached();
         required.query.sql = format!("{IS_PARTITION}{NO_OTHER}");
+        let root = self.root;
         required.otherwise = format!(
-            "{}; or the detachment of another partition of {} was begun and is not finished",
-            required.otherwise, self.root
+            "{}; or {root} has got a default partition, beside which the next run detaches in another way; or the detachment of another partition of {root} was begun and is not finished",
+            required.otherwise
         );
         required
     }

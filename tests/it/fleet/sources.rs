@@ -257,6 +257,50 @@ fn a_command_that_does_not_answer_is_told_without_secrets() {
     assert!(!said.stdout.contains("hunter2"), "{said:?}");
 }
 
+/// However a command is written, and whatever it says or answers: no secret of it is shown, in no form of output.
+#[test]
+fn arguments_and_answers_are_not_shown() {
+    for source in [
+        "command: './list --token hunter2', engine: postgres",
+        "command: [./list, null, --token, hunter2], engine: postgres",
+        "command: { run: hunter2 }, engine: postgres",
+        "command: [./list, --token, hunter2], engine: postgres, time_limit: never",
+        "command: [./list, hunter2], file: x.yaml",
+    ] {
+        for output in ["human", "json", "github", "junit", "sarif"] {
+            let said = from(source).run(["check", "--output", output]).expect(2);
+            let said = format!("{}{}", said.stdout, said.stderr);
+            assert!(!said.contains("hunter2"), "{source} {output}: {said}");
+        }
+    }
+    for script in [
+        "echo 'Authorization: Bearer hunter2' >&2; exit 1",
+        "echo 'X-Vault-Token: hunter2' >&2; exit 1",
+        "echo '{\"token\":\"hunter2\"}' >&2; exit 1",
+        "echo 'list --password hunter2' >&2; exit 1",
+        "echo 'curl -u admin:hunter2' >&2; exit 1",
+        "echo 'hello hunter2 world: ['",
+        "echo '{\"a\":{\"databases\":\"hunter2\"}}'",
+        "echo 'shard_1: hunter2'",
+        "echo '- hunter2'",
+        "echo '<html>hunter2</html>'",
+    ] {
+        for output in ["human", "json"] {
+            let said = command(script).run(["check", "--connect", "--output", output]);
+            let said = said.expect(2);
+            let said = format!("{}{}", said.stdout, said.stderr);
+            assert!(!said.contains("hunter2"), "{script} {output}: {said}");
+            // Names that nobody could read may be there.
+            let unread = script.contains("world: [");
+            assert!(!(unread && said.contains("matches no target")), "{said}");
+        }
+        // Who only looks at the history goes on.
+        let looked = command(script).run(["history"]).expect(0);
+        assert!(looked.stderr.contains("note: "), "{script}: {looked:?}");
+        assert!(!looked.stderr.contains("hunter2"), "{script}: {looked:?}");
+    }
+}
+
 #[test]
 fn a_command_that_does_not_end_is_ended_with_all_it_started() {
     let workspace = from("command: [sh, list.sh], engine: postgres, time_limit: 1s");

@@ -143,6 +143,62 @@ for_oldest_and_newest! {
     }
 }
 
+/// What somebody changes after the plan was made, what is said of the old partitions then, and how many rows
+/// their table has in the end.
+const MEANWHILE: [(&str, &str, &str, i64); 3] = [
+    (
+        "ALTER TABLE ev RENAME TO former; CREATE TABLE ev (LIKE former) PARTITION BY RANGE (at)",
+        "renamed its table",
+        "former",
+        201,
+    ),
+    (
+        "CREATE TABLE ev_rest PARTITION OF ev DEFAULT",
+        "has got a default partition",
+        "ev",
+        201,
+    ),
+    (
+        "CREATE VIEW of_2020 AS SELECT * FROM ev_2020; CREATE VIEW of_2021 AS SELECT * FROM ev_2021",
+        "depend",
+        "ev",
+        1,
+    ),
+];
+
+for_oldest_and_newest! {
+    /// The table is another, has a default partition, or a partition cannot be dropped any more: said so, without
+    /// advice that would take along what others made.
+    async fn a_table_that_changes_before_the_step(major: u32) {
+        for (change, words, table, left) in MEANWHILE {
+            let db = fresh_database(major).await;
+            years(&db, false).await;
+            let options = options("partitions", workspace_folder()).replace("\"ahead\":0", "\"ahead\":80");
+            let workspace = task(&db, "partitions", &options);
+            let pause = workspace.path().join("pause");
+            std::fs::write(&pause, "").unwrap();
+            let mut running = Running::begin(&workspace, "partitions");
+            running.until("paused: ");
+            db.execute(change).await;
+            std::fs::remove_file(&pause).unwrap();
+            let failed = change.contains("VIEW");
+            let document = running.end(i32::from(failed));
+            for name in ["public.ev_2020", "public.ev_2021"] {
+                let step = step(&document["runs"][0], name);
+                assert_eq!(step["status"], if failed { "failed" } else { "skipped" }, "{change}: {document:#}");
+                let error = step["error"].as_str().unwrap();
+                assert!(error.contains(words) && !error.contains("CASCADE"), "{change}: {document:#}");
+            }
+            let made = document["runs"][0]["steps"].as_array().unwrap().iter().filter(|s| s["action"] == "create_partition");
+            let expected = if change.contains("former") { "skipped" } else { "succeeded" };
+            for one in made {
+                assert_eq!(one["status"], expected, "{change}: {document:#}");
+            }
+            assert_eq!(rows(&db, table).await, left, "{change}: {document:#}");
+        }
+    }
+}
+
 for_oldest_and_newest! {
     /// Detached by hand between the mark and the detachment: the mark goes, and
     /// the comment that was there before is back.

@@ -290,7 +290,8 @@ fn step(
                 WHERE n.nspname = $2::text AND c.relname = ANY (pg_catalog.string_to_array($3::text, E'\\n')))
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
                 WHERE n.nspname = $2::text AND t.typcategory <> 'A' AND t.typname = ANY (pg_catalog.string_to_array($3::text, E'\\n')))
-            AND EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = $1::pg_catalog.oid)",
+            AND (pg_catalog.pg_identify_object('pg_catalog.pg_class'::pg_catalog.regclass, $1::pg_catalog.oid, 0)).identity
+                = pg_catalog.format('%I.%I', $4::text, $5::text)",
         [
             Param::Oid(subject.table.oid),
             Param::Text(name.schema.raw().to_owned()),
@@ -301,6 +302,8 @@ fn step(
                     .collect::<Vec<_>>()
                     .join("\n"),
             ),
+            Param::Text(subject.table.name.schema.raw().to_owned()),
+            Param::Text(subject.table.name.relation.raw().to_owned()),
         ],
     );
     let mut step = Step::new(
@@ -318,7 +321,7 @@ fn step(
     .touching(subject.table.oid, Use::Insert)
     .only_if(
         free,
-        "the table has vanished, or something else bears that name by now",
+        "the table has vanished or has another name, or something else bears that of the partition by now",
     )
     .together(
         sql.into_iter()

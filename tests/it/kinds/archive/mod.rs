@@ -4,6 +4,7 @@ mod compared;
 mod confined;
 mod database;
 mod disk;
+mod fitting;
 mod looked_at;
 mod meanwhile;
 mod moved;
