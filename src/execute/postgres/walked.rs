@@ -3,13 +3,15 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
+
 use super::attempts::{ends, until_done};
 use super::batch::Portion;
 use super::bounds;
 use super::export::Exporting;
 use super::kept::{self, is_about_a_row, is_collision, is_reference};
 use super::lot::Batch;
-use super::pieces;
+use super::pieces::{self, Pieces};
 use super::send::Sending;
 use super::size::BatchSize;
 use super::statements::One;
@@ -71,7 +73,8 @@ pub(super) async fn counted(
                 return Ok(Went::Again);
             }
             way.kept().heavy(&weight.heavy);
-            return pieces::by_weight(way, job, record, pace, range).await;
+            let pieces = Pieces::by_weight(way, job, pace, range).await?;
+            return in_pieces(way, job, record, pace, range, pieces).await;
         }
         way.kept().heavy(&weight.heavy);
         heavy = weight.heavy.into_iter().map(|(place, _)| place).collect();
@@ -85,7 +88,8 @@ pub(super) async fn counted(
         _ => way.has_most(),
     };
     if known {
-        return pieces::by_number(way, job, record, pace, range, without).await;
+        let pieces = Pieces::by_number(way, job, pace, range, without).await?;
+        return in_pieces(way, job, record, pace, range, pieces).await;
     }
     let (mut conflicts, mut left, mut looked, mut probed) = (0, None, false, false);
     let mut first = Some(Instant::now());
@@ -174,13 +178,16 @@ pub(super) async fn counted(
             // Each row that is left may go by itself: not beside another, or not so many at once.
             way.kept().silent(left.map_or(0, |left| left.rows));
             if is_collision(&error) {
-                let went = pieces::apart(way, job, record, pace, range, without).await?;
-                return went.ok_or(error);
+                return match Pieces::apart(way, job, pace, range, without).await? {
+                    Some(pieces) => in_pieces(way, job, record, pace, range, pieces).await,
+                    None => Err(error),
+                };
             }
-            return match pieces::learn(way, range, &without, job).await? {
-                true => pieces::by_number(way, job, record, pace, range, without).await,
-                false => Err(error),
-            };
+            if !pieces::learn(way, range, &without, job).await? {
+                return Err(error);
+            }
+            let pieces = Pieces::by_number(way, job, pace, range, without).await?;
+            return in_pieces(way, job, record, pace, range, pieces).await;
         } else {
             return Err(error);
         }
@@ -223,6 +230,29 @@ pub(super) async fn counted(
     pace.passed(way.stayed());
     pace.adapt(began.elapsed(), record.attempts - tried + 1);
     Ok(Went::On)
+}
+
+/// Deals with a range in pieces, each of which is a batch again.
+fn in_pieces<'a>(
+    way: Way<'a>,
+    job: Job<'a>,
+    record: &'a mut StepRecord,
+    pace: &'a mut BatchSize,
+    range: &'a Range,
+    mut pieces: Pieces,
+) -> BoxFuture<'a, Result<Went, EngineError>> {
+    Box::pin(async move {
+        while let Some(piece) = pieces.next(way) {
+            pace.now = 1;
+            job.hold(record).await?;
+            match counted(way, job, record, pace, &piece).await? {
+                Went::On => pieces.done(),
+                Went::Again => {}
+                Went::NoFurther => return Ok(Went::NoFurther),
+            }
+        }
+        pieces.end(way, job, pace, range).await
+    })
 }
 
 /// Whether it may go another time.
