@@ -234,42 +234,11 @@ fn plainly(value: &Value) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
-    use chrono::{DateTime, Utc};
-    use serde::Serialize;
     use serde_json::json;
 
     use super::*;
-    use crate::plan::{Body, Plan, Skip, Step};
-
-    /// What it runs, and what it relies on.
-    #[derive(Clone, Debug, Default, Serialize)]
-    struct Doing(String, Value);
-
-    impl Body for Doing {
-        fn text(&self) -> String {
-            self.0.clone()
-        }
-
-        fn identity(&self) -> Value {
-            self.1.clone()
-        }
-
-        fn until(&self) -> Option<DateTime<Utc>> {
-            None
-        }
-
-        fn elsewhere(&self) -> Option<String> {
-            None
-        }
-
-        fn keeps_what_it_did(&self) -> bool {
-            false
-        }
-
-        fn destroys(&self) -> bool {
-            true
-        }
-    }
+    use crate::plan::doing::Doing;
+    use crate::plan::{Plan, Skip, Step};
 
     fn step(object: &str, statement: &str, identity: Value) -> Step<Doing> {
         let mut step = Step::new("reindex", object, "lane").because("60% bloat");

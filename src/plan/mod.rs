@@ -4,6 +4,8 @@ pub mod archived;
 mod body;
 mod code;
 pub mod codes;
+#[cfg(test)]
+mod doing;
 mod drift;
 mod expected;
 mod finding;

@@ -256,42 +256,13 @@ fn hash(plans: &[SavedPlan]) -> Result<String, serde_json::Error> {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+    use crate::plan::doing::Doing;
     use crate::values::wall_clock;
-
-    /// It runs one statement.
-    #[derive(Clone, Debug, Default, Serialize)]
-    struct Doing;
-
-    impl Body for Doing {
-        fn text(&self) -> String {
-            "REINDEX a".to_owned()
-        }
-
-        fn identity(&self) -> Value {
-            Value::Null
-        }
-
-        fn until(&self) -> Option<DateTime<Utc>> {
-            None
-        }
-
-        fn elsewhere(&self) -> Option<String> {
-            None
-        }
-
-        fn keeps_what_it_did(&self) -> bool {
-            false
-        }
-
-        fn destroys(&self) -> bool {
-            true
-        }
-    }
 
     #[test]
     fn an_edited_document_is_refused() {
         let mut step = Step::new("reindex", "a", "lane");
-        step.body = Doing;
+        step.body = Doing("REINDEX a".to_owned(), Value::Null);
         let plan = Plan {
             steps: vec![step],
             ..Plan::default()

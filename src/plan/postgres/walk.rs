@@ -166,6 +166,37 @@ pub enum Range {
 }
 
 impl Walk {
+    /// A walk through a table on which nothing hangs: all of them go, and nothing of it is remembered.
+    pub fn of_all(table: String, oid: u32, fate: Fate, path: Path, goal_ms: u64) -> Walk {
+        Walk {
+            alias: table.clone(),
+            table,
+            oid,
+            through: None,
+            condition: "true".to_owned(),
+            params: Vec::new(),
+            fate,
+            newest: None,
+            path,
+            goal_ms,
+            rows: None,
+            snapshot: false,
+            progress: String::new(),
+            start: None,
+            references: Vec::new(),
+            guarded: false,
+            obstructed: Vec::new(),
+            vain: None,
+            fires: false,
+            spares: false,
+            stands: None,
+            most: None,
+            sought: false,
+            once: false,
+            found: Found::default(),
+        }
+    }
+
     /// The statement of one batch.
     pub fn delete(&self, range: &Range, without: &Without) -> Statement {
         let (which, params) = self.which(range, without);
@@ -483,31 +514,11 @@ mod tests {
 
     fn walk(path: Path) -> Walk {
         Walk {
-            table: "public.t".to_owned(),
-            oid: 7,
-            through: None,
             alias: "t".to_owned(),
             condition: "at < $1::date".to_owned(),
             params: vec![Param::Text("2026-01-01".to_owned())],
-            fate: Fate::Delete,
-            newest: None,
-            path,
-            goal_ms: 250,
-            rows: None,
-            snapshot: false,
             progress: "here".to_owned(),
-            start: None,
-            references: Vec::new(),
-            guarded: false,
-            obstructed: Vec::new(),
-            vain: None,
-            fires: false,
-            spares: false,
-            stands: None,
-            most: None,
-            sought: false,
-            once: false,
-            found: Found::default(),
+            ..Walk::of_all("public.t".to_owned(), 7, Fate::Delete, path, 250)
         }
     }
 

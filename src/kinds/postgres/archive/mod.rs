@@ -8,6 +8,7 @@ mod former;
 mod partition;
 mod steps;
 
+use self::partition::Candidate;
 pub(in crate::kinds::postgres) use self::partition::MARK;
 
 use std::collections::HashMap;
@@ -433,7 +434,16 @@ impl Kind for Archive {
                 |member: &Member| Some(member.oid) == oid && member.name.to_string() == m.table;
             let member = table.members.iter().find(|member| same(member));
             member.zip(age.as_ref().ok()).is_some_and(|(member, age)| {
-                partition::leaves_whole(self, &rule, table, member, *age, &facts, at)
+                let candidate = Candidate {
+                    options: self,
+                    rule: &rule,
+                    table,
+                    member,
+                    age: *age,
+                    facts: &facts,
+                    at,
+                };
+                candidate.leaves_whole()
             })
         });
         let source = table.name.to_string();

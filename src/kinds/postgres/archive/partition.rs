@@ -14,87 +14,69 @@ use crate::plan::{Fate, Manifest, Moment, Query, Retire, Step, Walk};
 /// between leaves nothing that nobody knows of.
 pub(in crate::kinds::postgres) const MARK: &str = "maint: to be archived, once a partition of ";
 
-/// Whether all rows of a member are over, and the role may let it go.
-pub(super) fn expired(
-    rule: &Rule,
-    table: &Table,
-    member: &Member,
-    age: Option<AgeType>,
-    at: &Moment,
-) -> bool {
-    partition::expired(member, table, rule, age, at.now) && table.owned
+/// A member of a table that may leave with all its rows, and all that this is judged by.
+#[derive(Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    pub(super) options: &'a Archive,
+    pub(super) rule: &'a Rule,
+    pub(super) table: &'a Table,
+    pub(super) member: &'a Member,
+    pub(super) age: Option<AgeType>,
+    pub(super) facts: &'a Facts,
+    pub(super) at: &'a Moment,
 }
 
-/// Why an expired partition goes row by row.
-pub(super) fn by_rows(
-    options: &Archive,
-    table: &Table,
-    member: &Member,
-    facts: &Facts,
-) -> Option<String> {
-    let pointed_at = facts.ties.pointed_at(member.oid);
-    let ties = &facts.ties;
-    pointed_at.or_else(|| ties.by_rows(table, member, options.drop_partitions))
-}
-
-/// Whether a member goes with its rows.
-pub(super) fn goes(
-    options: &Archive,
-    rule: &Rule,
-    table: &Table,
-    member: &Member,
-    age: Option<AgeType>,
-    facts: &Facts,
-    at: &Moment,
-) -> bool {
-    // What was detached, and cannot be dropped, gives up its rows and stays.
-    if member.detached {
-        return facts.ties.dependents(member.oid).is_empty()
-            && stays(options, rule, table, member, age, facts, at).is_none();
+impl Candidate<'_> {
+    /// Whether by its bounds all its rows are over.
+    fn is_over(&self) -> bool {
+        partition::expired(self.member, self.table, self.rule, self.age, self.at.now)
     }
-    expired(rule, table, member, age, at)
-        && by_rows(options, table, member, facts).is_none()
-        && outside::can_leave(member, table, MARK, at)
-}
 
-/// Why what an earlier run detached does not go on its way: today's options would not have it
-/// leave as a whole either, if it were a partition.
-pub(super) fn stays(
-    options: &Archive,
-    rule: &Rule,
-    table: &Table,
-    member: &Member,
-    age: Option<AgeType>,
-    facts: &Facts,
-    at: &Moment,
-) -> Option<String> {
-    let by_age = rule.by_age_alone();
-    if !by_age || (member.bounds.is_some() && !partition::expired(member, table, rule, age, at.now))
-    {
-        return Some(partition::not_meant(by_age));
+    /// Whether all its rows are over, and the role may let it go.
+    pub(super) fn expired(&self) -> bool {
+        self.is_over() && self.table.owned
     }
-    // What depends on it is told beside the rows that go one by one.
-    if !facts.ties.dependents(member.oid).is_empty() {
-        return None;
-    }
-    let detached = (member.oid, &member.name);
-    facts
-        .ties
-        .kept_from_dropping(table, detached, options.drop_partitions)
-}
 
-/// Whether a member is exported as it is and dropped, instead of row by row.
-pub(super) fn leaves_whole(
-    options: &Archive,
-    rule: &Rule,
-    table: &Table,
-    member: &Member,
-    age: Option<AgeType>,
-    facts: &Facts,
-    at: &Moment,
-) -> bool {
-    let goes = goes(options, rule, table, member, age, facts, at);
-    goes && options.destination.files.is_some() && member.heap && member.may
+    /// Why it goes row by row once it is expired.
+    pub(super) fn by_rows(&self) -> Option<String> {
+        let ties = &self.facts.ties;
+        let pointed_at = ties.pointed_at(self.member.oid);
+        pointed_at.or_else(|| ties.by_rows(self.table, self.member, self.options.drop_partitions))
+    }
+
+    /// Whether it goes with its rows.
+    pub(super) fn goes(&self) -> bool {
+        // What was detached, and cannot be dropped, gives up its rows and stays.
+        if self.member.detached {
+            return self.facts.ties.dependents(self.member.oid).is_empty()
+                && self.stays().is_none();
+        }
+        self.expired()
+            && self.by_rows().is_none()
+            && outside::can_leave(self.member, self.table, MARK, self.at)
+    }
+
+    /// Why what an earlier run detached does not go on its way: today's options would not have it
+    /// leave as a whole either, if it were a partition.
+    pub(super) fn stays(&self) -> Option<String> {
+        let by_age = self.rule.by_age_alone();
+        if !by_age || (self.member.bounds.is_some() && !self.is_over()) {
+            return Some(partition::not_meant(by_age));
+        }
+        let ties = &self.facts.ties;
+        // What depends on it is told beside the rows that go one by one.
+        if !ties.dependents(self.member.oid).is_empty() {
+            return None;
+        }
+        let detached = (self.member.oid, &self.member.name);
+        ties.kept_from_dropping(self.table, detached, self.options.drop_partitions)
+    }
+
+    /// Whether it is exported as it is and dropped, instead of row by row.
+    pub(super) fn leaves_whole(&self) -> bool {
+        let into_files = self.options.destination.files.is_some();
+        self.goes() && into_files && self.member.heap && self.member.may
+    }
 }
 
 /// Exports a partition and drops it.
@@ -111,31 +93,14 @@ pub(super) fn whole(
         .iter()
         .find(|m| m.whole.as_ref().is_some_and(|w| w.oid == member.oid));
     let walk = Walk {
-        table: member.name.to_string(),
-        oid: member.oid,
-        through: None,
-        references: Vec::new(),
-        guarded: false,
-        obstructed: Vec::new(),
-        vain: None,
-        fires: false,
-        spares: false,
-        stands: None,
-        most: None,
-        sought: false,
-        once: false,
-        found: crate::plan::Found::default(),
         alias: table.name.relation.to_string(),
-        condition: "true".to_owned(),
-        params: Vec::new(),
-        fate: fate.clone(),
-        newest: None,
-        path: way::blocks(member),
-        goal_ms,
-        rows: None,
-        snapshot: false,
-        start: None,
-        progress: String::new(),
+        ..Walk::of_all(
+            member.name.to_string(),
+            member.oid,
+            fate.clone(),
+            way::blocks(member),
+            goal_ms,
+        )
     };
     let to = match fate {
         Fate::Export(export) => export.storage.as_str(),

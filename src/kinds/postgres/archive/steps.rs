@@ -7,7 +7,7 @@ use super::super::retention::removal::{Removal, doubted, passes_by, too_many};
 use super::super::retention::rule::{AgeType, Rule};
 use super::super::retention::{invalid, partition, refused, rights};
 use super::fate::{fate, proof, to};
-use super::partition::{by_rows, expired, goes, leaves_whole, retire, stays, whole};
+use super::partition::{Candidate, retire, whole};
 use super::{Archive, Facts};
 use crate::engines::postgres::heirs::Heirs;
 use crate::engines::postgres::timeline::Standpoint;
@@ -80,6 +80,15 @@ pub(super) fn of(
             partition::foreign(member, table, rule, age, at.now, plan);
             continue;
         }
+        let candidate = Candidate {
+            options,
+            rule,
+            table,
+            member,
+            age,
+            facts,
+            at,
+        };
         // What another target calls so may be this very table: it would be dropped once it is empty.
         let into = options.destination.table.as_ref();
         let by_name = into.is_some_and(|into| {
@@ -94,13 +103,13 @@ pub(super) fn of(
             return Vec::new();
         }
         if member.detached
-            && let Some(why) = stays(options, rule, table, member, age, facts, at)
+            && let Some(why) = candidate.stays()
         {
             plan.undone(Outside::of(member, &table.name.to_string()).kept(&why));
             continue;
         }
         // Nobody reaches its rows through the table.
-        if member.pending && !goes(options, rule, table, member, age, facts, at) {
+        if member.pending && !candidate.goes() {
             continue;
         }
         let fate = match facts.detached_columns.get(&member.oid) {
@@ -127,7 +136,7 @@ pub(super) fn of(
             invalid(plan, rule, &why);
             continue;
         }
-        if leaves_whole(options, rule, table, member, age, facts, at) {
+        if candidate.leaves_whole() {
             let goal_ms = u64::try_from(options.batch_goal.get().as_millis());
             let mut step = whole(
                 &facts.ties,
@@ -142,7 +151,7 @@ pub(super) fn of(
             steps.push(step);
             continue;
         }
-        let goes = goes(options, rule, table, member, age, facts, at);
+        let goes = candidate.goes();
         let some = facts.look.any.get(&member.oid) != Some(&false) && member.bytes > 0;
         if some && !member.may {
             forbidden.push(member);
@@ -189,9 +198,8 @@ pub(super) fn of(
             match removal.step("archive", fate.clone(), why, at) {
                 Ok(mut step) => {
                     step.details.push(proof(&fate).to_owned());
-                    let by_rows = by_rows(options, table, member, facts);
-                    let whole = expired(rule, table, member, age, at);
-                    step.details.extend(by_rows.filter(|_| whole));
+                    let by_rows = candidate.by_rows();
+                    step.details.extend(by_rows.filter(|_| candidate.expired()));
                     effects::announce(
                         &mut step,
                         (&facts.foreign_keys, &facts.triggers),
