@@ -1,22 +1,24 @@
 //! A session on PostgreSQL in a known state: what settings of roles and databases could change of
 //! our statements is pinned before the first of them.
 
+mod opening;
+mod streams;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::pin_mut;
-use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio_postgres::types::{FromSql, ToSql, Type};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, SimpleQueryMessage, Statement as Prepared};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Canceller, Dial, Notice};
-use super::server::{FACTS, Server};
-use super::{Identifier, Row, settings};
+use super::Row;
+use super::connect::{Canceller, Notice};
+use super::server::Server;
 use crate::engines::EngineError;
-use crate::values::wall_clock;
 
 /// Ends the text of every statement of ours, so that whoever looks into
 /// `pg_stat_statements` can tell them from the application's.
@@ -31,12 +33,6 @@ fn marked(sql: &str) -> String {
 /// So many questions are kept prepared in a session.
 const MOST_PREPARED: usize = 100;
 
-/// No encoding: bytes come as they are.
-const BYTES: &str = "SQL_ASCII";
-
-const DEMANDED_NOW: &str = "SELECT s.name, s.setting FROM pg_catalog.pg_settings s
-    WHERE s.name = ANY ($1::text[])";
-
 /// What came of statements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Done {
@@ -44,19 +40,6 @@ pub struct Done {
     pub notices: Vec<Notice>,
     /// Rows changed or returned, as the command tags say.
     pub rows: u64,
-}
-
-/// A field as the server sends it, whatever its type.
-struct Sent<'a>(&'a [u8]);
-
-impl<'a> FromSql<'a> for Sent<'a> {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Sent(raw))
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
 }
 
 /// One connection with everything pinned.
@@ -77,144 +60,6 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects and pins the settings.
-    ///
-    /// # Errors
-    /// When the server cannot be reached, refuses, or is older than 14.
-    pub fn open<'a>(
-        dial: &'a Dial,
-        application_name: &'a str,
-    ) -> BoxFuture<'a, Result<Session, EngineError>> {
-        Box::pin(async move {
-            let link = dial.connect(application_name).await?;
-            let described = dial.describe();
-            let failed = |cause| blame(&described, "preparing the session", "", cause);
-            // Before anything else is said: `SET` looks up no function and no operator, and the
-            // owner of a database chooses where everything else would be looked for.
-            let reported = link.version.as_deref().and_then(settings::major_of);
-            let pins = settings::pins(reported.unwrap_or(14));
-            link.client.batch_execute(&pins).await.map_err(failed)?;
-            if link.bytes {
-                let set = format!("SET client_encoding = {BYTES}");
-                link.client.batch_execute(&set).await.map_err(failed)?;
-            }
-            let asked_at = wall_clock();
-            let facts = link.client.query(FACTS, &[]).await;
-            let answered_at = wall_clock();
-            let doing = "reading what the server says of itself";
-            let facts = Row::all(doing, facts.map_err(failed)?);
-            let Some(row) = facts.first() else {
-                return Err(EngineError::NotVisible {
-                    what: format!("{described} answered nothing to the question what it is"),
-                });
-            };
-            let server = Server::of(row, asked_at, answered_at)?;
-            let pid = row.named("pid")?;
-            if server.major() < 14 {
-                return Err(EngineError::TooOld {
-                    server: described,
-                    version: server.version,
-                });
-            }
-            let session = Session {
-                client: link.client,
-                canceller: link.canceller,
-                notices: Mutex::new(link.notices),
-                closed: link.closed,
-                described,
-                bytes: link.bytes,
-                prepared: Mutex::default(),
-                server,
-                pid,
-            };
-            if reported.is_none() {
-                session.pin().await?;
-            }
-            session.demand().await?;
-            Ok(session)
-        })
-    }
-
-    /// Pins the settings, again after [`Session::unpin`].
-    ///
-    /// # Errors
-    /// When the server reports one, or the connection is gone.
-    pub async fn pin(&self) -> Result<(), EngineError> {
-        let pins = settings::pins(self.server.major());
-        self.execute("pinning the settings", &pins).await.map(drop)
-    }
-
-    /// Gives the session what role and database have set, for statements of
-    /// the user's own; the limits and `search_path` stay.
-    ///
-    /// # Errors
-    /// When the server reports one, or the connection is gone.
-    pub async fn unpin(&self) -> Result<(), EngineError> {
-        let theirs = settings::theirs(self.server.major());
-        let doing = "giving back the settings of role and database";
-        self.execute(doing, &theirs).await.map(drop)
-    }
-
-    /// Gives the session what role and database have set of what decides values, for statements of
-    /// ours that store what expressions of the user's make; see [`Session::unpin`].
-    ///
-    /// # Errors
-    /// When the server reports one, or the connection is gone.
-    pub async fn unpin_values(&self) -> Result<(), EngineError> {
-        let reset = settings::for_values(self.server.major());
-        let doing = "giving back the settings of role and database";
-        self.execute(doing, &reset).await.map(drop)
-    }
-
-    /// What a database without an encoding hands out: names as they are, or
-    /// only what is valid UTF-8, else an error. The values of rows go to other
-    /// places, and have to be what they say.
-    ///
-    /// # Errors
-    /// When the connection is gone.
-    pub async fn take_any_bytes(&self, any: bool) -> Result<(), EngineError> {
-        if !self.bytes {
-            return Ok(());
-        }
-        let set = format!("SET client_encoding = {}", if any { BYTES } else { "UTF8" });
-        self.execute("saying in which encoding to answer", &set)
-            .await
-            .map(drop)
-    }
-
-    /// Has the settings that only a superuser may change as they have to be.
-    async fn demand(&self) -> Result<(), EngineError> {
-        let names: Vec<&str> = settings::DEMANDED.iter().map(|(name, ..)| *name).collect();
-        let doing = "reading settings";
-        for row in self.query(doing, DEMANDED_NOW, &[&names]).await? {
-            let name: String = row.get(0)?;
-            let now: String = row.get(1)?;
-            let wanted = settings::DEMANDED.iter().find(|(n, ..)| *n == name);
-            let Some((name, value, why)) = wanted.filter(|(_, value, _)| *value != now) else {
-                continue;
-            };
-            let set = format!("SET {name} = {value}");
-            match self.execute("setting it back", &set).await {
-                Ok(_) => {}
-                // insufficient_privilege
-                Err(error) if error.sqlstate() == Some("42501") => {
-                    let role = Identifier::new(&self.server.session_role);
-                    let database = Identifier::new(&self.server.database);
-                    return Err(EngineError::Setting {
-                        server: self.described.clone(),
-                        setting: format!("{name} = {now}"),
-                        why,
-                        mend: format!(
-                            "ALTER ROLE {role} RESET {name}; ALTER DATABASE {database} RESET {name}; ALTER ROLE {role} IN DATABASE {database} RESET {name}"
-                        ),
-                    });
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
     /// Asks a question. `doing` completes "while …" in errors.
     ///
     /// # Errors
@@ -302,115 +147,6 @@ impl Session {
 
     fn prepared(&self) -> MutexGuard<'_, HashMap<String, Prepared>> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks a question of which only the first row matters, if there is one: the others are let go as
-    /// they come, however many somebody's own query returns.
-    ///
-    /// # Errors
-    /// When the server reports one, at whichever row, or the connection is gone.
-    pub fn query_first<'a>(
-        &'a self,
-        doing: &'a str,
-        sql: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<Row>, EngineError>> {
-        Box::pin(async move {
-            let failed = |cause| self.blame(doing, sql, cause);
-            let sql = marked(sql);
-            let none: [&(dyn ToSql + Sync); 0] = [];
-            let rows = self.client.query_raw(&sql, none).await.map_err(failed)?;
-            pin_mut!(rows);
-            let mut first = None;
-            while let Some(row) = rows.next().await {
-                let row = row.map_err(failed)?;
-                first.get_or_insert(row);
-            }
-            Ok(Row::all(doing, first.into_iter().collect()))
-        })
-    }
-
-    /// Asks a question and hands each row to `each` as it comes: the fields as
-    /// the server sends them. The server waits where `each` does. Ends early
-    /// where `each` answers `false`.
-    ///
-    /// # Errors
-    /// When the server reports one, or the connection is gone.
-    pub fn stream<'a>(
-        &'a self,
-        doing: &'a str,
-        sql: &'a str,
-        params: &'a [&'a (dyn ToSql + Sync)],
-        mut each: impl FnMut(&[Option<&[u8]>]) -> bool + Send + 'a,
-    ) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(async move {
-            let failed = |cause| self.blame(doing, sql, cause);
-            let sql = marked(sql);
-            let rows = self.client.query_raw(&sql, params.iter().copied());
-            let rows = rows.await.map_err(failed)?;
-            pin_mut!(rows);
-            while let Some(row) = rows.next().await {
-                let row = row.map_err(failed)?;
-                let fields: Vec<Option<&[u8]>> = (0..row.len())
-                    .map(|n| row.try_get::<_, Option<Sent>>(n).map(|f| f.map(|f| f.0)))
-                    .collect::<Result<_, _>>()
-                    .map_err(failed)?;
-                if !each(&fields) {
-                    break;
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Fills a table with `COPY … FROM STDIN`; `next` gives piece after piece.
-    /// Returns the number of rows.
-    ///
-    /// # Errors
-    /// When the server reports one, or the connection is gone.
-    pub fn copy_in<'a>(
-        &'a self,
-        doing: &'a str,
-        sql: &'a str,
-        mut next: impl FnMut() -> Option<bytes::Bytes> + Send + 'a,
-    ) -> BoxFuture<'a, Result<u64, EngineError>> {
-        Box::pin(async move {
-            let failed = |cause| self.blame(doing, sql, cause);
-            let sink = self.client.copy_in(sql).await.map_err(failed)?;
-            pin_mut!(sink);
-            while let Some(piece) = next() {
-                sink.send(piece).await.map_err(failed)?;
-            }
-            sink.finish().await.map_err(failed)
-        })
-    }
-
-    /// Fills a table with `COPY … FROM STDIN` while what it is filled with still comes, piece after
-    /// piece, until there is `None`. Where it ends before that, nothing is filled: the server gives
-    /// the statement up, and with it the transaction. Whether it was filled is the answer.
-    ///
-    /// # Errors
-    /// When the server reports one, or the connection is gone.
-    pub fn copy_as_it_comes<'a>(
-        &'a self,
-        doing: &'a str,
-        sql: &'a str,
-        mut coming: UnboundedReceiver<Option<bytes::Bytes>>,
-    ) -> BoxFuture<'a, Result<bool, EngineError>> {
-        Box::pin(async move {
-            let failed = |cause| self.blame(doing, sql, cause);
-            let sink = self.client.copy_in(sql).await.map_err(failed)?;
-            pin_mut!(sink);
-            while let Some(next) = coming.recv().await {
-                match next {
-                    Some(piece) => sink.send(piece).await.map_err(failed)?,
-                    None => {
-                        sink.finish().await.map_err(failed)?;
-                        return Ok(true);
-                    }
-                }
-            }
-            Ok(false)
-        })
     }
 
     /// Runs SQL without values, by the simple protocol, which adds no

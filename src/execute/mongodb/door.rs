@@ -1,34 +1,33 @@
 //! MongoDB behind the executor's door.
 
+mod busy;
+mod count;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::doc;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use self::count::{COUNTING, REVIEWING, count, soon};
 use super::dial;
 use super::gate::{Again, Ends, FAILOVER, pass};
 use super::vanished::Begun;
 use super::{aggregate, archive, compact, copies, look, settle, strangers, walk};
-use crate::config::{ReplicaGone, Target, Throttle};
+use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
-    Dial, Limit, Members, MongoError, Refusal, Session, counted, counting, kill_operations, number,
+    Dial, Limit, Members, MongoError, Refusal, Session, kill_operations, number,
 };
 use crate::execute::{self, Busy, Counts, Database, Execution, Holder, Size};
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::mongodb::{Body, Command, Walk, Work};
+use crate::plan::mongodb::{Body, Command, Work};
 use crate::plan::{Finding, Place, Scope, Severity, Site, Step};
-use crate::values::{Bytes, several_do, with_causes};
-
-/// What a dry run may take to count the documents of one step.
-const COUNTING: Limit = Limit(Duration::from_secs(600));
-/// What it may take where a plan is saved, or compared with a saved one.
-const REVIEWING: Limit = Limit(Duration::from_secs(60));
+use crate::values::with_causes;
 
 /// How long until what passes by itself is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -250,145 +249,7 @@ impl execute::Door for Door {
     async fn watched(&self, (): ()) {}
 
     async fn busy(&self, limits: &Throttle) -> Result<Option<Busy>, EngineError> {
-        let session = self.open(false).await?;
-        if limits.max_wal_rate.is_some() {
-            return Err(unknown("max_wal_rate"));
-        }
-        if limits.query.is_some() {
-            return Err(unknown("query"));
-        }
-        if limits.free_disk_query.is_some() {
-            return Err(unknown("free_disk_query"));
-        }
-        if let Some(least) = limits.min_free_disk {
-            let doing = "asking how much is free on the disk";
-            let stats = session
-                .command(
-                    doing,
-                    session.database(),
-                    doc! { "dbStats": 1 },
-                    Limit::ASIDE,
-                )
-                .await;
-            let stats = match stats {
-                Ok(stats) => stats,
-                Err(error) if error.is_passing() => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            let Some((free, place)) = free_disk(&stats, session.describe()) else {
-                return Err(EngineError::NotVisible {
-                    what: "`throttle.min_free_disk` cannot be heeded: the server does not say how much is free on its disk"
-                        .to_owned(),
-                });
-            };
-            if free < least.get() {
-                return Ok(Some(Busy {
-                    abort: false,
-                    passing: false,
-                    setting: "min_free_disk",
-                    text: format!(
-                        "{} are free on the disk of {place}, less than {least}",
-                        Bytes(free)
-                    ),
-                }));
-            }
-        }
-        if let Some(most) = limits.max_active_sessions {
-            let doing = "counting busy connections";
-            let status = session
-                .command(doing, "admin", doc! { "serverStatus": 1 }, Limit::ASIDE)
-                .await;
-            let status = match status {
-                Ok(status) => status,
-                // It will be asked again in a second; meanwhile nobody is let down.
-                Err(error) if error.is_passing() => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            let active = status
-                .get_document("globalLock")
-                .and_then(|lock| lock.get_document("activeClients"))
-                .ok()
-                .and_then(|clients| number(clients.get("total")))
-                .unwrap_or(0);
-            if active > i64::from(most) {
-                return Ok(Some(Busy {
-                    abort: false,
-                    passing: false,
-                    setting: "max_active_sessions",
-                    text: format!(
-                        "{} active, more than {most}",
-                        several_do(active, "operation", ("is", "are"))
-                    ),
-                }));
-            }
-        }
-        if limits
-            .max_replica_lag_bytes
-            .is_some_and(|most| most.get() < u64::MAX)
-        {
-            return Err(unknown("max_replica_lag_bytes"));
-        }
-        if limits.asks_replicas() {
-            match Members::of(&session).await {
-                Ok(members) => {
-                    let gone = members.gone().next().map(|member| {
-                        format!(
-                            "{} does not say how far it is: it is {}",
-                            member.name, member.state
-                        )
-                    });
-                    let gone = gone.and_then(|text| match limits.replica_gone {
-                        None => None,
-                        Some(ReplicaGone::Ignore) => {
-                            tracing::warn!("{text}; going on without it");
-                            None
-                        }
-                        Some(policy) => Some(Busy {
-                            abort: policy == ReplicaGone::Abort,
-                            passing: false,
-                            setting: "replica_gone",
-                            text,
-                        }),
-                    });
-                    if gone.as_ref().is_some_and(|gone| gone.abort) {
-                        return Ok(gone);
-                    }
-                    if let (Some(most), Some((member, lag))) =
-                        (limits.max_replica_lag, members.worst_lag())
-                        && lag > most.get().as_secs_f64()
-                    {
-                        return Ok(Some(Busy {
-                            abort: false,
-                            passing: false,
-                            setting: "max_replica_lag",
-                            text: format!("{} is {lag:.1} s behind, more than {most}", member.name),
-                        }));
-                    }
-                    if gone.is_some() {
-                        return Ok(gone);
-                    }
-                    if limits.max_replica_lag.is_some() && is_held_back(&session).await {
-                        return Ok(Some(Busy {
-                            abort: false,
-                            passing: true,
-                            setting: "max_replica_lag",
-                            text: "flow control slows writes down: a majority of the members is behind".to_owned(),
-                        }));
-                    }
-                }
-                Err(error) if error.is_passing() => {
-                    return Ok(Some(Busy {
-                        abort: false,
-                        passing: false,
-                        // Passes by itself, and is no lag: a limit that ends runs is not passed.
-                        setting: "replica_gone",
-                        text: "the set has no primary just now".to_owned(),
-                    }));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(None)
+        busy::busy(&self.open(false).await?, limits).await
     }
 
     async fn unneeded(
@@ -476,48 +337,6 @@ impl execute::Door for Door {
     }
 }
 
-/// Whether the primary itself slows writes down because a majority does not follow, as far as that
-/// may be asked.
-async fn is_held_back(session: &Session) -> bool {
-    let ask = doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0, "wiredTiger": 0 };
-    let doing = "asking whether writes are slowed down";
-    let status = session.command(doing, "admin", ask, Limit::ASIDE).await;
-    status.is_ok_and(|status| slows_down(&status))
-}
-
-/// Whether a server says that it slows writes down.
-fn slows_down(status: &Document) -> bool {
-    let flow = status.get_document("flowControl");
-    flow.is_ok_and(|flow| flow.get_bool("isLagged").unwrap_or(false))
-}
-
-/// A condition that there is no way of heeding.
-/// What is free where the least is: of the server itself, or of the shards behind it.
-fn free_disk(stats: &Document, server: &str) -> Option<(u64, String)> {
-    let free = |stats: &Document| {
-        let total = number(stats.get("fsTotalSize")).filter(|total| *total > 0)?;
-        let used = number(stats.get("fsUsedSize"))?;
-        u64::try_from(total.checked_sub(used)?).ok()
-    };
-    match stats.get_document("raw") {
-        Ok(shards) => shards
-            .iter()
-            .map(|(shard, stats)| Some((free(stats.as_document()?)?, shard.clone())))
-            .collect::<Option<Vec<_>>>()?
-            .into_iter()
-            .min(),
-        Err(_) => Some((free(stats)?, server.to_owned())),
-    }
-}
-
-fn unknown(setting: &str) -> EngineError {
-    EngineError::NotVisible {
-        what: format!(
-            "`throttle.{setting}` cannot be heeded: MongoDB knows no such thing; use max_replica_lag, max_active_sessions, min_free_disk or pause_file"
-        ),
-    }
-}
-
 fn away(members: &Members) -> Vec<Finding> {
     members
         .0
@@ -557,107 +376,10 @@ async fn given(
     Ok(())
 }
 
-/// What was counted; none where that was not to be had in time, or not at all.
-fn soon(counted: Result<i64, EngineError>) -> Result<Option<i64>, EngineError> {
-    match counted {
-        Ok(n) => Ok(Some(n)),
-        Err(EngineError::NotVisible { .. }) => Ok(None),
-        Err(EngineError::Mongo(error)) if error.is_out_of_time() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Exactly how many documents would go.
-async fn count(session: &Session, walk: &Walk, most: Limit) -> Result<i64, EngineError> {
-    if let Some(known) = walk.documents {
-        return Ok(known);
-    }
-    let filter = walk.filter.document().map_err(bad)?;
-    let Some(orphans) = &walk.orphans else {
-        let command = counting(&walk.collection, filter, None, None);
-        let answer = session
-            .command("counting documents", &walk.database, command, most)
-            .await?;
-        return Ok(counted(&answer));
-    };
-    if orphans.parent_database != walk.database {
-        return Err(EngineError::NotVisible {
-            what: format!(
-                "orphans of a parent in another database ({}) are not counted beforehand",
-                orphans.parent_database
-            ),
-        });
-    }
-    let found = session
-        .aggregate(
-            "counting orphans",
-            &walk.database,
-            &walk.collection,
-            orphans_pipeline(
-                filter,
-                &orphans.field,
-                &orphans.parent,
-                &orphans.parent_field,
-                "count",
-            ),
-            most,
-        )
-        .await?;
-    Ok(found.first().and_then(|d| number(d.get("n"))).unwrap_or(0))
-}
-
-/// Those whose parent is gone; with `last` as the stage that ends it.
-fn orphans_pipeline(
-    filter: Document,
-    field: &str,
-    parent: &str,
-    parent_field: &str,
-    last: &str,
-) -> Vec<Document> {
-    let present =
-        doc! { field: { "$exists": true, "$ne": Bson::Null, "$not": { "$type": "array" } } };
-    let mut stages = vec![
-        doc! { "$match": { "$and": [filter, present] } },
-        doc! { "$lookup": { "from": parent, "localField": field, "foreignField": parent_field, "as": "maint_parent" } },
-        doc! { "$match": { "maint_parent": { "$size": 0 } } },
-    ];
-    if last == "count" {
-        stages.push(doc! { "$count": "n" });
-    }
-    stages
-}
-
 fn bad(message: String) -> EngineError {
     MongoError::Driver {
         doing: "reading the plan".to_owned(),
         message,
     }
     .into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_server_that_slows_writes_down_holds_a_task_up() {
-        let of = |lagged: bool| doc! { "flowControl": { "enabled": true, "isLagged": lagged } };
-        assert!(slows_down(&of(true)));
-        assert!(!slows_down(&of(false)));
-        // Those that stand alone, and older ones, say nothing of it.
-        assert!(!slows_down(&doc! { "ok": 1 }));
-    }
-
-    #[test]
-    fn the_fullest_disk_is_the_one_that_counts() {
-        let stats = |free: i64| doc! { "fsUsedSize": 1_000_i64, "fsTotalSize": 1_000 + free };
-        let told = |stats: &Document| free_disk(stats, "a:1");
-        assert_eq!(told(&stats(5)), Some((5, "a:1".to_owned())));
-        let sharded = doc! { "raw": { "s0/a": stats(7), "s1/b": stats(3) }, "fsUsedSize": 2_000_i64, "fsTotalSize": 9_000_i64 };
-        assert_eq!(told(&sharded), Some((3, "s1/b".to_owned())));
-        // One that says nothing may be full.
-        let silent = doc! { "raw": { "s0/a": stats(7), "s1/b": { "ok": 1 } } };
-        assert_eq!(told(&silent), None);
-        assert_eq!(told(&doc! { "fsUsedSize": 0, "fsTotalSize": 0 }), None);
-    }
 }

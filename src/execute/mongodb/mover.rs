@@ -4,30 +4,24 @@
 //! deletes the originals changes that mark. So whatever becomes of a batch, copies whose originals
 //! were not deleted are known, and are taken back: at once, or by the next run.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::time::{Duration, Instant};
+mod delete;
+mod insert;
+
+use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
-use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR};
 use mongodb::options::ReadConcern;
 use mongodb::{ClientSession, Collection};
-use uuid::Uuid;
 
 use super::Job;
 use super::batch::{Batch, BatchError, CLEARING};
-use super::copies::{self, hash, take_back};
+use super::copies::{self, take_back};
 use super::export::session_id;
-use super::gate::{Again, Ends, make_marks};
-use super::source::{
-    FAILOVER, Most, Source, can_be_stamped, id_of, is_misnamed_for, key_of, majority, passes,
-    stamp, value_at,
-};
+use super::gate::{Ends, make_marks};
+use super::source::{Most, Source, id_of, is_misnamed_for, value_at};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{
-    Copy, CopyMark, Limit, MARKS, MongoError, Session, Stage, copies_of, is_of_the_server,
-    kill_operations, listed, namespace,
-};
+use crate::engines::mongodb::{CopyMark, MARKS, MongoError, Session, kill_operations, namespace};
 use crate::plan::Finding;
 use crate::plan::mongodb::{Destination, Walk};
 
@@ -37,8 +31,6 @@ pub(super) const MOST: i64 = 1000;
 const MOST_BYTES: usize = 16 << 20;
 /// Bytes that the `_id`s of one batch may have: its mark, a document, lists them.
 const MOST_IDS: usize = 8 << 20;
-/// There is a collection of that name.
-const EXISTS: i32 = 48;
 
 /// Moves the documents of a walk into another collection.
 pub(super) struct Mover<'a> {
@@ -56,19 +48,6 @@ pub(super) struct Mover<'a> {
     went: i64,
     /// What was found while copies were taken back.
     findings: Vec<Finding>,
-}
-
-/// What an insert has come to.
-#[derive(Default)]
-struct Inserted {
-    /// Ids of what was copied.
-    mine: HashSet<String>,
-    /// Ids of what the collection there does not take as it is.
-    refused: HashSet<String>,
-    /// What the server says of those.
-    codes: BTreeSet<i32>,
-    /// Ids of copies that another batch may take back.
-    others: HashSet<String>,
 }
 
 impl<'a> Mover<'a> {
@@ -312,271 +291,6 @@ impl<'a> Mover<'a> {
             batch.left.extend(value_at(document, "_id"));
         }
     }
-
-    /// The identity of the collection there, which is made where it does not exist.
-    async fn place(&self) -> Result<String, BatchError> {
-        let (there, into) = (self.there(), self.into);
-        if let Some(uuid) = there.identity(&into.database, &into.collection).await? {
-            return Ok(uuid);
-        }
-        let command = doc! { "create": &into.collection, "writeConcern": { "w": "majority", "wtimeout": 15_000 } };
-        let doing = "making the collection that documents go to";
-        let made = there.command(doing, &into.database, command, Limit::ASIDE);
-        match made.await {
-            Err(error) if error.code() != Some(EXISTS) => return Err(error.into()),
-            _ => {}
-        }
-        let uuid = there.identity(&into.database, &into.collection).await?;
-        Ok(uuid.ok_or_else(|| EngineError::NotVisible {
-            what: format!(
-                "{} was made to keep documents, and is not to be seen",
-                namespace(&into.database, &into.collection)
-            ),
-        })?)
-    }
-
-    /// Copies what is not there yet, and tells what came of it.
-    async fn insert(&mut self, documents: &[RawDocumentBuf]) -> Result<Inserted, BatchError> {
-        let uuid = self.place().await?;
-        let there = self
-            .copy
-            .find(ids_of(documents))
-            .projection(doc! { "_id": 1 })
-            .read_concern(ReadConcern::majority())
-            .comment(self.source.comment())
-            .await?;
-        let there: Vec<RawDocumentBuf> = there.try_collect().await?;
-        let there: HashSet<String> = there.iter().filter_map(id_of).collect();
-        let is_new = |d: &&RawDocumentBuf| id_of(d).is_some_and(|id| !there.contains(&id));
-        let new = documents.iter().filter(is_new);
-        let (new, other): (Vec<&RawDocumentBuf>, Vec<_>) = new.partition(|d| can_be_stamped(d));
-        let mut inserted = Inserted {
-            refused: other.into_iter().filter_map(id_of).collect(),
-            ..Inserted::default()
-        };
-        let mut met = !there.is_empty();
-        if !new.is_empty() {
-            let mark = self.mark(&new, &uuid);
-            // From here on the next run knows what to look for.
-            self.source.job.session.mark_copies(&mark).await?;
-            self.open = Some(mark);
-            met |= self.put(&new, &mut inserted).await?;
-            // What the server has filled in is put back before anybody compares it.
-            for document in new {
-                if id_of(document).is_some_and(|id| inserted.mine.contains(&id)) {
-                    stamp(&self.copy, document).await?;
-                }
-            }
-        }
-        if met {
-            inserted.others = self.of_others(&uuid).await?;
-        }
-        Ok(inserted)
-    }
-
-    fn mark(&self, documents: &[&RawDocumentBuf], uuid: &str) -> CopyMark {
-        let (job, walk, into) = (self.source.job, self.source.walk, self.into);
-        let copies = documents.iter().filter_map(|document| {
-            Some(Copy {
-                id: value_at(document, "_id")?,
-                hash: hash(document),
-            })
-        });
-        CopyMark {
-            id: Uuid::now_v7().to_string(),
-            owner: job.session.name().to_owned(),
-            session: session_id(self.session.id()),
-            from: (walk.database.clone(), walk.collection.clone()),
-            target: into.target.clone(),
-            into: (into.database.clone(), into.collection.clone()),
-            uuid: uuid.to_owned(),
-            copies: copies.collect(),
-        }
-    }
-
-    /// Inserts them; whether some of them had come in meanwhile.
-    async fn put(
-        &self,
-        documents: &[&RawDocumentBuf],
-        inserted: &mut Inserted,
-    ) -> Result<bool, Error> {
-        let result = self
-            .copy
-            .insert_many(documents.iter().copied())
-            .ordered(false)
-            .write_concern(majority())
-            .comment(self.source.comment())
-            .await;
-        let all = documents.iter().map(|document| id_of(document));
-        let Err(error) = result else {
-            inserted.mine = all.flatten().collect();
-            return Ok(false);
-        };
-        let ErrorKind::InsertMany(report) = error.kind.as_ref() else {
-            return Err(error);
-        };
-        let errors = report.write_errors.as_deref().unwrap_or_default();
-        // Each error is about its document, whatever it says of it, unless it is about the server. A
-        // key that is there twice: another batch was here before, or somebody else's document is.
-        if report.write_concern_error.is_some()
-            || errors.is_empty()
-            || errors.iter().any(|e| is_of_the_server(e.code))
-        {
-            return Err(error);
-        }
-        let not_copied: HashSet<usize> = errors.iter().map(|e| e.index).collect();
-        let refused = errors.iter().filter(|e| e.code != 11000);
-        inserted.codes.extend(refused.clone().map(|e| e.code));
-        let refused = refused.filter_map(|e| id_of(documents.get(e.index)?));
-        inserted.refused.extend(refused);
-        let copied = all.enumerate().filter(|(n, _)| !not_copied.contains(n));
-        inserted.mine = copied.filter_map(|(_, id)| id).collect();
-        Ok(errors.iter().any(|e| e.code == 11000))
-    }
-
-    /// The ids of copies there that other batches, at work or broken off, may take back: nothing
-    /// is proved by them.
-    async fn of_others(&self, uuid: &str) -> Result<HashSet<String>, Error> {
-        let own = self.open.as_ref().map(|mark| mark.id.as_str());
-        let states = [Stage::Copying.word(), Stage::Left.word()];
-        let open = doc! { "into.uuid": uuid, "state": { "$in": states }, "_id": { "$ne": own } };
-        let mut marks = self
-            .marks
-            .find(open)
-            .read_concern(ReadConcern::majority())
-            .await?;
-        let mut ids = HashSet::new();
-        while let Some(mark) = marks.try_next().await? {
-            ids.extend(copies_of(&mark).iter().filter_map(|copy| key_of(&copy.id)));
-        }
-        Ok(ids)
-    }
-
-    /// Deletes what is still as it was copied, and tells what is not.
-    async fn delete(
-        &mut self,
-        proved: &HashMap<String, &RawDocumentBuf>,
-        mine: &HashSet<String>,
-    ) -> Result<Vec<String>, Error> {
-        if proved.is_empty() {
-            return Ok(Vec::new());
-        }
-        let began = Instant::now();
-        let mut again = Again::default();
-        loop {
-            match self.transaction(proved, mine).await {
-                Ok(changed) => return Ok(changed),
-                Err(error)
-                    if (passes(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR))
-                        && began.elapsed() < FAILOVER
-                        && !self.source.job.execution.stop.is_now() =>
-                {
-                    again.tell(&MongoError::of_driver(&error));
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn transaction(
-        &mut self,
-        proved: &HashMap<String, &RawDocumentBuf>,
-        mine: &HashSet<String>,
-    ) -> Result<Vec<String>, Error> {
-        self.session
-            .start_transaction()
-            .read_concern(ReadConcern::snapshot())
-            .write_concern(majority())
-            .await?;
-        let (end, done) = match self.within(proved, mine).await {
-            Ok(Done::Now(changed)) => (true, Ok(changed)),
-            // It was committed, and the answer was lost.
-            Ok(Done::Before(changed)) => (false, Ok(changed)),
-            Err(error) => (false, Err(error)),
-        };
-        if end {
-            self.session.commit_transaction().await?;
-        } else if let Err(error) = self.session.abort_transaction().await {
-            // The server ends by itself what it could not be told to end.
-            tracing::debug!(%error, "a transaction could not be aborted");
-        }
-        done
-    }
-
-    async fn within(
-        &mut self,
-        proved: &HashMap<String, &RawDocumentBuf>,
-        mine: &HashSet<String>,
-    ) -> Result<Done, Error> {
-        let session = &mut self.session;
-        if let Some(mark) = &self.open {
-            let own = doc! { "_id": &mark.id };
-            let found = self.marks.find_one(own).session(&mut *session).await?;
-            match found.as_ref().and_then(Stage::of) {
-                Some(Stage::Copying) => {}
-                Some(Stage::Gone) => return Ok(Done::Before(Vec::new())),
-                Some(Stage::Left) => {
-                    let left = found.iter().flat_map(copies_of);
-                    return Ok(Done::Before(left.filter_map(|c| key_of(&c.id)).collect()));
-                }
-                None => return Err(lost()),
-            }
-        }
-        let ids: Vec<Bson> = proved.values().filter_map(|d| value_at(d, "_id")).collect();
-        let mut cursor = self
-            .source
-            .collection
-            .find(doc! { "_id": { "$in": ids } })
-            .session(&mut *session)
-            .await?;
-        let (mut same, mut changed) = (Vec::new(), Vec::new());
-        while let Some(document) = cursor.next(&mut *session).await.transpose()? {
-            let Some(id) = id_of(&document) else { continue };
-            match proved.get(&id) {
-                Some(copied) if copied.as_bytes() == document.as_bytes() => {
-                    same.extend(value_at(&document, "_id"))
-                }
-                _ => changed.push(id),
-            }
-        }
-        if !same.is_empty() {
-            self.source
-                .collection
-                .delete_many(doc! { "_id": { "$in": same } })
-                .session(&mut *session)
-                .await?;
-        }
-        if let Some(mark) = &self.open {
-            let stays = |copy: &&Copy| {
-                key_of(&copy.id).is_some_and(|key| mine.contains(&key) && changed.contains(&key))
-            };
-            let left: Vec<Copy> = mark.copies.iter().filter(stays).cloned().collect();
-            let stage = match left.is_empty() {
-                true => Stage::Gone,
-                false => Stage::Left,
-            };
-            let own = doc! { "_id": &mark.id, "state": Stage::Copying.word() };
-            let set = doc! { "$set": { "state": stage.word(), "copies": listed(&left) }, "$currentDate": { "at": true } };
-            let update = self.marks.update_one(own, set).session(&mut *session);
-            if update.await?.matched_count == 0 {
-                return Err(lost());
-            }
-        }
-        Ok(Done::Now(changed))
-    }
-}
-
-/// What a transaction comes to: documents that are not any more what was copied.
-enum Done {
-    Now(Vec<String>),
-    Before(Vec<String>),
-}
-
-fn lost() -> Error {
-    Error::custom(
-        "another run has taken this batch back, as this one seemed to be no more; nothing of it was deleted",
-    )
 }
 
 /// Leaves no more documents in a batch than its mark can list; whether some were left out.

@@ -1,33 +1,29 @@
 //! The one loop of tries: what cannot have its locks is tried again, what
 //! ended otherwise is noted in the record. It knows no kind of work.
 
+mod halted;
+mod in_the_way;
+mod leftovers;
+
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
-use super::gate::{self, Halt, Outcome, TimeLimit, answer};
+use self::halted::{halted, no_slot, too_much_log};
+use self::in_the_way::{before, lock_wait, stepped_back, waiting};
+use self::leftovers::{note_left, sweep};
+use super::gate::{self, Halt, Outcome};
 use super::monitor::{Entered, Seen, describe};
-use super::{Event, Job, ask, end};
+use super::{Event, Job, end};
 use crate::engines::EngineError;
-use crate::engines::postgres::Fault;
-use crate::engines::postgres::watch::{Blocker, Waiter, prepared};
-use crate::execute::Door;
-use crate::history::{LockWait, StepRecord, StepStatus};
-use crate::plan::predict::human;
-use crate::plan::{KeptBy, Param, Place, Query, Sweep, Work};
-use crate::values::{Bytes, wall_clock, with_causes};
+use crate::history::{StepRecord, StepStatus};
+use crate::plan::{KeptBy, Place, Sweep};
+use crate::values::{wall_clock, with_causes};
 
 /// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Between two tries to clear away what somebody holds the locks of.
-const CLEAR_AGAIN: Duration = Duration::from_millis(500);
-/// How long a try takes at most besides its wait for locks.
-const CANCELLED_WITHIN: Duration = Duration::from_secs(1);
-/// A limit that is so near has passed.
-const SOON: TimeDelta = TimeDelta::milliseconds(200);
 /// A session that says nothing for so long after its time was up is given up,
 /// although the server still answers others.
 const STUCK: Duration = Duration::from_secs(300);
@@ -86,13 +82,6 @@ pub(super) fn ends(job: Job<'_>) -> Instant {
         }
         None => ends,
     }
-}
-
-/// Whether the time is up in which the step may block others.
-fn may_not_block_any_more(job: Job<'_>) -> bool {
-    // What is begun at the end is begun with a little time left.
-    let soon = wall_clock() + SOON;
-    job.step.body.until.is_some_and(|until| until <= soon)
 }
 
 /// Tries until it is done; `None` where the step has ended otherwise, which is
@@ -344,348 +333,8 @@ fn in_part(why: &str) -> String {
     )
 }
 
-/// Notes how the step ended, and clears away what it left.
-async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError> {
-    record.cut_off = matches!(halt, Halt::OutOfTime(_));
-    let (status, why) = match halt {
-        Halt::Locked { message, .. } => (StepStatus::Failed, message),
-        // The step's own table is there: what is missing may be another server's, or who the role is there.
-        Halt::Missing(error)
-            if !job.step.body.away.is_empty()
-                && matches!(job.door.unneeded(job.session, job.step).await, Ok(None)) =>
-        {
-            return Err(error);
-        }
-        Halt::Missing(error) => match (missing(error, job).await, record.rows) {
-            ((StepStatus::Skipped, why), Some(rows @ 1..)) => {
-                let s = if rows == 1 { "" } else { "s" };
-                let why = format!(
-                    "{why}; {rows} row{s} had gone before, and what is left was not looked at. Where the table has another name or schema now, correct it in the task file"
-                );
-                (StepStatus::Failed, why)
-            }
-            (ended, _) => ended,
-        },
-        Halt::Conflict(error) => (StepStatus::Failed, with_causes(&error)),
-        Halt::NotAllowed(why) => (StepStatus::Failed, format!("not allowed: {why}")),
-        Halt::LeftOut(why) => (StepStatus::Skipped, why),
-        Halt::Stopped => (StepStatus::Cancelled, "the run was stopped".to_owned()),
-        Halt::OutOfTime(TimeLimit::Run) => {
-            (StepStatus::Deferred, "the run's time was up".to_owned())
-        }
-        Halt::OutOfTime(TimeLimit::Step) if may_not_block_any_more(job) => {
-            let why = "cancelled, or not begun, since the window has closed in which it may block others (`blocking_window`); the next run within it tries again, and a longer window gives it more time";
-            (StepStatus::Deferred, why.to_owned())
-        }
-        Halt::OutOfTime(TimeLimit::Step) => {
-            let limit = job.execution.limits.step_timeout;
-            let why = format!(
-                "took longer than `limits.step_timeout` ({limit}) and was cancelled; the next run tries it again, and a larger `step_timeout` gives it more time"
-            );
-            (StepStatus::Failed, why)
-        }
-        Halt::Waits(blocker) => {
-            record.lock_waits.push(lock_wait(
-                record.attempts,
-                &(blocker.clone(), Duration::ZERO),
-            ));
-            record.kept_by = Some(KeptBy::Transaction);
-            let limit = job.execution.limits.max_transaction_age;
-            let why = format!(
-                "not begun, since it would wait for a transaction that is older than `limits.max_transaction_age` ({limit}): {}, open for {}",
-                describe(&blocker),
-                human(blocker.transaction_age_ms)
-            );
-            (StepStatus::Deferred, why)
-        }
-        Halt::HoldsBack(age) => {
-            record.kept_by = Some(KeptBy::Transaction);
-            let oldest = job.watch.oldest_writer().await;
-            let who = oldest.first().map_or_else(String::new, |(blocker, _)| {
-                record.lock_waits.push(lock_wait(
-                    record.attempts,
-                    &(blocker.clone(), Duration::ZERO),
-                ));
-                format!(
-                    "; the oldest transaction that writes: {}",
-                    describe(blocker)
-                )
-            });
-            let why = format!(
-                "not begun, since it would hold back transaction ids that are {age} transactions old already, more than `limits.max_xid_age` ({}){who}",
-                job.execution.limits.max_xid_age
-            );
-            (StepStatus::Deferred, why)
-        }
-        Halt::NoSlot => {
-            let holders = job.watch.repacking().await;
-            let tries = holders.iter().map(|seen| lock_wait(record.attempts, seen));
-            record.lock_waits.extend(tries);
-            record.kept_by = Some(KeptBy::Server);
-            (StepStatus::Deferred, no_slot(&holders))
-        }
-        Halt::GaveWay => {
-            let why = "gave way to a vacuum that prevents transaction id wraparound";
-            (StepStatus::Skipped, why.to_owned())
-        }
-        Halt::Failed(error) => {
-            if !error.is_unreachable() {
-                note_left(job, record).await?;
-            }
-            return Err(error);
-        }
-    };
-    end(record, status, why);
-    note_left(job, record).await
-}
-
-/// What is said where the log kept for a step has become too much.
-fn too_much_log(kept: i64, job: Job<'_>) -> String {
-    let shown = |bytes: i64| Bytes(u64::try_from(bytes).unwrap_or(0)).to_string();
-    format!(
-        "cancelled, and its slot is given back, since the server kept {} of log for it, more than {} (`max_slot_retention`, or the server's max_slot_wal_keep_size where that is less), which would fill its disk, or make the slot useless; nothing has changed. A quieter hour, or a larger limit where there is room, lets it end",
-        shown(kept),
-        shown(job.step.body.most_log.unwrap_or(0))
-    )
-}
-
-/// What is said where all slots are taken, and by whom.
-fn no_slot(holders: &[(Blocker, Duration)]) -> String {
-    let who: Vec<String> = holders
-        .iter()
-        .map(|(blocker, _)| describe(blocker))
-        .collect();
-    let who = match who.is_empty() {
-        true => "who has them is gone by now".to_owned(),
-        false => format!("by {}", who.join(", ")),
-    };
-    format!(
-        "not begun, since all slots are taken that the server has for REPACK (`max_repack_replication_slots`): {who}; the next run tries it again, and a larger value, which needs a restart, lets more be repacked at once"
-    )
-}
-
-/// Clears away what an attempt left, and notes what could not be. Where the run is
-/// stopped and somebody only holds its locks, it is tried for as long as the grace
-/// lasts: the process is to leave nothing, and has that time.
-async fn note_left(job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError> {
-    let mut left = sweep(job).await?;
-    while left.as_ref().is_some_and(|left| left.for_now) && may_clear_again(job) {
-        tokio::time::sleep(CLEAR_AGAIN).await;
-        left = sweep(job).await?;
-    }
-    if let Some(Left { text, .. }) = left {
-        record.error = Some(match record.error.take() {
-            Some(before) if before.contains(&text) => before,
-            Some(before) => format!("{before}; {text}"),
-            None => text,
-        });
-    }
-    Ok(())
-}
-
-/// Whether another try at clearing away ends before the run is given up.
-fn may_clear_again(job: Job<'_>) -> bool {
-    let execution = job.execution;
-    let Some(since) = execution.stop.since() else {
-        return false;
-    };
-    let try_takes = CLEAR_AGAIN + execution.limits.lock_timeout.get() + CANCELLED_WITHIN;
-    Instant::now() + try_takes < since + execution.limits.clearing()
-}
-
-/// A name led nowhere. Only if the step's own object is gone is that no
-/// failure: it is asked for again, as before the step.
-async fn missing(error: EngineError, job: Job<'_>) -> (StepStatus, String) {
-    if job.step.body.only_if.is_none() {
-        // What the plan never saw cannot have vanished: it is misspelt.
-        return (StepStatus::Failed, with_causes(&error));
-    }
-    if let Ok(Some(_)) = job.door.unneeded(job.session, job.step).await
-        && !goes_on_detached(job).await
-    {
-        return (
-            StepStatus::Skipped,
-            format!("vanished: {}", with_causes(&error)),
-        );
-    }
-    let context = match &error {
-        EngineError::Statement { origin, .. } => origin.context.as_deref(),
-        _ => None,
-    };
-    let Some(context) = context else {
-        let why = format!(
-            "{}. {} itself is still there",
-            with_causes(&error),
-            job.step.object
-        );
-        return (StepStatus::Failed, why);
-    };
-    let why = format!(
-        "{error}. {} itself is still there: something is missing for code that runs with it, such as a trigger, an event trigger, a check or an index expression: {context}. Sessions of maint search pg_catalog only; a function that relies on another path needs one of its own: ALTER FUNCTION … SET search_path = …",
-        job.step.object
-    );
-    (StepStatus::Failed, why)
-}
-
-/// Whether the step's partition is there, though none any more: the step itself
-/// has detached it.
-async fn goes_on_detached(job: Job<'_>) -> bool {
-    let required = |work: &Work| match work {
-        Work::Each(statements) => statements.iter().any(|one| one.required.is_some()),
-        _ => false,
-    };
-    if !required(&job.step.body.work) {
-        return false;
-    }
-    let sql = "SELECT pg_catalog.to_regclass($1::text) IS NOT NULL";
-    let query = Query::new(sql, [Param::Text(job.step.object.clone())]);
-    let there = ask(job.session, "looking whether it is there", &query).await;
-    there.is_ok_and(|rows| answer(&rows).is_ok_and(|there| there))
-}
-
-/// What an attempt has left, and could not remove.
-struct Left {
-    text: String,
-    /// Whether it is only that somebody holds its locks.
-    for_now: bool,
-}
-
-/// Removes what the aborted attempt left. It goes on although the run is
-/// being stopped: that is what a clean stop means.
-/// Answers with what could not be removed.
-async fn sweep(job: Job<'_>) -> Result<Option<Left>, EngineError> {
-    let session = job.session;
-    let Some(sweep) = &job.step.body.on_abort else {
-        return Ok(None);
-    };
-    let mut left: Vec<String> = Vec::new();
-    let mut for_now = true;
-    gate::aside(session, job.execution).await?;
-    let doing = "looking for what it left";
-    for row in ask(session, doing, &sweep.query).await? {
-        let object: String = row.get(0)?;
-        let Some(sql) = row.get::<Option<String>>(1)? else {
-            left.push(format!(
-                "{object} was left behind, as somebody works on its table; the next run removes it"
-            ));
-            continue;
-        };
-        tracing::info!(
-            object,
-            statement = sql,
-            "removing what an aborted attempt left"
-        );
-        if let Err(error) = session.execute("removing what it left", &sql).await {
-            // The next run finds it again, by name and definition.
-            tracing::warn!(object, %error, "could not remove it");
-            let fault = Fault::of(&error);
-            for_now &= fault == Fault::Locked;
-            let text = match fault {
-                Fault::Forbidden => {
-                    format!("{object} was left behind, as only its owner may remove it: {sql}")
-                }
-                _ => format!("{object} was left behind: {error}; the next run removes it"),
-            };
-            left.push(text);
-        }
-    }
-    Ok((!left.is_empty()).then(|| Left {
-        text: left.join("; "),
-        for_now,
-    }))
-}
-
-/// Who was last seen in the way, in an earlier attempt.
-fn before(waits: &[LockWait]) -> Option<String> {
-    let last = waits.iter().rev().find(|wait| !wait.stepped_back)?;
-    if let Some(name) = prepared(&last.blocker_application) {
-        return Some(format!(
-            "the prepared transaction {name} of {}, in attempt {}",
-            last.blocker_user, last.attempt
-        ));
-    }
-    Some(format!(
-        "pid {} ({}, {}, {}), in attempt {}",
-        last.blocker_pid,
-        last.blocker_user,
-        last.blocker_application,
-        last.blocker_state,
-        last.attempt
-    ))
-}
-
-fn lock_wait(attempt: u32, (blocker, waited): &(Blocker, Duration)) -> LockWait {
-    LockWait {
-        attempt,
-        blocker_pid: blocker.pid,
-        blocker_user: blocker.user.clone(),
-        blocker_application: blocker.application.clone(),
-        blocker_state: blocker.state.clone(),
-        blocker_query_age_ms: blocker.query_age_ms,
-        blocker_transaction_age_ms: blocker.transaction_age_ms,
-        waited_ms: i64::try_from(waited.as_millis()).unwrap_or(i64::MAX),
-        stepped_back: false,
-        relation: None,
-    }
-}
-
-fn stepped_back(attempt: u32, waiter: &Waiter) -> LockWait {
-    LockWait {
-        attempt,
-        blocker_pid: waiter.pid,
-        blocker_user: waiter.user.clone(),
-        blocker_application: waiter.application.clone(),
-        blocker_state: waiter.state.clone(),
-        blocker_query_age_ms: waiter.query_age_ms,
-        blocker_transaction_age_ms: waiter.transaction_age_ms,
-        waited_ms: waiter.waited_ms,
-        stepped_back: true,
-        relation: waiter.relation.clone(),
-    }
-}
-
-fn waiting(waiter: &Waiter) -> String {
-    let on = waiter.relation.as_deref();
-    format!(
-        "pid {} ({}, {}), which had waited {:.1} s{}",
-        waiter.pid,
-        waiter.user,
-        waiter.application,
-        f64::from(i32::try_from(waiter.waited_ms).unwrap_or(i32::MAX)) / 1000.0,
-        on.map(|on| format!(" for {on}")).unwrap_or_default()
-    )
-}
-
 /// A number below `most`, another each time.
 fn jitter(most: u64) -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(Instant::now()) % most.max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_was_seen_last_is_named() {
-        let wait = |attempt: u32, pid: i32, stepped_back: bool| LockWait {
-            attempt,
-            blocker_pid: pid,
-            blocker_user: "ann".to_owned(),
-            blocker_application: "psql".to_owned(),
-            blocker_state: "idle in transaction".to_owned(),
-            blocker_query_age_ms: 0,
-            blocker_transaction_age_ms: 0,
-            waited_ms: 0,
-            stepped_back,
-            relation: None,
-        };
-        assert_eq!(before(&[]), None);
-        assert_eq!(before(&[wait(1, 7, true)]), None);
-        let waits = [wait(1, 7, false), wait(2, 8, false), wait(3, 9, true)];
-        assert_eq!(
-            before(&waits).as_deref(),
-            Some("pid 8 (ann, psql, idle in transaction), in attempt 2")
-        );
-    }
 }

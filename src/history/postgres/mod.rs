@@ -11,6 +11,7 @@ mod open;
 mod owners;
 mod pool;
 pub(super) mod rows;
+mod said;
 
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 
 mod open;
 pub(super) mod rows;
+mod said;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

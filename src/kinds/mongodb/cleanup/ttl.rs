@@ -1,5 +1,8 @@
 //! TTL indexes: there, as wanted, and at work.
 
+mod indexes;
+mod told;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use mongodb::bson::{DateTime as BsonDate, Document, doc};
 use schemars::JsonSchema;
@@ -8,10 +11,8 @@ use serde_json::json;
 
 use super::super::common::{Collection, Index, Shape};
 use super::rule::fit;
-use crate::engines::mongodb::{Json, Right, namespace, number};
-use crate::plan::mongodb::{
-    Body, Command, Work, shell_document, shell_key, shell_name, shell_text, to_read,
-};
+use crate::engines::mongodb::{Json, Right, namespace};
+use crate::plan::mongodb::{Body, Command, Work, shell_document, shell_name, to_read};
 use crate::plan::{Finding, Moment, Plan, Severity, Step, Unfit};
 use crate::values::{TimeSpan, several};
 
@@ -62,16 +63,6 @@ pub(super) struct Look {
     pub(super) told: Option<bool>,
     /// Whether the server's TTL monitor is on, where that may be asked.
     pub(super) monitor: Option<bool>,
-}
-
-/// Which way the only field of an index goes; none where it is of another type, such as a hashed
-/// one, by which nothing expires.
-fn way(index: &Index) -> Option<i32> {
-    match number(index.keys.first().map(|(_, way)| way)) {
-        Some(1) => Some(1),
-        Some(-1) => Some(-1),
-        _ => None,
-    }
 }
 
 /// The index that is there cannot be made to expire anything.
@@ -153,108 +144,6 @@ impl Ttl {
     pub(super) fn expired_at(&self, at: DateTime<Utc>) -> Document {
         let limit = at - TimeDelta::seconds(self.seconds().min(i64::from(i32::MAX)));
         doc! { &self.field: { "$lt": BsonDate::from_millis(limit.timestamp_millis()) } }
-    }
-
-    /// The index for this field alone by which each document that has a date there expires, or
-    /// could. Of several the one that expires documents counts.
-    pub(super) fn index<'a>(&self, collection: &'a Collection) -> Option<&'a Index> {
-        let whole = self.ordered(collection).filter(|index| !index.partial);
-        whole.min_by_key(|index| index.expires.is_none())
-    }
-
-    /// A TTL index for this field by which some documents expire, and the others never do.
-    fn partial<'a>(&self, collection: &'a Collection) -> Option<&'a Index> {
-        let mut found = self.ordered(collection);
-        found.find(|index| index.partial && index.expires.is_some())
-    }
-
-    /// The indexes for this field alone that go along its values.
-    fn ordered<'a>(&self, collection: &'a Collection) -> impl Iterator<Item = &'a Index> {
-        let field = self.field.clone();
-        collection.indexes.iter().filter(move |index| {
-            matches!(index.keys.as_slice(), [(name, _)] if *name == field) && way(index).is_some()
-        })
-    }
-
-    /// Which way an index over all documents can go along the field, beside those that are there: in
-    /// a direction that no other has, and from 5.0 on beside partial ones.
-    fn free_way(&self, collection: &Collection, release: (u32, u32)) -> Option<i32> {
-        let free = |beside_partial: bool| {
-            [1, -1].into_iter().find(|wanted| {
-                let mut there = self.ordered(collection);
-                there.all(|i| way(i) != Some(*wanted) || (beside_partial && i.partial))
-            })
-        };
-        free(false).or_else(|| (release >= (5, 0)).then(|| free(true))?)
-    }
-
-    /// A name for an index on the field: the usual one, unless another index has it.
-    fn free_name(&self, collection: &Collection, way: i32) -> String {
-        let usual = format!("{}_{way}", self.field);
-        let is_taken = |name: &String| collection.indexes.iter().any(|i| i.name == *name);
-        match is_taken(&usual) {
-            false => usual,
-            true => format!("{usual}_expires"),
-        }
-    }
-
-    /// What makes an index by which every document expires, beside those that are there.
-    fn beside(&self, database: &str, way: i32) -> String {
-        format!(
-            "{}.createIndex({{{}: {way}}}, {{expireAfterSeconds: {}}})",
-            shell_name(database, &self.collection),
-            shell_key(&self.field),
-            self.seconds()
-        )
-    }
-
-    /// Makes an index by which every document expires. A member that is down, or far behind, would
-    /// otherwise have its end waited for as long as it is: a majority decides.
-    fn create(&self, database: &str, way: i32, name: &str, replicated: bool) -> Work {
-        let index = doc! { "key": { &self.field: way }, "name": name, "expireAfterSeconds": self.seconds() };
-        let mut command = doc! {
-            "createIndexes": &self.collection,
-            "indexes": [index],
-            "writeConcern": { "w": "majority" },
-        };
-        if replicated {
-            command.insert("commitQuorum", "majority");
-        }
-        Work::Commands(vec![Command {
-            database: database.to_owned(),
-            command: Json::of(&command),
-        }])
-    }
-
-    /// What drops an index and makes it anew with all that it has, and a time to expire by.
-    fn anew(&self, database: &str, index: &Index) -> String {
-        let shell = shell_name(database, &self.collection);
-        let keys: Document = index.keys.iter().cloned().collect();
-        let mut options = doc! { "expireAfterSeconds": self.seconds() };
-        let kept = index.whole.iter().filter(|(option, _)| {
-            !matches!(
-                option.as_str(),
-                "v" | "key" | "ns" | "background" | "expireAfterSeconds"
-            )
-        });
-        options.extend(kept.map(|(option, value)| (option.clone(), value.clone())));
-        format!(
-            "{shell}.dropIndex({}); {shell}.createIndex({}, {})",
-            shell_text(&index.name),
-            shell_document(&keys),
-            shell_document(&options)
-        )
-    }
-
-    /// Whether documents expire as they should: nothing has to be made or changed.
-    pub(super) fn is_as_wanted(&self, collection: &Collection) -> bool {
-        self.index(collection)
-            .is_some_and(|index| self.expires_as_wanted(index))
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "seconds")]
-    fn expires_as_wanted(&self, index: &Index) -> bool {
-        index.expires == Some(self.seconds() as f64)
     }
 
     /// What the server does of its own accord as soon as it may.
@@ -384,30 +273,6 @@ impl Ttl {
         self.findings(database, &object, &look, plan);
     }
 
-    /// Why nothing would ever expire, if so. An index says that somebody knows the field, which may
-    /// be in no document today.
-    fn never(&self, object: &str, collection: &Collection, look: &Look) -> Option<String> {
-        let known = collection.indexes.iter().flat_map(|index| &index.keys);
-        let known = known.into_iter().any(|(name, _)| *name == self.field);
-        let kinds: Vec<String> = look.types.iter().map(|(k, n)| format!("{n} {k}")).collect();
-        (look.told == Some(false) && !known).then(|| {
-            format!(
-                "nothing can expire: no document of {object} has a date in `{}` ({}). Look at the spelling of the field; numbers and texts never expire",
-                self.field,
-                kinds.join(", ")
-            )
-        })
-    }
-
-    /// What finds the documents that never expire.
-    fn undated(&self, database: &str) -> String {
-        format!(
-            "{}.find({{{}: {{$not: {{$type: \"date\"}}}}}})",
-            shell_name(database, &self.collection),
-            shell_key(&self.field)
-        )
-    }
-
     /// Under which key is remembered when documents began to expire.
     fn made(&self, object: &str) -> String {
         format!("ttl of {object} by {}", self.field)
@@ -415,42 +280,6 @@ impl Ttl {
 
     fn overdue(&self) -> i64 {
         i64::try_from(self.max_overdue.get().as_secs()).unwrap_or(i64::MAX)
-    }
-
-    /// Documents expire by a part of them at most. What that leaves out may be meant to stay, which no
-    /// run decides.
-    fn in_part(
-        &self,
-        (database, object): (&str, &str),
-        partial: Option<&Index>,
-        beside: Option<i32>,
-        plan: &mut Plan<Body>,
-    ) {
-        let (code, message) = match partial {
-            Some(index) => (
-                "ttl.partial",
-                format!(
-                    "the TTL index `{}` on `{}` covers only documents that match {}: no other document of {object} ever expires by it, and `ttl` says that all do. Make an index for all of them, or leave the entry out if only those are to expire: `snapshot` looks at every TTL index",
-                    index.name,
-                    self.field,
-                    covered(index)
-                ),
-            ),
-            None => (
-                "ttl.conflict",
-                format!(
-                    "documents of {object} do not expire: partial indexes on `{}` go in both directions, and before MongoDB 5.0 there is no third. One of them has to be dropped",
-                    self.field
-                ),
-            ),
-        };
-        plan.undone(Finding {
-            code: code.to_owned(),
-            severity: Severity::Critical,
-            object: object.to_owned(),
-            message,
-            suggestion: beside.map(|way| self.beside(database, way)),
-        });
     }
 
     fn adjust(
@@ -532,75 +361,4 @@ impl Ttl {
             }]),
         )))
     }
-
-    fn findings(&self, database: &str, object: &str, look: &Look, plan: &mut Plan<Body>) {
-        let mut say = |code: &str, severity, message: String, suggestion: Option<String>| {
-            plan.findings.push(Finding {
-                code: code.to_owned(),
-                severity,
-                object: object.to_owned(),
-                message,
-                suggestion,
-            });
-        };
-        if look.monitor == Some(false) {
-            say(
-                "ttl.monitor_off",
-                Severity::Critical,
-                "the server's TTL monitor is off: nothing expires in any collection".to_owned(),
-                Some("db.adminCommand({setParameter: 1, ttlMonitorEnabled: true})".to_owned()),
-            );
-        }
-        if look.overdue > 0 {
-            let least = if look.overdue >= 1000 {
-                "at least "
-            } else {
-                ""
-            };
-            let many = format!("{least}{}", several(look.overdue, "document"));
-            let are = if look.overdue == 1 { "is" } else { "are" };
-            say(
-                "ttl.stalled",
-                Severity::Critical,
-                format!(
-                    "{many} should have expired more than {} ago and {are} still there: the TTL monitor is off, held up by a long index build or by load, or every member that could be primary is not",
-                    self.max_overdue
-                ),
-                Some("db.serverStatus().metrics.ttl".to_owned()),
-            );
-        }
-        self.types_told(database, object, look, plan);
-    }
-
-    /// Documents without a date never expire: that should be known.
-    fn types_told(&self, database: &str, object: &str, look: &Look, plan: &mut Plan<Body>) {
-        let all: i64 = look.types.iter().map(|(_, n)| n).sum();
-        let wrong = look.types.iter();
-        let wrong: Vec<&(String, i64)> = wrong
-            .filter(|(kind, _)| !matches!(kind.as_str(), "date" | "array"))
-            .collect();
-        let n: i64 = wrong.iter().map(|(_, n)| n).sum();
-        if n == 0 {
-            return;
-        }
-        let kinds = wrong.iter().map(|(kind, n)| format!("{n} {kind}"));
-        plan.findings.push(Finding {
-            code: "ttl.wrong_type".to_owned(),
-            severity: Severity::Warning,
-            object: object.to_owned(),
-            message: format!(
-                "of {} looked at, {n} without a date in `{}` ({}): what has none never expires",
-                several(all, "document"),
-                self.field,
-                kinds.collect::<Vec<_>>().join(", ")
-            ),
-            suggestion: Some(self.undated(database)),
-        });
-    }
-}
-
-/// Which documents a partial index has.
-fn covered(index: &Index) -> String {
-    let filter = index.whole.get_document("partialFilterExpression");
-    filter.map_or_else(|_| "its filter".to_owned(), shell_document)
 }

@@ -1,0 +1,142 @@
+//! The originals of a batch are deleted in one transaction with the change of its mark: only those that are still
+//! as they were copied.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use mongodb::bson::{Bson, RawDocumentBuf, doc};
+use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR};
+use mongodb::options::ReadConcern;
+
+use super::super::gate::Again;
+use super::super::source::{FAILOVER, id_of, key_of, majority, passes, value_at};
+use super::Mover;
+use crate::engines::mongodb::{Copy, MongoError, Stage, copies_of, listed};
+
+impl<'a> Mover<'a> {
+    /// Deletes what is still as it was copied, and tells what is not.
+    pub(super) async fn delete(
+        &mut self,
+        proved: &HashMap<String, &RawDocumentBuf>,
+        mine: &HashSet<String>,
+    ) -> Result<Vec<String>, Error> {
+        if proved.is_empty() {
+            return Ok(Vec::new());
+        }
+        let began = Instant::now();
+        let mut again = Again::default();
+        loop {
+            match self.transaction(proved, mine).await {
+                Ok(changed) => return Ok(changed),
+                Err(error)
+                    if (passes(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR))
+                        && began.elapsed() < FAILOVER
+                        && !self.source.job.execution.stop.is_now() =>
+                {
+                    again.tell(&MongoError::of_driver(&error));
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(super) async fn transaction(
+        &mut self,
+        proved: &HashMap<String, &RawDocumentBuf>,
+        mine: &HashSet<String>,
+    ) -> Result<Vec<String>, Error> {
+        self.session
+            .start_transaction()
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(majority())
+            .await?;
+        let (end, done) = match self.within(proved, mine).await {
+            Ok(Done::Now(changed)) => (true, Ok(changed)),
+            // It was committed, and the answer was lost.
+            Ok(Done::Before(changed)) => (false, Ok(changed)),
+            Err(error) => (false, Err(error)),
+        };
+        if end {
+            self.session.commit_transaction().await?;
+        } else if let Err(error) = self.session.abort_transaction().await {
+            // The server ends by itself what it could not be told to end.
+            tracing::debug!(%error, "a transaction could not be aborted");
+        }
+        done
+    }
+
+    async fn within(
+        &mut self,
+        proved: &HashMap<String, &RawDocumentBuf>,
+        mine: &HashSet<String>,
+    ) -> Result<Done, Error> {
+        let session = &mut self.session;
+        if let Some(mark) = &self.open {
+            let own = doc! { "_id": &mark.id };
+            let found = self.marks.find_one(own).session(&mut *session).await?;
+            match found.as_ref().and_then(Stage::of) {
+                Some(Stage::Copying) => {}
+                Some(Stage::Gone) => return Ok(Done::Before(Vec::new())),
+                Some(Stage::Left) => {
+                    let left = found.iter().flat_map(copies_of);
+                    return Ok(Done::Before(left.filter_map(|c| key_of(&c.id)).collect()));
+                }
+                None => return Err(lost()),
+            }
+        }
+        let ids: Vec<Bson> = proved.values().filter_map(|d| value_at(d, "_id")).collect();
+        let mut cursor = self
+            .source
+            .collection
+            .find(doc! { "_id": { "$in": ids } })
+            .session(&mut *session)
+            .await?;
+        let (mut same, mut changed) = (Vec::new(), Vec::new());
+        while let Some(document) = cursor.next(&mut *session).await.transpose()? {
+            let Some(id) = id_of(&document) else { continue };
+            match proved.get(&id) {
+                Some(copied) if copied.as_bytes() == document.as_bytes() => {
+                    same.extend(value_at(&document, "_id"))
+                }
+                _ => changed.push(id),
+            }
+        }
+        if !same.is_empty() {
+            self.source
+                .collection
+                .delete_many(doc! { "_id": { "$in": same } })
+                .session(&mut *session)
+                .await?;
+        }
+        if let Some(mark) = &self.open {
+            let stays = |copy: &&Copy| {
+                key_of(&copy.id).is_some_and(|key| mine.contains(&key) && changed.contains(&key))
+            };
+            let left: Vec<Copy> = mark.copies.iter().filter(stays).cloned().collect();
+            let stage = match left.is_empty() {
+                true => Stage::Gone,
+                false => Stage::Left,
+            };
+            let own = doc! { "_id": &mark.id, "state": Stage::Copying.word() };
+            let set = doc! { "$set": { "state": stage.word(), "copies": listed(&left) }, "$currentDate": { "at": true } };
+            let update = self.marks.update_one(own, set).session(&mut *session);
+            if update.await?.matched_count == 0 {
+                return Err(lost());
+            }
+        }
+        Ok(Done::Now(changed))
+    }
+}
+
+/// What a transaction comes to: documents that are not any more what was copied.
+enum Done {
+    Now(Vec<String>),
+    Before(Vec<String>),
+}
+
+fn lost() -> Error {
+    Error::custom(
+        "another run has taken this batch back, as this one seemed to be no more; nothing of it was deleted",
+    )
+}

@@ -1,0 +1,179 @@
+//! Copies are written down first, and made then; what came of each is known.
+
+use std::collections::{BTreeSet, HashSet};
+
+use futures_util::TryStreamExt;
+use mongodb::bson::{RawDocumentBuf, doc};
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::ReadConcern;
+use uuid::Uuid;
+
+use super::super::batch::BatchError;
+use super::super::copies::hash;
+use super::super::export::session_id;
+use super::super::source::{can_be_stamped, id_of, key_of, majority, stamp, value_at};
+use super::{Mover, ids_of};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{
+    Copy, CopyMark, Limit, Stage, copies_of, is_of_the_server, namespace,
+};
+
+/// There is a collection of that name.
+const EXISTS: i32 = 48;
+
+/// What an insert has come to.
+#[derive(Default)]
+pub(super) struct Inserted {
+    /// Ids of what was copied.
+    pub(super) mine: HashSet<String>,
+    /// Ids of what the collection there does not take as it is.
+    pub(super) refused: HashSet<String>,
+    /// What the server says of those.
+    pub(super) codes: BTreeSet<i32>,
+    /// Ids of copies that another batch may take back.
+    pub(super) others: HashSet<String>,
+}
+
+impl<'a> Mover<'a> {
+    /// The identity of the collection there, which is made where it does not exist.
+    pub(super) async fn place(&self) -> Result<String, BatchError> {
+        let (there, into) = (self.there(), self.into);
+        if let Some(uuid) = there.identity(&into.database, &into.collection).await? {
+            return Ok(uuid);
+        }
+        let command = doc! { "create": &into.collection, "writeConcern": { "w": "majority", "wtimeout": 15_000 } };
+        let doing = "making the collection that documents go to";
+        let made = there.command(doing, &into.database, command, Limit::ASIDE);
+        match made.await {
+            Err(error) if error.code() != Some(EXISTS) => return Err(error.into()),
+            _ => {}
+        }
+        let uuid = there.identity(&into.database, &into.collection).await?;
+        Ok(uuid.ok_or_else(|| EngineError::NotVisible {
+            what: format!(
+                "{} was made to keep documents, and is not to be seen",
+                namespace(&into.database, &into.collection)
+            ),
+        })?)
+    }
+
+    /// Copies what is not there yet, and tells what came of it.
+    pub(super) async fn insert(
+        &mut self,
+        documents: &[RawDocumentBuf],
+    ) -> Result<Inserted, BatchError> {
+        let uuid = self.place().await?;
+        let there = self
+            .copy
+            .find(ids_of(documents))
+            .projection(doc! { "_id": 1 })
+            .read_concern(ReadConcern::majority())
+            .comment(self.source.comment())
+            .await?;
+        let there: Vec<RawDocumentBuf> = there.try_collect().await?;
+        let there: HashSet<String> = there.iter().filter_map(id_of).collect();
+        let is_new = |d: &&RawDocumentBuf| id_of(d).is_some_and(|id| !there.contains(&id));
+        let new = documents.iter().filter(is_new);
+        let (new, other): (Vec<&RawDocumentBuf>, Vec<_>) = new.partition(|d| can_be_stamped(d));
+        let mut inserted = Inserted {
+            refused: other.into_iter().filter_map(id_of).collect(),
+            ..Inserted::default()
+        };
+        let mut met = !there.is_empty();
+        if !new.is_empty() {
+            let mark = self.mark(&new, &uuid);
+            // From here on the next run knows what to look for.
+            self.source.job.session.mark_copies(&mark).await?;
+            self.open = Some(mark);
+            met |= self.put(&new, &mut inserted).await?;
+            // What the server has filled in is put back before anybody compares it.
+            for document in new {
+                if id_of(document).is_some_and(|id| inserted.mine.contains(&id)) {
+                    stamp(&self.copy, document).await?;
+                }
+            }
+        }
+        if met {
+            inserted.others = self.of_others(&uuid).await?;
+        }
+        Ok(inserted)
+    }
+
+    pub(super) fn mark(&self, documents: &[&RawDocumentBuf], uuid: &str) -> CopyMark {
+        let (job, walk, into) = (self.source.job, self.source.walk, self.into);
+        let copies = documents.iter().filter_map(|document| {
+            Some(Copy {
+                id: value_at(document, "_id")?,
+                hash: hash(document),
+            })
+        });
+        CopyMark {
+            id: Uuid::now_v7().to_string(),
+            owner: job.session.name().to_owned(),
+            session: session_id(self.session.id()),
+            from: (walk.database.clone(), walk.collection.clone()),
+            target: into.target.clone(),
+            into: (into.database.clone(), into.collection.clone()),
+            uuid: uuid.to_owned(),
+            copies: copies.collect(),
+        }
+    }
+
+    /// Inserts them; whether some of them had come in meanwhile.
+    async fn put(
+        &self,
+        documents: &[&RawDocumentBuf],
+        inserted: &mut Inserted,
+    ) -> Result<bool, Error> {
+        let result = self
+            .copy
+            .insert_many(documents.iter().copied())
+            .ordered(false)
+            .write_concern(majority())
+            .comment(self.source.comment())
+            .await;
+        let all = documents.iter().map(|document| id_of(document));
+        let Err(error) = result else {
+            inserted.mine = all.flatten().collect();
+            return Ok(false);
+        };
+        let ErrorKind::InsertMany(report) = error.kind.as_ref() else {
+            return Err(error);
+        };
+        let errors = report.write_errors.as_deref().unwrap_or_default();
+        // Each error is about its document, whatever it says of it, unless it is about the server. A
+        // key that is there twice: another batch was here before, or somebody else's document is.
+        if report.write_concern_error.is_some()
+            || errors.is_empty()
+            || errors.iter().any(|e| is_of_the_server(e.code))
+        {
+            return Err(error);
+        }
+        let not_copied: HashSet<usize> = errors.iter().map(|e| e.index).collect();
+        let refused = errors.iter().filter(|e| e.code != 11000);
+        inserted.codes.extend(refused.clone().map(|e| e.code));
+        let refused = refused.filter_map(|e| id_of(documents.get(e.index)?));
+        inserted.refused.extend(refused);
+        let copied = all.enumerate().filter(|(n, _)| !not_copied.contains(n));
+        inserted.mine = copied.filter_map(|(_, id)| id).collect();
+        Ok(errors.iter().any(|e| e.code == 11000))
+    }
+
+    /// The ids of copies there that other batches, at work or broken off, may take back: nothing
+    /// is proved by them.
+    async fn of_others(&self, uuid: &str) -> Result<HashSet<String>, Error> {
+        let own = self.open.as_ref().map(|mark| mark.id.as_str());
+        let states = [Stage::Copying.word(), Stage::Left.word()];
+        let open = doc! { "into.uuid": uuid, "state": { "$in": states }, "_id": { "$ne": own } };
+        let mut marks = self
+            .marks
+            .find(open)
+            .read_concern(ReadConcern::majority())
+            .await?;
+        let mut ids = HashSet::new();
+        while let Some(mark) = marks.try_next().await? {
+            ids.extend(copies_of(&mark).iter().filter_map(|copy| key_of(&copy.id)));
+        }
+        Ok(ids)
+    }
+}
