@@ -25,7 +25,7 @@ use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Fault, Identifier, Session, first as first_of};
 use crate::engines::storage::Storage;
 use crate::plan::{Export, Fate, Finding, Manifest, Send, Severity, Walk, archived};
-use crate::values::with_causes;
+use crate::values::{several, with_causes};
 
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
@@ -206,14 +206,22 @@ async fn within(
         Found { equal, .. } if look.key.is_none() => Rows::Between(
             equal,
             format!(
-                "{equal} rows of {} are like the {asked} that were archived, and it has no key that would tell whether they are the same",
-                look.table
+                "{} of {} {} like the {asked} that were archived, and it has no key that would tell whether they are the same",
+                several(equal, "row"),
+                look.table,
+                if equal == 1 { "is" } else { "are" }
             ),
         ),
         Found { equal, other } => Rows::Between(
             equal,
             format!(
-                "of the {asked} rows {equal} are in {} as they were archived, and {other} with other values",
+                "of the {} {} in {} as they were archived, and {other} with other values",
+                several(asked, "row"),
+                if equal == 1 {
+                    format!("{equal} is")
+                } else {
+                    format!("{equal} are")
+                },
                 look.table
             ),
         ),
@@ -542,9 +550,14 @@ fn told_undone(source: &str, undone: &[Manifest]) -> Option<Finding> {
         severity: Severity::Warning,
         object: source.to_owned(),
         message: format!(
-            "{rows} rows that had been archived in {} batches since {} are in the table again: the server that took over, or the backup that it, the database or the table came from, does not know that they left, or somebody has put them back. What was archived of them was removed, and they are archived anew. Whatever else was written since may be lost as well",
-            undone.len(),
-            first.created_at.format("%Y-%m-%d %H:%M:%S UTC")
+            "{} that had been archived in {} since {} {} in the table again: the server that took over, or the backup that it, the database or the table came from, does not know that they left, or somebody has put them back. What was archived of them was removed, and they are archived anew. Whatever else was written since may be lost as well",
+            several(rows, "row"),
+            match undone.len() {
+                1 => "1 batch".to_owned(),
+                many => format!("{many} batches"),
+            },
+            first.created_at.format("%Y-%m-%d %H:%M:%S UTC"),
+            if rows == 1 { "is" } else { "are" }
         ),
         suggestion: None,
     })

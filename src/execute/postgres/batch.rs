@@ -16,6 +16,7 @@ use super::stored::Places;
 use crate::engines::EngineError;
 use crate::engines::postgres::Row;
 use crate::plan::{Fate, Image, Query, Range, Statement, Walk, Without};
+use crate::values::several;
 
 /// One batch of rows that are deleted or move within the database.
 pub(super) struct Portion<'a> {
@@ -158,8 +159,9 @@ impl Portion<'_> {
             if changed.map_err(Halt::Failed)? {
                 return Err(Halt::Failed(EngineError::Stayed {
                     message: format!(
-                        "{} has {meant} rows to go, and {gone} of them would have gone: what hangs on the table changes rows instead, and nothing was deleted",
-                        walk.table
+                        "{} has {} to go, and {gone} of them would have gone: what hangs on the table changes rows instead, and nothing was deleted",
+                        walk.table,
+                        several(meant, "row")
                     ),
                 }));
             }
@@ -176,7 +178,8 @@ fn changed(into: &str, gone: i64, there: i64) -> EngineError {
         format!("holds {there} of them")
     };
     ExportError::Proof(format!(
-        "nothing was moved: of {gone} rows, {into} {held}; a trigger, rule or policy there keeps rows out or changes them"
+        "nothing was moved: of {}, {into} {held}; a trigger, rule or policy there keeps rows out or changes them",
+        several(gone, "row")
     ))
     .into_engine()
 }

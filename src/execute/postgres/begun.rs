@@ -15,7 +15,7 @@ use super::seen::Seen;
 use crate::engines::postgres::{claim, first};
 use crate::engines::storage::Storage;
 use crate::plan::{Fate, Finding, Manifest, Retire, Whole, archived};
-use crate::values::{wall_clock, with_causes};
+use crate::values::{several, wall_clock, with_causes};
 
 /// What a run goes on with.
 pub(super) struct Begun {
@@ -59,8 +59,9 @@ pub(super) async fn begin(
                 Some(why) => {
                     let removed = take_away(&manifest, job).await?;
                     anew = Some(format!(
-                        "{} rows of it that an earlier run had stored were stored again: {why}{removed}",
-                        manifest.rows
+                        "{} of it that an earlier run had stored {} stored again: {why}{removed}",
+                        several(manifest.rows, "row"),
+                        if manifest.rows == 1 { "was" } else { "were" }
                     ));
                 }
             }

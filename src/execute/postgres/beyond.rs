@@ -10,6 +10,7 @@ use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Session, first};
 use crate::plan::postgres::Lost;
 use crate::plan::{Finding, Manifest, Send, Severity, archived};
+use crate::values::several;
 
 /// So many batches are looked at, from the newest backwards.
 const MOST: usize = 100;
@@ -126,10 +127,14 @@ fn told(send: &Send, lost: &[(Manifest, i64)], replaced: bool) -> Option<Finding
         severity,
         object: send.source.clone(),
         message: format!(
-            "the server of target {}{since} since rows came into {}: of the {sent} rows of the last {} batches, from {} on, {there} are there as they came. The others are lost, unless somebody has changed, copied or deleted them there since, or they are back where they came from: look whether they are there, or in a backup of either database, before it is too late. Once they are brought back or given up, say so: `maint archive settle {} --seen-to`",
+            "the server of target {}{since} since rows came into {}: of the {} of the last {}, from {} on, {there} are there as they came. The others are lost, unless somebody has changed, copied or deleted them there since, or they are back where they came from: look whether they are there, or in a backup of either database, before it is too late. Once they are brought back or given up, say so: `maint archive settle {} --seen-to`",
             send.target,
             send.into,
-            lost.len(),
+            several(sent, "row"),
+            match lost.len() {
+                1 => "batch".to_owned(),
+                many => format!("{many} batches"),
+            },
             oldest.created_at.format("%Y-%m-%d %H:%M:%S UTC"),
             oldest.id
         ),

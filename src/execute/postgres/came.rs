@@ -14,6 +14,7 @@ use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Session, first};
 use crate::plan::{Manifest, Received};
+use crate::values::several;
 
 /// Rows as the transaction `$1` has written them.
 const CAME: &str = "xmin::text = ($1::text::numeric % 4294967296)::text";
@@ -209,12 +210,13 @@ async fn delete(
 
 fn not_as_they_came(manifest: &Manifest, received: &Received, came: &Came) -> String {
     let (rows, table, target) = (manifest.rows, &received.table, &received.target);
+    let those = several(rows, "row");
     match came.rows {
         found if found < rows => format!(
-            "{rows} rows came into {table} on target {target}, and {found} of them are still as they came: somebody has changed or deleted the others, or the server was set back"
+            "{those} came into {table} on target {target}, and {found} of them are still as they came: somebody has changed or deleted the others, or the server was set back"
         ),
         _ => format!(
-            "{rows} rows came into {table} on target {target}, and what transaction {} has written there is not what came: somebody has changed them, or the server was set back, and they are another transaction's",
+            "{those} came into {table} on target {target}, and what transaction {} has written there is not what came: somebody has changed them, or the server was set back, and they are another transaction's",
             received.transaction
         ),
     }

@@ -29,7 +29,7 @@ use crate::engines::parquet::{self, Column, ParquetError};
 use crate::engines::postgres::Identifier;
 use crate::engines::storage::Storage;
 use crate::plan::{ArchivedFile, Export, Manifest, Range, Statement, Walk, Without, folder_key};
-use crate::values::{wall_clock, with_causes};
+use crate::values::{several, wall_clock, with_causes};
 
 /// All files of a batch together: they are held in memory until proved.
 const MOST_BYTES: usize = 24 << 20;
@@ -492,8 +492,10 @@ pub fn check(content: Bytes, file: &ArchivedFile, columns: &[Column]) -> Result<
     let (rows, sum) = parquet::sum(content, columns).map_err(|e| with_causes(&e))?;
     if rows != file.rows || sum.to_string() != file.checksum {
         return Err(format!(
-            "it has {rows} rows with checksum {sum}, not {} with {}",
-            file.rows, file.checksum
+            "it has {} with checksum {sum}, not {} with {}",
+            several(rows, "row"),
+            file.rows,
+            file.checksum
         ));
     }
     Ok(())

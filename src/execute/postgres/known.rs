@@ -14,7 +14,7 @@ use crate::engines::postgres::{Session, first};
 use crate::engines::storage::{Storage, StorageError};
 use crate::plan::archived::{cannot_be_removed, left_over_as};
 use crate::plan::{Finding, Manifest, Memory, Severity};
-use crate::values::{wall_clock, with_causes};
+use crate::values::{several, wall_clock, with_causes};
 
 /// Files that are all there is of rows, and are not as they were written.
 pub(super) async fn missing(
@@ -27,8 +27,8 @@ pub(super) async fn missing(
         severity: Severity::Critical,
         object: manifest.table.clone(),
         message: format!(
-            "{} rows of {} have gone, archived as {}, and their files are not as they were written: {why}. Bring the files back",
-            manifest.rows, manifest.table, manifest.id
+            "{} of {} {} gone, archived as {}, and their files are not as they were written: {why}. Bring the files back",
+            several(manifest.rows, "row"), manifest.table, if manifest.rows == 1 { "has" } else { "have" }, manifest.id
         ),
         suggestion: None,
     }))
@@ -37,8 +37,11 @@ pub(super) async fn missing(
 /// How a person settles what nobody else can.
 pub(super) fn by_hand(manifest: &Manifest) -> String {
     format!(
-        "See whether {} still has the {} rows of the archive {}, and say so: `maint archive settle {} --kept`, or `--gone` where it has not",
-        manifest.table, manifest.rows, manifest.id, manifest.id
+        "See whether {} still has the {} of the archive {}, and say so: `maint archive settle {} --kept`, or `--gone` where it has not",
+        manifest.table,
+        several(manifest.rows, "row"),
+        manifest.id,
+        manifest.id
     )
 }
 

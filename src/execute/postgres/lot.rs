@@ -10,7 +10,7 @@ use super::gate::{self, Halt, Outcome};
 use crate::engines::EngineError;
 use crate::engines::parquet::ParquetError;
 use crate::engines::storage::StorageError;
-use crate::values::with_causes;
+use crate::values::{several_do, with_causes};
 
 /// Deferred constraints and triggers have their say before it is looked what
 /// came of it, and not only when the transaction ends.
@@ -32,7 +32,8 @@ pub(super) enum ExportError {
     Changed(String),
     /// Of the rows that were stored some did not go.
     #[error(
-        "{rows} rows were stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice"
+        "{} stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice",
+        several_do(*.rows, "row", ("was", "were"))
     )]
     Stayed { rows: i64, gone: u64 },
 }

@@ -31,7 +31,7 @@ use crate::engines::parquet::{Checksum, ParquetError, copy_line};
 use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Identifier, Row, Session, literal};
 use crate::plan::{Finding, Manifest, Range, Received, Send, Statement, Walk, Without, storing};
-use crate::values::wall_clock;
+use crate::values::{several, wall_clock};
 
 /// A batch is held in memory on its way, as text: bytes take two digits each.
 const MOST_BYTES: usize = 40 << 20;
@@ -569,8 +569,10 @@ impl<'a> Sender<'a> {
         }
         if (rows, checksum) != (load.rows, load.checksum) {
             return Err(ExportError::Proof(format!(
-                "nothing was deleted: {into} stored {rows} rows with checksum {checksum}, not {} with {}; a trigger or rule changes them",
-                load.rows, load.checksum
+                "nothing was deleted: {into} stored {} with checksum {checksum}, not {} with {}; a trigger or rule changes them",
+                several(rows, "row"),
+                load.rows,
+                load.checksum
             )));
         }
         Ok(())

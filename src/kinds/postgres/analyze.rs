@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::common::{Forbidden, Rights, Selection, forbid, rows};
+use super::common::{Forbidden, Rights, Selection, forbid, of_rows, rows};
 use super::uncounted::Uncounted;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
@@ -405,9 +405,9 @@ impl Analyze {
         let threshold = self.threshold(table.rows);
         if table.changed as f64 >= threshold {
             return Some(format!(
-                "{} of {} rows changed since the last ANALYZE, from {} on it is due",
+                "{} of {} changed since the last ANALYZE, from {} on it is due",
                 rows(table.changed as f64),
-                rows(table.rows.max(0.0)),
+                of_rows(table.rows.max(0.0)),
                 rows(threshold)
             ));
         }
@@ -455,9 +455,9 @@ impl Analyze {
         let due = resets || age > TimeDelta::hours(20);
         if due && (changed as f64).max(drift) >= threshold {
             return Some(format!(
-                "{} of {} rows {} changed since the last ANALYZE of the whole",
+                "{} of {} {} changed since the last ANALYZE of the whole",
                 rows((changed as f64).max(drift)),
-                rows(counted),
+                of_rows(counted),
                 if parent.partitioned {
                     "in its partitions"
                 } else {

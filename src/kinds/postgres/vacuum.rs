@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::common::{Forbidden, Rights, Selection, forbid, rows};
+use super::common::{Forbidden, Rights, Selection, forbid, of_rows, rows};
 use super::horizon::{self, Holder, Vacuumed};
 use super::uncounted::Uncounted;
 use crate::engines::EngineError;
@@ -439,8 +439,8 @@ impl Vacuum {
             .max(self.min_inserted_rows.max(1) as f64);
         (heap.inserted as f64 >= threshold).then(|| {
             format!(
-                "{} rows inserted since the last vacuum",
-                rows(heap.inserted as f64)
+                "{} inserted since the last vacuum",
+                of_rows(heap.inserted as f64)
             )
         })
     }

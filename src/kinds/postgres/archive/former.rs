@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::super::retention::facts::Table;
 use super::Facts;
 use crate::plan::{Finding, Manifest, Moment, Severity, archived};
+use crate::values::several;
 
 /// Names under which this very database was archived from before, and the moment with what is
 /// remembered under them.
@@ -86,7 +87,9 @@ fn finding(name: &str, all: &[Manifest], source: &str) -> Finding {
         severity: Severity::Warning,
         object: source.to_owned(),
         message: format!(
-            "{rows} rows of {source} were archived under the target name {name}, which is not configured any more, from this database or one that it was copied from{pending}. The server was started anew since, or is another one, so that nobody can tell which: those archives were left alone, and rows of theirs that are in the table again are archived again. If it is the same database by another name, say so before that: `maint archive adopt {name} --target NAME`. If it is a copy, nothing is to be done"
+            "{} of {source} {} archived under the target name {name}, which is not configured any more, from this database or one that it was copied from{pending}. The server was started anew since, or is another one, so that nobody can tell which: those archives were left alone, and rows of theirs that are in the table again are archived again. If it is the same database by another name, say so before that: `maint archive adopt {name} --target NAME`. If it is a copy, nothing is to be done",
+            several(rows, "row"),
+            if rows == 1 { "was" } else { "were" }
         ),
         suggestion: None,
     }

@@ -11,7 +11,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Identifier, RelationName, Session, meaning, unhidden};
 use crate::plan::postgres::Under;
-use crate::values::Percent;
+use crate::values::{Percent, several};
 
 /// A share of all rows that orphans seldom are, and that they are at once where
 /// somebody emptied the parent.
@@ -232,14 +232,16 @@ pub(super) fn too_many(rule: &Rule, parent_is_empty: bool, going: i64, all: i64)
         && u64::try_from(going).unwrap_or(0) > most
     {
         return Some(format!(
-            "{going} of {all} rows would go, and `max_rows` allows {most}"
+            "{going} of {} would go, and `max_rows` allows {most}",
+            several(all, "row")
         ));
     }
     let (share, word) = match (rule.max_share, &rule.orphaned) {
         (Some(share), _) => (share, format!("`max_share` allows {share}")),
         (None, Some(orphaned)) if parent_is_empty => {
             return Some(format!(
-                "{going} of {all} rows would go because {} is empty; if that is right, say `max_share: 100%`",
+                "{going} of {} would go because {} is empty; if that is right, say `max_share: 100%`",
+                several(all, "row"),
                 orphaned.parent
             ));
         }
@@ -253,7 +255,8 @@ pub(super) fn too_many(rule: &Rule, parent_is_empty: bool, going: i64, all: i64)
     let taken = going as f64 / all.max(1) as f64;
     (taken > share.share()).then(|| {
         format!(
-            "{going} of {all} rows would go ({:.0} %), and {word}",
+            "{going} of {} would go ({:.0} %), and {word}",
+            several(all, "row"),
             taken * 100.0
         )
     })

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::super::common::{Selection, rows};
+use super::super::common::{Selection, of_rows, rows};
 use super::super::horizon::{self, Holder, Vacuumed};
 use super::Snapshot;
 use super::memory::{recall, remember};
@@ -217,9 +217,10 @@ impl Autovacuum {
 impl Care {
     fn share(&self) -> String {
         format!(
-            "{} rows of {} are dead, beside {} live ones ({:.0} %)",
-            rows(self.dead as f64),
+            "{} of {} {} dead, beside {} live ones ({:.0} %)",
+            of_rows(self.dead as f64),
             self.name,
+            if self.dead == 1 { "is" } else { "are" },
             rows(self.live as f64),
             100.0 * self.dead as f64 / self.live.max(1) as f64
         )
@@ -240,9 +241,9 @@ impl Care {
             "autovacuum.disabled",
             Severity::Warning,
             format!(
-                "autovacuum is switched off for {}, which has {} rows ({} dead): only a vacuum by hand removes its dead rows and keeps its statistics, until wraparound forces one",
+                "autovacuum is switched off for {}, which has {} ({} dead): only a vacuum by hand removes its dead rows and keeps its statistics, until wraparound forces one",
                 self.name,
-                rows((self.live + self.dead) as f64),
+                of_rows((self.live + self.dead) as f64),
                 rows(self.dead as f64)
             ),
             format!("ALTER TABLE {} RESET (autovacuum_enabled)", self.name),

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::super::common::{Selection, rows};
+use super::super::common::{Selection, of_rows, rows};
 use super::autovacuum::Autovacuum;
 use super::{Snapshot, count};
 use crate::engines::EngineError;
@@ -215,9 +215,9 @@ pub(super) fn judge_dead(
             severity: Severity::Warning,
             object: table.name.to_string(),
             message: format!(
-                "{} of {} rows of {} are dead ({:.0} %); {vacuumed}{held_back}",
+                "{} of {} of {} are dead ({:.0} %); {vacuumed}{held_back}",
                 rows(table.dead as f64),
-                rows((table.dead + table.live) as f64),
+                of_rows((table.dead + table.live) as f64),
                 table.name,
                 100.0 * table.dead as f64 / (table.dead + table.live).max(1) as f64
             ),
