@@ -1,14 +1,13 @@
 //! What can go wrong between maint and MongoDB, in words that hold no password, no URL and nothing
 //! of any document.
 
-use mongodb::bson::error::ErrorKind as BsonErrorKind;
-use mongodb::error::{Error, ErrorKind, IndexedWriteError, WriteFailure};
+mod helps;
+mod said;
 
-use super::masked::{BLOCKED, PASSING, is_of_the_server, of_a_write, without_values};
-use super::names::CLAIMS;
-
-/// Where users are made, if nothing else is said.
-const ADMIN: &str = "admin";
+use self::helps::role_text;
+pub use self::helps::{grant, role_for};
+pub(super) use self::said::said;
+use super::masked::PASSING;
 
 /// Code: WriteConflict.
 const CONFLICT: i32 = 112;
@@ -136,18 +135,6 @@ pub enum MongoError {
     },
 }
 
-/// Which role is missing: a run's record has errors without their hints.
-fn role_text(command: &str, namespace: &str) -> String {
-    let (role, on) = role_for(command, namespace);
-    let narrower = match command {
-        "findAndModify" if namespace.ends_with(&format!(".{CLAIMS}")) => format!(
-            ", and so has a role of your own with find, insert, update and remove on {namespace}"
-        ),
-        _ => String::new(),
-    };
-    format!("the role {role} on {on} has that right{narrower}")
-}
-
 fn refusal_text(server: &str, refusal: &Refusal) -> String {
     match refusal {
         Refusal::UnknownHost => format!("{server}: there is no host of that name"),
@@ -193,119 +180,6 @@ fn refusal_text(server: &str, refusal: &Refusal) -> String {
 }
 
 impl MongoError {
-    /// Dresses up a driver error; `doing` completes "while …".
-    pub(super) fn of(
-        doing: &str,
-        command: &str,
-        namespace: &str,
-        server: &str,
-        error: &Error,
-    ) -> Self {
-        let doing = doing.to_owned();
-        // The last says whether it is about what was to be written.
-        let of_document =
-            |e: &IndexedWriteError| (e.code, e.code_name.clone(), e.message.clone(), true);
-        let told = match error.kind.as_ref() {
-            ErrorKind::Command(e) => {
-                Some((e.code, Some(e.code_name.clone()), e.message.clone(), false))
-            }
-            ErrorKind::Write(WriteFailure::WriteError(e)) => {
-                Some((e.code, e.code_name.clone(), e.message.clone(), true))
-            }
-            ErrorKind::Write(WriteFailure::WriteConcernError(e)) => {
-                Some((e.code, Some(e.code_name.clone()), e.message.clone(), false))
-            }
-            ErrorKind::InsertMany(e) => {
-                let errors = e.write_errors.as_deref().unwrap_or_default();
-                let worst = errors.iter().find(|e| is_of_the_server(e.code));
-                let written = worst.or(errors.first()).map(of_document);
-                written.or_else(|| {
-                    let e = e.write_concern_error.as_ref()?;
-                    Some((e.code, Some(e.code_name.clone()), e.message.clone(), false))
-                })
-            }
-            _ => None,
-        };
-        let told = told.map(|(code, name, message, written)| {
-            let name = match name.unwrap_or_default() {
-                name if name.is_empty() => "write error".to_owned(),
-                name => name,
-            };
-            let message = match (code, written) {
-                (BLOCKED, _) => "the server takes no writes of users: setUserWriteBlockMode is on, as tools for migrations and backups leave it; db.adminCommand({setUserWriteBlockMode: 1, global: false}) ends that".to_owned(),
-                // DatabaseDifferCase
-                (13297, _) => format!(
-                    "{}: names of databases may not differ in upper and lower case only; write it as it is there, in the `url` of the target or in `database`",
-                    without_values(code, &message)
-                ),
-                (code, true) => of_a_write(code, &message),
-                (code, false) => without_values(code, &message),
-            };
-            (code, name, message)
-        });
-        match (told, error.kind.as_ref()) {
-            (Some((13, ..)), _) => MongoError::Unauthorized {
-                doing,
-                command: command.to_owned(),
-                namespace: namespace.to_owned(),
-                lives_in: ADMIN.to_owned(),
-            },
-            (Some((code, name, message)), _) => MongoError::Command {
-                doing,
-                code,
-                name,
-                message,
-            },
-            (None, ErrorKind::Authentication { .. }) => MongoError::Connect {
-                server: server.to_owned(),
-                refusal: Refusal::Credentials,
-            },
-            (
-                None,
-                ErrorKind::Io(_)
-                | ErrorKind::ConnectionPoolCleared { .. }
-                | ErrorKind::ServerSelection { .. }
-                | ErrorKind::DnsResolve { .. }
-                | ErrorKind::Shutdown,
-            ) => MongoError::Lost {
-                doing,
-                server: server.to_owned(),
-                message: said(error),
-            },
-            (None, kind) if is_no_text(kind) => MongoError::NoText {
-                doing,
-                namespace: namespace.to_owned(),
-            },
-            (None, _) => MongoError::Driver {
-                doing,
-                message: said(error),
-            },
-        }
-    }
-
-    /// The same of a user who was made in this database.
-    pub(super) fn of_user_in(self, database: &str) -> Self {
-        match self {
-            MongoError::Unauthorized {
-                doing,
-                command,
-                namespace,
-                ..
-            } => MongoError::Unauthorized {
-                doing,
-                command,
-                namespace,
-                lives_in: database.to_owned(),
-            },
-            other => other,
-        }
-    }
-
-    /// The same, where only its class matters.
-    pub(crate) fn of_driver(error: &Error) -> Self {
-        MongoError::of("", "", "", "", error)
-    }
-
     /// The server's code, where the server reported the error.
     pub fn code(&self) -> Option<i32> {
         match self {
@@ -395,152 +269,11 @@ impl MongoError {
         // MaxTimeMSExpired
         self.code() == Some(50)
     }
-
-    /// What to do next, where there is something better to say than the error itself.
-    pub fn hint(&self) -> Option<String> {
-        let text = match self {
-            MongoError::NoDatabase => {
-                "write it behind the host: mongodb://host/DATABASE?authSource=admin".to_owned()
-            }
-            MongoError::TooOld { .. } => "upgrade the server".to_owned(),
-            MongoError::Unauthorized {
-                command,
-                namespace,
-                lives_in,
-                ..
-            } => {
-                let (role, on) = role_for(command, namespace);
-                format!("let the user: {}", grant(lives_in, role, &on))
-            }
-            MongoError::NoText { .. } => {
-                "leave such documents out with `where` or `keep`, by another field, or write that text anew as UTF-8; MongoDB's own tools (mongoexport) say in which document it stands".to_owned()
-            }
-            MongoError::Lost { .. } => {
-                "look whether the members are up and one of them is primary; then run the task again".to_owned()
-            }
-            MongoError::Connect { refusal, .. } => match refusal {
-                Refusal::UnknownHost => "look at the spelling of the host in the target's `url`".to_owned(),
-                Refusal::NoNames => "look at the spelling of the host in the target's `url` and at this machine's name server; without SRV records the members are named one by one: mongodb://a:27017,b:27017/DATABASE".to_owned(),
-                Refusal::Refused => "look whether mongod runs there, on that port, and listens on that address (`net.bindIp`)".to_owned(),
-                Refusal::NoAnswer => "look at firewalls between here and there; `connectTimeoutMS` in the URL changes how long maint waits".to_owned(),
-                Refusal::NoTls { by_default: true } => "beyond this machine TLS is the default: turn it on in the server (`net.tls.mode`), or accept that everybody on the way can read along, with tls=false in the URL".to_owned(),
-                Refusal::NoTls { by_default: false } => "turn TLS on in the server (`net.tls.mode`), or say tls=false in the URL".to_owned(),
-                Refusal::WantsTls => "say tls=true in the URL, and tlsCAFile=FILE where its authority is one of your own".to_owned(),
-                Refusal::Certificate(_) => "say with tlsCAFile=FILE in the URL which authority signed it; the host in the URL must be one that the certificate names".to_owned(),
-                Refusal::OurCertificate => "look whether it is valid, and signed by an authority that the server trusts (`net.tls.CAFile` there)".to_owned(),
-                Refusal::NoCertificate { .. } => "name a file with the certificate and its key in the URL: tlsCertificateKeyFile=FILE".to_owned(),
-                Refusal::Credentials => "look at user, password and `authSource` (the database the user was made in, often admin)".to_owned(),
-                Refusal::NoUser => "write user and password in front of the host: mongodb://USER:PASSWORD@host/DATABASE?authSource=admin".to_owned(),
-                Refusal::NotPrimary => "name all members in the URL, with replicaSet=NAME and without directConnection=true: then the primary is found, whichever it is".to_owned(),
-                Refusal::SetName(name) => format!("say replicaSet={name} in the URL"),
-                Refusal::NoPrimary => "look at rs.status() on a member: a majority of the members must be up and see each other".to_owned(),
-                Refusal::NoSet => "leave replicaSet out of the URL".to_owned(),
-                Refusal::Other(_) => return None,
-            },
-            _ => return None,
-        };
-        Some(text)
-    }
-}
-
-/// Whether the driver has met bytes that are no UTF-8. Where it reads into a type of ours, it has
-/// that in the text of its error alone.
-fn is_no_text(kind: &ErrorKind) -> bool {
-    let (ErrorKind::BsonDeserialization(error) | ErrorKind::Bson(error)) = kind else {
-        return false;
-    };
-    matches!(error.kind, BsonErrorKind::Utf8Encoding { .. }) || error.to_string().contains("UTF-8")
-}
-
-/// The command that gives a role to a user who was made in this database.
-pub fn grant(lives_in: &str, role: &str, on: &str) -> String {
-    format!(
-        "db.getSiblingDB({lives_in:?}).grantRolesToUser(USER, [{{ role: {role:?}, db: {on:?} }}])"
-    )
-}
-
-/// The narrowest built-in role that allows a command, and the database it is granted on. A namespace
-/// is a database, with the collection where one was named.
-pub fn role_for(command: &str, namespace: &str) -> (&'static str, String) {
-    let (database, collection) = namespace.split_once('.').unwrap_or((namespace, ""));
-    let own = database.to_owned();
-    let admin = "admin".to_owned();
-    match command {
-        "replSetGetStatus" | "replSetGetConfig" | "serverStatus" | "getParameter" | "currentOp"
-        | "$indexStats" | "$currentOp" | "top" | "getCmdLineOpts" => ("clusterMonitor", admin),
-        // What the profiler writes is the server's own, and not among what `read` may read.
-        "find" | "aggregate" | "count" if collection == "system.profile" => {
-            ("clusterMonitor", admin)
-        }
-        "replSetStepDown" | "replSetStateChange" => ("clusterManager", admin),
-        "killOp" => ("hostManager", admin),
-        "validate" | "compact" | "collMod" | "profile" => ("dbAdmin", own),
-        "find" | "aggregate" | "count" | "collStats" | "dbStats" | "listIndexes"
-        | "listCollections" => ("read", own),
-        "indexStats" => ("clusterMonitor", admin),
-        _ => ("readWrite", own),
-    }
-}
-
-/// What the driver says, without what it says of itself; of a topology it goes on for lines, and the
-/// reason is in front.
-pub(super) fn said(error: &Error) -> String {
-    if matches!(error.kind.as_ref(), ErrorKind::ServerSelection { .. }) {
-        return "no member that could do it was found in time: none is primary, or none answers"
-            .to_owned();
-    }
-    let text = error.kind.to_string();
-    // What reads TLS, which is our own, says so where the other side just goes away.
-    if text.contains("close_notify") {
-        return "the connection was closed".to_owned();
-    }
-    let text = text.split(". Topology:").next().unwrap_or(&text);
-    // Nor where the manual of its TLS explains it.
-    let text = text.split(": https://docs.rs/").next().unwrap_or(text);
-    text.chars().take(300).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_not_allowed_names_the_role_that_would() {
-        let error = MongoError::Unauthorized {
-            doing: "checking it".to_owned(),
-            command: "validate".to_owned(),
-            namespace: "shop.orders".to_owned(),
-            lives_in: "admin".to_owned(),
-        };
-        assert_eq!(
-            error.hint().as_deref(),
-            Some(
-                "let the user: db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{ role: \"dbAdmin\", db: \"shop\" }])"
-            )
-        );
-        assert!(!error.is_unreachable() && !error.is_passing());
-        // Who was made elsewhere is not found in `admin`.
-        let hint = error.of_user_in("$external").hint().unwrap_or_default();
-        assert!(hint.contains("getSiblingDB(\"$external\").grant"), "{hint}");
-    }
-
-    #[test]
-    fn no_error_has_the_drivers_own_marks() {
-        let lost = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "unexpected end of file");
-        let error = MongoError::of("asking", "find", "a.b", "h:1", &Error::from(lost)).to_string();
-        assert!(error.contains("unexpected end of file"), "{error}");
-        let manual =
-            "peer closed connection: https://docs.rs/rustls/latest/rustls/manual/index.html";
-        let lost = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, manual);
-        let told = MongoError::of("asking", "find", "a.b", "h:1", &Error::from(lost)).to_string();
-        assert!(
-            told.contains("peer closed connection") && !told.contains("docs.rs"),
-            "{told}"
-        );
-        for mark in ["Kind:", "labels:", "source:", "server response"] {
-            assert!(!error.contains(mark), "{error}");
-        }
-    }
 
     #[test]
     fn a_step_down_passes_and_a_duplicate_key_does_not() {

@@ -1,18 +1,22 @@
 //! The one gate for every statement that changes a target: timeouts before,
 //! cancellation during, a verdict afterwards.
 
+mod asking;
+mod limits;
+
 use std::time::{Duration, Instant};
 
-use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::asking::{answer, aside, ask, ask_alone, ask_aside, bound};
+use self::limits::{CLOCKS_DIFFER, millis, under_limits};
+pub(super) use self::limits::{TimeLimit, first_limit, limit, limits, time_left};
 use super::Execution;
 use crate::engines::EngineError;
-use crate::engines::postgres::connect::Notice;
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::watch::{self, Blocker};
-use crate::engines::postgres::{Done, Fault, Row, Session};
-use crate::plan::{LockWaiting, Param, Query, Required, Statement};
+use crate::engines::postgres::{Fault, Session};
+use crate::plan::{LockWaiting, Query, Required, Statement};
 use crate::values::with_causes;
 
 /// What came of something that was tried: it is done, or why it is not.
@@ -68,81 +72,12 @@ pub(super) enum Halt {
     Failed(EngineError),
 }
 
-/// The limit that left no time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TimeLimit {
-    /// The deadline of the run.
-    Run,
-    /// `step_timeout`.
-    Step,
-}
-
-/// With less than this left nothing is begun: what has to be given back
-/// afterwards runs under the same limit.
-const LEAST_LEFT: Duration = Duration::from_millis(100);
-
-/// The server's clock may be ahead of ours by this much when it says that the
-/// time is up.
-const CLOCKS_DIFFER: Duration = Duration::from_millis(50);
-
 /// The server ends a statement when its time is up. One that goes on for this long
 /// after that is cancelled by us: the server may have heard of no limit, or not act on it.
 const LATE: Duration = Duration::from_secs(2);
 
 /// A statement that goes on for this long after it was cancelled is cancelled again.
 const CANCEL_AGAIN: Duration = Duration::from_secs(1);
-
-/// What is asked besides the work, such as sizes, gets this long.
-const ASIDE: Duration = Duration::from_secs(300);
-
-/// The limit that comes first, and when.
-pub(super) fn first_limit(execution: &Execution, step_ends: Instant) -> (Instant, TimeLimit) {
-    match execution.deadline {
-        Some(deadline) if deadline <= step_ends => (deadline, TimeLimit::Run),
-        _ => (step_ends, TimeLimit::Step),
-    }
-}
-
-/// How long a statement that begins now may take.
-pub(super) fn time_left(execution: &Execution, step_ends: Instant) -> Outcome<Duration> {
-    let (ends, limit) = first_limit(execution, step_ends);
-    let left = ends.saturating_duration_since(Instant::now());
-    if left < LEAST_LEFT {
-        return Err(Halt::OutOfTime(limit));
-    }
-    Ok(left)
-}
-
-/// Sets how long a lock, and a statement, may be waited for.
-pub(super) fn limits(lock_timeout: Duration, statement_timeout: Duration) -> String {
-    format!(
-        "SET lock_timeout = {}; SET statement_timeout = {}",
-        millis(lock_timeout),
-        millis(statement_timeout)
-    )
-}
-
-async fn set_limits(session: &Session, limits: &str) -> Result<Done, EngineError> {
-    session.execute("setting timeouts", limits).await
-}
-
-/// Sends the limits and the work that they are for at once, without waiting
-/// for the answer in between: the server takes them in this order. The notices
-/// of both are in the first answer, whoever they came with.
-async fn under_limits<T>(
-    session: &Session,
-    limits: &str,
-    work: impl Future<Output = Result<T, EngineError>>,
-    execution: &Execution,
-    step_ends: Instant,
-    give_way: &CancellationToken,
-) -> Result<(Vec<Notice>, T), EngineError> {
-    let both = futures_util::future::join(set_limits(session, limits), work);
-    let (set, done) = until_stopped(session, both, execution, step_ends, give_way).await;
-    // Without the limits it should not have run; what came of it is then of no use.
-    let notices = set?.notices;
-    Ok((notices, done?))
-}
 
 /// Waits for the end of what the session does, and has the server give it up
 /// where the run is stopped, it has to give way, or it goes on although its time
@@ -184,47 +119,6 @@ pub(super) async fn commit(
         tracing::warn!(notice = notice.with_code(), "committed, with a warning");
     }
     Ok(())
-}
-
-/// Lifts the limits of the work for what follows it: measuring, clearing away.
-pub(super) async fn aside(session: &Session, execution: &Execution) -> Result<(), EngineError> {
-    let limits = limits(execution.limits.lock_timeout.get(), ASIDE);
-    set_limits(session, &limits).await.map(drop)
-}
-
-/// Asks a question beside the work, under limits of its own.
-pub(super) async fn ask_aside(
-    session: &Session,
-    execution: &Execution,
-    doing: &str,
-    query: &Query,
-) -> Result<Vec<Row>, EngineError> {
-    let limits = limits(execution.limits.lock_timeout.get(), ASIDE);
-    let params = bound(&query.params);
-    let asked = session.query(doing, &query.sql, &params);
-    let (set, rows) = futures_util::future::join(set_limits(session, &limits), asked).await;
-    set?;
-    rows
-}
-
-/// Lets one question pass in a transaction of its own that `begin` opens; it
-/// is rolled back afterwards, whatever the answer.
-pub(super) async fn ask_alone(
-    session: &Session,
-    begin: &str,
-    query: &Query,
-    execution: &Execution,
-    step_ends: Instant,
-    give_way: &CancellationToken,
-) -> Outcome<Vec<Row>> {
-    let left = time_left(execution, step_ends)?;
-    tracing::debug!(question = query.sql, "asking");
-    let lock_timeout = execution.limits.lock_timeout.get();
-    let begin = format!("{begin}; {}", limits(lock_timeout, left));
-    let params = bound(&query.params);
-    let asked = session.query_alone("checking it", &begin, &query.sql, &params);
-    let result = until_stopped(session, asked, execution, step_ends, give_way).await;
-    result.map_err(|error| judge(error, execution, step_ends, give_way))
 }
 
 /// Lets statements pass in one transaction: all or nothing.
@@ -348,18 +242,6 @@ async fn roll_back(session: &Session, halt: Halt) -> Halt {
             _ => Halt::Failed(error),
         },
     }
-}
-
-/// Sets the time limits for statements that follow; an outcome where no time is left.
-pub(super) async fn limit(
-    session: &Session,
-    execution: &Execution,
-    step_ends: Instant,
-) -> Outcome<()> {
-    let left = time_left(execution, step_ends)?;
-    let lock_timeout = execution.limits.lock_timeout.get();
-    let set = set_limits(session, &limits(lock_timeout, left)).await;
-    set.map(drop).map_err(Halt::Failed)
 }
 
 /// Refuses a build that would wait for an old transaction: for its snapshot, or
@@ -492,33 +374,6 @@ async fn is_a_part(session: &Session, statement: &Statement) -> Result<bool, Hal
     Ok(matches!(whole, Some(Ok(Some(true)))))
 }
 
-/// Lets one question pass, and gives its answer.
-pub(super) async fn ask(
-    session: &Session,
-    query: &Query,
-    execution: &Execution,
-    step_ends: Instant,
-    give_way: &CancellationToken,
-) -> Outcome<Vec<Row>> {
-    let left = time_left(execution, step_ends)?;
-    tracing::debug!(question = query.sql, "asking");
-    let params = bound(&query.params);
-    let limits = limits(execution.limits.lock_timeout.get(), left);
-    let work = session.query("checking it", &query.sql, &params);
-    let result = under_limits(session, &limits, work, execution, step_ends, give_way).await;
-    result
-        .map(|(_, rows)| rows)
-        .map_err(|error| judge(error, execution, step_ends, give_way))
-}
-
-/// The values in the shape that the driver takes.
-pub(super) fn bound(params: &[Param]) -> Vec<&(dyn ToSql + Sync)> {
-    params
-        .iter()
-        .map(|param| -> &(dyn ToSql + Sync) { param })
-        .collect()
-}
-
 /// Asks the server to give up; the statement's own answer then tells whether it did.
 async fn cancel(session: &Session) {
     if let Err(error) = session.cancel().await {
@@ -560,19 +415,4 @@ pub(super) fn judge(
 /// Whether the code of a function says so, and not the server.
 fn is_raised(error: &EngineError) -> bool {
     matches!(error, EngineError::Statement { origin, .. } if origin.is_raised())
-}
-
-/// Milliseconds for a setting, rounded up; never 0, which would mean "for ever".
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos().div_ceil(1_000_000))
-        .unwrap_or(i64::from(i32::MAX))
-        .clamp(1, i64::from(i32::MAX))
-}
-
-/// Whether the answer is `true`.
-pub(super) fn answer(rows: &[Row]) -> Result<bool, EngineError> {
-    match rows.first() {
-        Some(row) => Ok(row.get::<Option<bool>>(0)? == Some(true)),
-        None => Ok(false),
-    }
 }

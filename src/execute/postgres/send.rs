@@ -7,11 +7,12 @@
 //! where it was given back, the rows that the other transaction wrote are
 //! known by their `xmin`, and taken back.
 
+mod filling;
+mod labels;
+
 use std::time::Instant;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -23,15 +24,13 @@ use super::known::remember;
 use super::lot::{Batch, ExportError, SETTLE, unless_over};
 use super::naming::Naming;
 use super::standing;
-use super::stored::Places;
-use super::there::{connect, dial, fits, is_another, names, selected, trusted};
+use super::there::{connect, dial, fits, is_another, names, trusted};
 use super::{Job, beyond};
 use crate::engines::EngineError;
-use crate::engines::parquet::{Checksum, ParquetError, copy_line};
+use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{self, Use};
-use crate::engines::postgres::{Identifier, Row, Session, literal};
-use crate::plan::{Finding, Manifest, Range, Received, Send, Statement, Walk, Without, storing};
-use crate::values::{several, wall_clock};
+use crate::plan::{Finding, Manifest, Range, Received, Send, Statement, Walk, Without};
+use crate::values::wall_clock;
 
 /// A batch is held in memory on its way, as text: bytes take two digits each.
 const MOST_BYTES: usize = 40 << 20;
@@ -39,14 +38,6 @@ const MOST_BYTES: usize = 40 << 20;
 const TAKES_ROWS: &[Use] = &[Use::Insert, Use::Command];
 /// How long the other server may take to be told to cancel.
 const CANCELLED_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
-/// Pieces of this size are handed to the server.
-const PIECE: usize = 64 << 10;
-
-/// Columns of enums, with the labels that they may hold.
-const ENUMS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, NULL),
-        ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = a.atttypid ORDER BY e.enumsortorder)
-    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid AND t.typtype = 'e'
-    WHERE a.attrelid = $1::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
 /// The way into another database, opened once for a walk.
 pub(super) struct Sender<'a> {
@@ -57,12 +48,6 @@ pub(super) struct Sender<'a> {
     into: u32,
     /// Of transactions here, and there.
     names: (Naming, Naming),
-}
-
-/// Rows that were read here and wait there.
-struct Load {
-    rows: i64,
-    checksum: Checksum,
 }
 
 /// What came of a batch, or why the delete did not pass the gate.
@@ -238,52 +223,6 @@ impl<'a> Sender<'a> {
         result
     }
 
-    /// A value that does not fit, with the label that its enum there has not: the server names neither
-    /// that nor the column where it must not tell what rows hold. It stays an error about a row, so
-    /// that the others go.
-    async fn with_labels(&self, error: EngineError, job: Job<'_>) -> EngineError {
-        if error.sqlstate() != Some("22P02") {
-            return error;
-        }
-        match self.lacking(job).await {
-            Some(message) => EngineError::NotKept { message },
-            None => error,
-        }
-    }
-
-    /// Which labels a column there lacks, in words; none where all are there, or nobody can tell.
-    async fn lacking(&self, job: Job<'_>) -> Option<String> {
-        let doing = "comparing labels of enums";
-        let (here, there) = futures_util::future::join(
-            job.session.query(doing, ENUMS, &[&self.walk.oid]),
-            self.there.query(doing, ENUMS, &[&self.into]),
-        )
-        .await;
-        let read = |row: &Row| -> Option<(String, String, Vec<String>)> {
-            Some((row.get(0).ok()?, row.get(1).ok()?, row.get(2).ok()?))
-        };
-        let here: Vec<_> = here.ok()?.iter().filter_map(read).collect();
-        for (column, of_type, labels) in there.ok()?.iter().filter_map(read) {
-            let ours = here.iter().find(|(name, ..)| *name == column);
-            let lost: Vec<&String> = ours
-                .iter()
-                .flat_map(|(.., ours)| ours)
-                .filter(|label| !labels.contains(label))
-                .collect();
-            let Some(first) = lost.first() else { continue };
-            let all: Vec<String> = lost.iter().map(|label| literal(label)).collect();
-            return Some(format!(
-                "column {} of {} on target {} is of type {of_type}, which lacks what the column here may hold: {}; there: ALTER TYPE {of_type} ADD VALUE {}, or make the column text",
-                Identifier::new(&*column),
-                self.send.into,
-                self.send.target,
-                all.join(", "),
-                literal(first)
-            ));
-        }
-        None
-    }
-
     async fn within(
         &self,
         range: &Range,
@@ -457,124 +396,5 @@ impl<'a> Sender<'a> {
             Err(error) => Err(self.with_labels(error, job).await),
             taken => taken,
         }
-    }
-
-    /// Reads the rows of a range, and writes them into the table for batches there while they
-    /// come; `None` where they are too many.
-    async fn fill(
-        &self,
-        range: &Range,
-        without: &Without,
-        job: Job<'_>,
-    ) -> Result<Option<Load>, ExportError> {
-        let (pieces, coming) = mpsc::unbounded_channel();
-        let copy = "COPY pg_temp.maint_batch FROM STDIN";
-        let copying = self
-            .there
-            .copy_as_it_comes("writing rows there", copy, coming);
-        let reading = self.read(range, without, job, pieces);
-        let (read, copied) = futures_util::future::join(reading, copying).await;
-        let load = read?;
-        // What was read ends early where it is not taken there, which is then said here.
-        let filled = copied?;
-        match load {
-            Some(_) if !filled => Err(ExportError::Proof(format!(
-                "nothing was deleted: the rows for {} were not taken to their end",
-                self.send.into
-            ))),
-            load => Ok(load),
-        }
-    }
-
-    /// Reads the rows of a range, and hands them on in the text format of COPY. Their end is only
-    /// told where all of them were read, and are not too many.
-    async fn read(
-        &self,
-        range: &Range,
-        without: &Without,
-        job: Job<'_>,
-        pieces: UnboundedSender<Option<Bytes>>,
-    ) -> Result<Option<Load>, ExportError> {
-        let columns = &self.send.columns;
-        let query = self.walk.select(&selected(columns), range, without);
-        let params = gate::bound(&query.params);
-        let mut load = Load {
-            rows: 0,
-            checksum: Checksum::default(),
-        };
-        let (mut piece, mut size) = (String::new(), 0);
-        let mut failed: Option<ParquetError> = None;
-        let reading = job
-            .session
-            .stream("reading rows", &query.sql, &params, |fields| {
-                load.checksum.add(columns, fields.iter().copied());
-                load.rows += 1;
-                if let Err(error) = copy_line(columns, fields, &mut piece) {
-                    failed = Some(error);
-                    return false;
-                }
-                if piece.len() >= PIECE {
-                    size += piece.len();
-                    let full = Bytes::from(std::mem::take(&mut piece));
-                    if pieces.send(Some(full)).is_err() {
-                        return false;
-                    }
-                }
-                size <= MOST_BYTES
-            });
-        tokio::select! {
-            result = reading => result?,
-            () = job.execution.stop.now() => job.session.cancel().await?,
-        }
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        if size > MOST_BYTES {
-            return Ok(None);
-        }
-        // Whoever does not listen any more says why himself.
-        let _ = pieces.send(Some(Bytes::from(piece)));
-        let _ = pieces.send(None);
-        Ok(Some(load))
-    }
-
-    /// Stores the rows that wait there, and compares what was stored with what was read.
-    async fn store(&self, load: Load) -> Result<(), ExportError> {
-        let (columns, into) = (&self.send.columns, &self.send.into);
-        let names = names(columns);
-        let insert = format!(
-            "WITH stored AS ({} RETURNING tableoid AS leaf, ctid AS place)
-            SELECT leaf::regclass::text, min(place)::text, max(place)::text FROM stored GROUP BY leaf",
-            storing(into, &names, "pg_temp.maint_batch")
-        );
-        let held = self.there.hold().await?;
-        let places = self.there.query("storing rows there", &insert, &[]).await?;
-        self.there.execute("settling there", SETTLE).await?;
-        self.there.put_back(&held).await?;
-        let (mut rows, mut checksum) = (0, Checksum::default());
-        if !places.is_empty() {
-            let stored = Places::of(&places)?.select(&selected(columns));
-            self.there
-                .stream(
-                    "reading back what was stored there",
-                    &stored,
-                    &[],
-                    |fields| {
-                        checksum.add(columns, fields.iter().copied());
-                        rows += 1;
-                        true
-                    },
-                )
-                .await?;
-        }
-        if (rows, checksum) != (load.rows, load.checksum) {
-            return Err(ExportError::Proof(format!(
-                "nothing was deleted: {into} stored {} with checksum {checksum}, not {} with {}; a trigger or rule changes them",
-                several(rows, "row"),
-                load.rows,
-                load.checksum
-            )));
-        }
-        Ok(())
     }
 }

@@ -1,45 +1,23 @@
 //! Deleting many rows in small transactions: where a batch begins and ends.
 
-use chrono::{DateTime, Utc};
+mod image;
+mod range;
+mod vain;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+pub use self::image::Image;
+pub(super) use self::range::array;
+pub use self::range::{Range, block_of, key_of};
+pub use self::vain::{InVain, Vain};
 use super::found::Found;
 use super::going::{Reference, Without, staying};
 use super::{Fate, Manifest, Param, Query, Statement};
 
 const EXTENT: &str = "SELECT (pg_catalog.pg_relation_size($1::oid)
     / pg_catalog.current_setting('block_size')::int8)::int8";
-
-/// What is remembered of a walk of which nothing came but changes that were given back, so that the
-/// same is not done every night.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Vain {
-    /// Under which key.
-    pub key: String,
-    /// Tells what hung on the table then from what hangs there now.
-    pub print: String,
-    /// How often in a row it came to that before.
-    pub before: u32,
-}
-
-/// What came of such a walk.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct InVain {
-    /// As [`Vain::print`].
-    pub print: String,
-    /// How often in a row.
-    pub times: u32,
-    /// Whether every row was tried; else it ended where so many only changed.
-    pub all: bool,
-    /// Rows that were tried.
-    pub rows: i64,
-    /// What keeps them, in words.
-    pub why: String,
-    /// When.
-    pub at: DateTime<Utc>,
-}
 
 /// Deals with the rows of one table that meet a condition, batch by batch,
 /// each committed by itself. A walk only ever goes forward: no batch reads again
@@ -151,18 +129,6 @@ pub struct KeyColumn {
     pub name: String,
     /// Its type, as a cast needs it.
     pub type_name: String,
-}
-
-/// The part of a table that a batch covers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Range {
-    /// From this block up to, and without, that one.
-    Blocks(i64, i64),
-    /// These rows, by their places.
-    Rows(Vec<String>),
-    /// Behind this key, up to and with that one; all to the left or right
-    /// where there is none.
-    Keys(Option<Vec<String>>, Option<Vec<String>>),
 }
 
 impl Walk {
@@ -412,99 +378,9 @@ impl Walk {
 /// anew wherever it is named, which costs more than all the rest.
 const ONCE: &str = " OFFSET 0";
 
-/// How rows are told from each other when they are compared: by what the server would write for all
-/// of their values, which is the same only for the same values.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Image {
-    /// As one text.
-    #[default]
-    Text,
-    /// In bytes, as values travel, which are made sooner. For each column the function that makes
-    /// them, quoted and qualified; where there is none, its text is taken.
-    Sent(Vec<Option<String>>),
-}
-
-impl Image {
-    /// The image of a row of these columns, as `whole`.
-    pub fn row_of(&self, columns: &[String]) -> String {
-        match self {
-            Image::Text => format!("ROW({})::text COLLATE \"C\" AS whole", columns.join(", ")),
-            Image::Sent(senders) => {
-                let value = |(n, column): (usize, &String)| match senders.get(n) {
-                    Some(Some(sender)) => format!("{sender}({column})"),
-                    // By its type's own output, and by no cast that somebody has made.
-                    _ => format!("pg_catalog.textsend(ROW({column})::text)"),
-                };
-                let values: Vec<String> = columns.iter().enumerate().map(value).collect();
-                // A row of them, sent as a whole, would take longer to make.
-                format!("ARRAY[{}]::bytea[] AS whole", values.join(", "))
-            }
-        }
-    }
-
-    /// Two hashes of each image that the query `rows` answers with, as `r`.
-    pub fn hashed(&self, rows: &str) -> String {
-        let hash = match self {
-            Image::Text => "hashtextextended",
-            Image::Sent(_) => "hash_array_extended",
-        };
-        let of = |seed: u8| format!("pg_catalog.{hash}(i.whole, {seed}::pg_catalog.int8)");
-        let (one, other) = (of(0), of(1));
-        format!("(SELECT {one} AS one, {other} AS other FROM ({rows}{ONCE}) AS i{ONCE}) AS r")
-    }
-
-    /// Number and checksums of the rows `r`.
-    pub fn sums(&self) -> String {
-        let sum = |hash: &str| format!("coalesce(pg_catalog.sum({hash}), 0)::text");
-        let (one, other) = match self {
-            Image::Text => (sum("r.one"), sum("r.other")),
-            // The hash of an array is a sum over its elements: if hashes were added up as they are, values
-            // that change places, each within its column, would not be told.
-            Image::Sent(_) => (
-                sum("pg_catalog.hashint8extended(r.one, r.other)"),
-                sum("pg_catalog.hashint8extended(r.other, r.one)"),
-            ),
-        };
-        format!("count(*), {one}, {other}")
-    }
-}
-
 /// Stores rows with the values they have, also where the server would make its own.
 pub fn storing(into: &str, columns: &str, from: &str) -> String {
     format!("INSERT INTO {into} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {from}")
-}
-
-impl Range {
-    /// The place behind this range, to be remembered; `None` at the end.
-    pub fn behind(&self) -> Option<Value> {
-        match self {
-            Range::Blocks(_, to) => Some(json!({ "block": to })),
-            Range::Rows(_) => None,
-            Range::Keys(_, until) => until.as_ref().map(|key| json!({ "key": key })),
-        }
-    }
-}
-
-/// Places as the server reads an array of them.
-pub(super) fn array(places: &[String]) -> String {
-    let quoted: Vec<String> = places.iter().map(|p| format!("\"{p}\"")).collect();
-    format!("{{{}}}", quoted.join(","))
-}
-
-/// The block that a remembered place names.
-pub fn block_of(place: &Value) -> Option<i64> {
-    place.get("block")?.as_i64()
-}
-
-/// The key that a remembered place names, if it has so many columns.
-pub fn key_of(place: &Value, columns: usize) -> Option<Vec<String>> {
-    let key: Option<Vec<String>> = place
-        .get("key")?
-        .as_array()?
-        .iter()
-        .map(|value| value.as_str().map(str::to_owned))
-        .collect();
-    key.filter(|key| key.len() == columns)
 }
 
 #[cfg(test)]
@@ -557,24 +433,5 @@ mod tests {
         assert_eq!(key_of(&place, 2), key("b", "2"));
         assert_eq!(key_of(&place, 1), None);
         assert_eq!(block_of(&Range::Blocks(0, 7).behind().unwrap()), Some(7));
-    }
-
-    #[test]
-    fn what_cannot_be_sent_is_compared_as_text() {
-        let columns = ["a".to_owned(), "\"B\"".to_owned()];
-        let image = Image::Sent(vec![Some("pg_catalog.int8send".to_owned()), None]);
-        assert_eq!(
-            image.row_of(&columns),
-            "ARRAY[pg_catalog.int8send(a), pg_catalog.textsend(ROW(\"B\")::text)]::bytea[] AS whole"
-        );
-        // A column that nothing is known of is text.
-        assert_eq!(
-            Image::Sent(Vec::new()).row_of(&columns),
-            "ARRAY[pg_catalog.textsend(ROW(a)::text), pg_catalog.textsend(ROW(\"B\")::text)]::bytea[] AS whole"
-        );
-        assert_eq!(
-            Image::Text.row_of(&columns),
-            "ROW(a, \"B\")::text COLLATE \"C\" AS whole"
-        );
     }
 }

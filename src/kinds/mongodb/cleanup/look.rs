@@ -1,23 +1,26 @@
 //! What is seen of one rule: the types of its field, whether anything is to go, and how many.
 
+mod ages;
+mod expiring;
+mod orphans;
+
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, doc};
 
+use self::ages::{ageless, ages, are_of_one_age, tells, timeless, types};
+pub(super) use self::expiring::ttl_look;
+use self::orphans::{mistaken, orphan_stages};
 use super::super::common::Collection;
-use super::super::expiring::is_new;
 use super::super::fields::{self, Seen};
 use super::parents::{self, COUNTING, Pointing};
 use super::rule::{Age, Rule, Use, doubtful};
-use super::ttl::{self, Ttl};
 use super::{Cleanup, limits};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, MongoError, Session, counted, counting, number};
 use crate::plan::mongodb::Path;
-use crate::values::Epoch;
 
 /// How long a look at one collection may take.
 const LOOKING: Limit = Limit(Duration::from_secs(60));
@@ -251,280 +254,6 @@ impl Cleanup {
         }
         Ok(look)
     }
-}
-
-/// Whether all that was looked at tells its age in the same way.
-fn are_of_one_age(types: &[(String, i64)]) -> bool {
-    match types {
-        [] => true,
-        [(kind, _)] => Age::Date.fits(kind) || Age::ObjectId.fits(kind),
-        _ => false,
-    }
-}
-
-/// How many dates and how many ObjectIds there are in a field, each up to a limit: a sample says
-/// nothing of a field that few documents have, and something else each time of one that has both.
-async fn ages(
-    db: &Session,
-    database: &str,
-    collection: &str,
-    field: &str,
-) -> Result<Option<(i64, i64)>, EngineError> {
-    let mut counts = [0, 0];
-    for (age, n) in [Age::Date, Age::ObjectId].into_iter().zip(&mut counts) {
-        let of_type = doc! { field: { "$type": age.types().to_vec() } };
-        let count = doc! { "count": collection, "query": of_type, "limit": COUNTED };
-        let doing = "counting documents that tell an age";
-        match db.command(doing, database, count, LOOKING).await {
-            Ok(answer) => *n = number(answer.get("n")).unwrap_or(0),
-            Err(error) if error.is_out_of_time() => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let [dates, ids] = counts;
-    Ok(Some((dates, ids)))
-}
-
-/// Documents whose number is no time that could come, up to a limit; none where that is not to be
-/// had in time.
-async fn timeless(
-    db: &Session,
-    database: &str,
-    collection: &str,
-    field: &str,
-) -> Result<i64, EngineError> {
-    let beyond = [
-        doc! { field: f64::NAN },
-        doc! { field: { "$lt": -9.0e18 } },
-        doc! { field: { "$gt": 9.0e18 } },
-    ];
-    let query = doc! { "$or": beyond.to_vec() };
-    let count = doc! { "count": collection, "query": query, "limit": COUNTED };
-    let doing = "counting numbers that are no time";
-    match db.command(doing, database, count, TRYING).await {
-        Ok(answer) => Ok(number(answer.get("n")).unwrap_or(0)),
-        Err(error) if error.is_out_of_time() => Ok(0),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Every type that a value may be of, as the server names them; but those of no value.
-const TYPES: [&str; 19] = [
-    "double",
-    "string",
-    "object",
-    "array",
-    "binData",
-    "objectId",
-    "bool",
-    "date",
-    "regex",
-    "dbPointer",
-    "javascript",
-    "symbol",
-    "javascriptWithScope",
-    "int",
-    "timestamp",
-    "long",
-    "decimal",
-    "minKey",
-    "maxKey",
-];
-
-/// Documents that tell no age in this way, by type, as an index tells it; none where that is not to
-/// be had in time.
-async fn ageless(
-    db: &Session,
-    (database, collection): (&str, &str),
-    (field, index): (&str, &str),
-    age: Age,
-) -> Result<Option<Vec<(String, i64)>>, EngineError> {
-    let others: Vec<&str> = TYPES.into_iter().filter(|kind| !age.fits(kind)).collect();
-    let none = ("missing or null", doc! { field: Bson::Null });
-    // Mostly there is nothing of any other type, which is one question.
-    let mut asked = vec![none, ("", doc! { field: { "$type": others.clone() } })];
-    let began = Instant::now();
-    let mut found = Vec::new();
-    while let Some((kind, filter)) = asked.pop() {
-        let Some(left) = TRYING.0.checked_sub(began.elapsed()) else {
-            return Ok(None);
-        };
-        let count = counting(collection, filter, Some(index.into()), Some(COUNTED));
-        let doing = "counting documents that tell no age";
-        match db.command(doing, database, count, Limit(left)).await {
-            Ok(answer) => match (counted(&answer), kind) {
-                (0, _) => {}
-                (_, "") => asked.extend(others.iter().map(|kind| {
-                    let of_type = doc! { field: { "$type": kind } };
-                    (*kind, of_type)
-                })),
-                (n, kind) => found.push((kind.to_owned(), n)),
-            },
-            Err(error) if error.is_out_of_time() => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(Some(found))
-}
-
-/// Whether any document tells its age in this way; none where that is not to be had in time.
-async fn tells(
-    db: &Session,
-    database: &str,
-    collection: &str,
-    field: &str,
-    age: Age,
-) -> Result<Option<bool>, EngineError> {
-    let filter = doc! { field: { "$type": age.types().to_vec() } };
-    let find =
-        doc! { "find": collection, "filter": filter, "limit": 1, "projection": { "_id": 1 } };
-    let doing = "looking for documents that tell an age";
-    match db.all(doing, database, find, LOOKING).await {
-        Ok(found) => Ok(Some(!found.is_empty())),
-        Err(error) if error.is_out_of_time() => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The types in a field, of a sample.
-async fn types(
-    db: &Session,
-    database: &str,
-    collection: &str,
-    field: &str,
-) -> Result<Vec<(String, i64)>, EngineError> {
-    let of = |chosen: Vec<Document>| {
-        let counted = [
-            doc! { "$group": { "_id": { "$type": format!("${field}") }, "n": { "$sum": 1 } } },
-            doc! { "$sort": { "n": -1, "_id": 1 } },
-        ];
-        chosen.into_iter().chain(counted).collect::<Vec<_>>()
-    };
-    let doing = "looking at types";
-    let random = of(vec![doc! { "$sample": { "size": SAMPLE } }]);
-    let sampled = db.aggregate(doing, database, collection, random, SAMPLING);
-    let found = match sampled.await {
-        // Where many documents have just gone, chance meets none for long: then the last ones.
-        Err(error) if error.is_out_of_time() => {
-            let last = vec![doc! { "$sort": { "_id": -1 } }, doc! { "$limit": SAMPLE }];
-            db.aggregate(doing, database, collection, of(last), LOOKING)
-                .await?
-        }
-        found => found?,
-    };
-    Ok(found
-        .iter()
-        .filter_map(|d| Some((d.get_str("_id").ok()?.to_owned(), number(d.get("n"))?)))
-        .collect())
-}
-
-fn orphan_stages(
-    filter: Document,
-    field: &str,
-    parent: &str,
-    parent_field: &str,
-    count: bool,
-) -> Vec<Document> {
-    vec![
-        doc! { "$match": filter },
-        doc! { "$match": { field: { "$not": { "$type": "array" } } } },
-        doc! { "$project": { "maint_points_at": format!("${field}") } },
-        // Of an array around it a path makes an array.
-        doc! { "$match": { "maint_points_at": { "$not": { "$type": "array" } } } },
-        doc! { "$lookup": { "from": parent, "localField": "maint_points_at", "foreignField": parent_field, "as": "maint_parent" } },
-        doc! { "$match": { "maint_parent": { "$size": 0 } } },
-        if count {
-            doc! { "$count": "n" }
-        } else {
-            doc! { "$limit": 1 }
-        },
-    ]
-}
-
-/// Why the numbers of a field are no times of our days in the unit of the rule, where they are such in
-/// another one, or in none. The first document decides where the unit is right; where it is wrong, and
-/// another is not, too.
-async fn mistaken(
-    db: &Session,
-    place: (&str, &str),
-    rule: &Rule,
-    now: DateTime<Utc>,
-) -> Result<Option<String>, EngineError> {
-    let (Some(field), Some(epoch)) = (&rule.field, rule.epoch) else {
-        return Ok(None);
-    };
-    let is_there = async |range: RangeInclusive<i64>| {
-        let filter = doc! { field: { "$gte": *range.start(), "$lte": *range.end() } };
-        let seen = fields::try_out(db, place, filter).await?;
-        Ok::<bool, EngineError>(seen == Some(Seen::Somewhere))
-    };
-    if is_there(epoch.plausible(now)).await? {
-        return Ok(None);
-    }
-    for other in epoch.others() {
-        if is_there(other.of_our_days(now)).await? {
-            return Ok(Some(epoch.mistaken(other, field)));
-        }
-    }
-    let some = is_there(Epoch::times()).await?;
-    Ok(some.then(|| epoch.unknown(field)))
-}
-
-pub(super) async fn ttl_look(
-    db: &Session,
-    ttl: &Ttl,
-    (database, collection): (&str, &Collection),
-    now: DateTime<Utc>,
-) -> Result<ttl::Look, EngineError> {
-    let overdue = chrono::TimeDelta::from_std(ttl.max_overdue.get()).unwrap_or_default();
-    let count =
-        doc! { "count": &ttl.collection, "query": ttl.expired_at(now - overdue), "limit": 1000 };
-    let counted = db
-        .command("looking for overdue documents", database, count, LOOKING)
-        .await;
-    let mut overdue = match counted {
-        Ok(answer) => number(answer.get("n")).unwrap_or(0),
-        // Without an index, which then is what is missing.
-        Err(error) if error.is_out_of_time() => 0,
-        Err(error) => return Err(error.into()),
-    };
-    if overdue > 0
-        && let Some(index) = ttl.index(collection)
-        && is_new(
-            db,
-            (database, &ttl.collection),
-            &index.name,
-            ttl.max_overdue,
-            now,
-        )
-        .await
-    {
-        overdue = 0;
-    }
-    let mut expired = None;
-    if ttl.max_rows.is_some() || !ttl.is_as_wanted(collection) {
-        let count = doc! { "count": &ttl.collection, "query": ttl.expired_at(now) };
-        let doing = "counting expired documents";
-        expired = match db.command(doing, database, count, LOOKING).await {
-            Ok(answer) => number(answer.get("n")),
-            // That nobody knows how many go is told; a limit cannot be held without.
-            Err(error) if ttl.max_rows.is_none() && error.is_out_of_time() => None,
-            Err(error) => return Err(error.into()),
-        };
-    }
-    let types = types(db, database, &ttl.collection, &ttl.field).await?;
-    let dated = |(kind, _): &(String, i64)| matches!(kind.as_str(), "date" | "array");
-    let told = match types.is_empty() || types.iter().any(dated) {
-        true => None,
-        false => tells(db, database, &ttl.collection, &ttl.field, Age::Date).await?,
-    };
-    Ok(ttl::Look {
-        overdue,
-        expired,
-        types,
-        told,
-        monitor: None,
-    })
 }
 
 /// Whether an explanation says that a document has several entries for this field in the index:

@@ -6,13 +6,9 @@ use super::super::retention::outside::{self, Outside};
 use super::super::retention::rule::{AgeType, Rule};
 use super::super::retention::ties::Ties;
 use super::super::retention::{mark, partition, way};
-use super::{Archive, Facts};
+use super::{Archive, Facts, MARK};
 use crate::engines::postgres::trust::Use;
 use crate::plan::{Fate, Manifest, Moment, Query, Retire, Step, Walk};
-
-/// Marks what was detached in order to be archived, so that a run that dies in
-/// between leaves nothing that nobody knows of.
-pub(in crate::kinds::postgres) const MARK: &str = "maint: to be archived, once a partition of ";
 
 /// A member of a table that may leave with all its rows, and all that this is judged by.
 #[derive(Clone, Copy)]

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::plan::Severity;
 
 /// No server of these versions can be had any more, so the decision is
 /// tested alone.
