@@ -358,10 +358,15 @@ fn tell(failure: &Failure, output: Output) {
             }
             _ => None,
         };
+        let said = failure.to_string();
+        let (error, hint) = match said.split_once("\n  hint: ") {
+            Some((error, hint)) => (error, Some(hint.to_owned())),
+            None => (said.as_str(), None),
+        };
         documents::print(&documents::Error {
-            error: failure.to_string(),
+            error: error.to_owned(),
             because: causes(failure),
-            hint: failure.hint(),
+            hint: failure.hint().or(hint),
             problems,
         });
         return;

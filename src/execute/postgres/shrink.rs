@@ -70,6 +70,9 @@ async fn all(
         mark: mark(job).await?,
         marked: Instant::now(),
     };
+    if !state.is_worth_while(record).await? {
+        return Ok(());
+    }
     // Dead rows of before are no room for anybody while somebody sees them.
     if !state.alone(record, findings).await? || !state.vacuum(false, record).await? {
         return Ok(());
@@ -89,7 +92,7 @@ async fn all(
         }
         let now = state.extent().await?;
         let kept = now.saturating_sub(reached);
-        let worth = kept >= LEAST_BLOCKS || kept.saturating_mul(LEAST_SHARE) >= now;
+        let worth = would_go(kept, now);
         if now >= extent && worth && !state.occupied(reached).await? {
             record.kept_by = Some(KeptBy::Sessions);
             end(
@@ -113,6 +116,11 @@ async fn all(
         record.status = StepStatus::Succeeded;
     }
     Ok(())
+}
+
+/// Whether a vacuum would give so many empty blocks at the end of so many back.
+fn would_go(empty: i64, all: i64) -> bool {
+    empty >= LEAST_BLOCKS || empty.saturating_mul(LEAST_SHARE) >= all
 }
 
 /// Has the server take note of the rows that have moved. A session tells that
@@ -158,6 +166,22 @@ impl State<'_> {
             None => None,
         };
         Ok(blocks.unwrap_or(0))
+    }
+
+    /// Whether there is still something to give back: somebody may have rewritten the table since the plan was
+    /// made, and rows that move would only make it larger. Where there is nothing, the step has ended.
+    async fn is_worth_while(&self, record: &mut StepRecord) -> Result<bool, EngineError> {
+        let (now, goal) = (self.extent().await?, self.shrink.goal_blocks);
+        let worth = would_go(now.saturating_sub(goal), now);
+        if !worth {
+            let why = format!(
+                "it is not bloated any more: {} now, and the plan was for {}; somebody has rewritten it meanwhile",
+                several(now, "block"),
+                several(goal, "block")
+            );
+            end(record, StepStatus::Skipped, why);
+        }
+        Ok(worth)
     }
 
     /// Whether somebody has rows at this block or behind.

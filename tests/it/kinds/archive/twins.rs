@@ -119,6 +119,16 @@ async fn what_went_home_and_was_archived_again_goes_home_again() {
     let by_files = ["archive", "restore", "--files", &place, "--into", "t"];
     let said = workspace.run(by_files).expect(2).stderr;
     assert!(said.contains("hold the same 50 rows"), "{said}");
+    let by_files = [&by_files[..], &["--output", "json"]].concat();
+    let said = workspace.run(by_files).expect(2).json();
+    assert!(
+        !said["error"].as_str().unwrap().contains("hint"),
+        "{said:#}"
+    );
+    assert!(
+        said["hint"].as_str().unwrap().contains("choose by id"),
+        "{said:#}"
+    );
     assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
 }
 
