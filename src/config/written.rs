@@ -1,8 +1,9 @@
 //! Secrets that are written out in a file, where a variable or another file should be named.
 
 use super::files::File;
+use super::node::Node;
 use super::yaml;
-use crate::values::redact;
+use crate::values::{redact, redact_output};
 
 /// The keys of a configuration file whose values give a secret away: passwords in URLs, and
 /// addresses that are secrets as a whole. Values and defaults of variables count, variables
@@ -22,8 +23,45 @@ pub fn written_secrets(text: &str) -> Vec<String> {
                 found.push(path.to_owned());
             }
         });
+        arguments(&root, "", &mut found);
     }
     found
+}
+
+/// Finds secrets among the arguments of programs: `--token`, and what stands behind it.
+fn arguments(node: &Node, path: &str, found: &mut Vec<String>) {
+    for entry in node.entries() {
+        let below = match path {
+            "" => entry.key.clone(),
+            path => format!("{path}.{}", entry.key),
+        };
+        arguments(&entry.value, &below, found);
+    }
+    let items = node.items();
+    items.iter().for_each(|item| arguments(item, path, found));
+    let is_program = ["run", "command"]
+        .iter()
+        .any(|key| path.rsplit('.').next() == Some(key));
+    if !is_program {
+        return;
+    }
+    let words: Vec<String> = items
+        .iter()
+        .map(|item| {
+            item.scalar()
+                .map_or_else(String::new, |one| without_variables(&one.text))
+        })
+        .collect();
+    // Alone, or with what is its value: one that is a variable is none.
+    let tells = |words: &[String]| {
+        let last = words.last().is_some_and(|word| !word.is_empty());
+        let said = words.join(" ");
+        last && redact_output(&said) != said
+    };
+    let told = words.chunks(1).chain(words.windows(2)).any(tells);
+    if told && !found.iter().any(|key| key == path) {
+        found.push(path.to_owned());
+    }
 }
 
 /// What is left where every variable is empty: the words around them, and their defaults.
@@ -53,6 +91,20 @@ mod tests {
             ("a: { url: \"postgres://u:pw@h/d\" }", Some("a.url")),
             ("a: { url: \"${X:-postgres://u:pw@h/d}\" }", Some("a.url")),
             ("a: [\"${X:-}\", \"host=h password=pw\"]", Some("a")),
+            (
+                "c: { before: { run: [/bin/x, --token, s3cr3t] } }",
+                Some("c.before.run"),
+            ),
+            (
+                "c: { before: { run: [/bin/x, --token=s3cr3t] } }",
+                Some("c.before.run"),
+            ),
+            ("c: { run: [curl, -H, \"X-Token: s3cr3t\"] }", Some("c.run")),
+            ("c: { run: [/bin/x, --token, \"${T}\", --all, x] }", None),
+            (
+                "c: { run: [/bin/x, --token-file, /run/x, --no-password, -w, x] }",
+                None,
+            ),
             ("a: { url: \"postgres//u:pw@h/d\" }", Some("a.url")),
             (
                 "notify: { webhook: { url: \"https://h/T0/B0\" } }",

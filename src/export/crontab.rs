@@ -2,7 +2,7 @@
 //! another time.
 
 use super::fields::{Field, Fields};
-use super::{ExportError, Exported, File, enabled, notes, reports, variables};
+use super::{ExportError, Exported, File, enabled, reports, variables};
 use crate::config::Config;
 
 /// Lines for `crontab`; `files` are those of the configuration, by name.
@@ -19,7 +19,7 @@ pub fn crontab(
          # its window is open, is decided by maint, so that a line that fires twice does no harm.\n\
          # CRON_TZ is understood by cronie; for other crons set the clock of the machine to it.\n",
     );
-    let mut notes = notes(config);
+    let mut notes = Vec::new();
     let (needed, optional) = variables(files.iter().map(|(_, text)| text.as_str()));
     if !needed.is_empty() {
         text.push_str(&format!(

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::fields::Fields;
-use super::{ExportError, Exported, File, enabled, notes, plain_name, ports, reports, variables};
+use super::{ExportError, Exported, File, enabled, plain_name, ports, reports, variables};
 use crate::config::{Config, FileUse, Schedule, named_files, written_secrets};
 use crate::values::wall_clock;
 
@@ -73,10 +73,7 @@ pub fn kubernetes(config: &Config, options: &Kubernetes) -> Result<Exported, Exp
     if claims_volume {
         documents.push(cluster.volume_claim());
     }
-    let mut notes = match options.mode {
-        Mode::CronJobs => notes(config),
-        Mode::Due | Mode::Serve => Vec::new(),
-    };
+    let mut notes = Vec::new();
     match options.mode {
         Mode::CronJobs => {
             let mut taken = Vec::new();

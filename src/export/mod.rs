@@ -99,21 +99,6 @@ fn enabled(config: &Config) -> impl Iterator<Item = &Schedule> {
     config.schedules.values().filter(|s| s.enabled)
 }
 
-/// What no foreign scheduler can be told.
-fn notes(config: &Config) -> Vec<String> {
-    let mut notes = Vec::new();
-    for schedule in enabled(config) {
-        if !schedule.after.is_empty() {
-            notes.push(format!(
-                "schedule `{}`: `after: [{}]` is not known there; leave enough time between them, or use `maint serve`",
-                schedule.name,
-                schedule.after.join(", ")
-            ));
-        }
-    }
-    notes
-}
-
 /// How far ahead changes of the clocks are looked for, in quarters of an hour.
 const QUARTERS_AHEAD: i64 = 400 * 24 * 4;
 

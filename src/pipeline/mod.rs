@@ -343,7 +343,8 @@ fn sum_up(record: &mut RunRecord, refused: &[Skip], stop: &Stop) {
         }
         // Whoever cancelled them, they have not done their work.
         None if cancelled > 0 => RunStatus::Cancelled,
-        _ if failed > 0 && failed == record.steps.len() => RunStatus::Failed,
+        // What was skipped because of it is no part of the work that was done.
+        _ if failed > 0 && count(StepStatus::Succeeded) + deferred == 0 => RunStatus::Failed,
         // Steps that did something, but not all that was asked for.
         _ if !refused.is_empty() => {
             record.error = refused

@@ -131,13 +131,21 @@ fn next_named(text: &str) -> Option<usize> {
                 return Some(text.len() - value.len() + colon + 1);
             }
         }
-        if plain != "pass" && !NAMES.iter().any(|word| plain.contains(word)) {
+        // `--no-password`, and `--token-file`: not what it is, but where.
+        let is_none =
+            name.starts_with("--no-") || plain.ends_with("file") || plain.ends_with("path");
+        if is_none || (plain != "pass" && !NAMES.iter().any(|word| plain.contains(word))) {
             continue;
         }
         let sign = behind.trim_start_matches(' ');
         let value = match sign.strip_prefix([':', '=']) {
             Some(value) => value,
-            None if name.starts_with("--") && sign.len() < behind.len() => sign,
+            None if name.starts_with("--")
+                && sign.len() < behind.len()
+                && !sign.starts_with('-') =>
+            {
+                sign
+            }
             None => continue,
         };
         return Some(text.len() - value.trim_start_matches(' ').len());
@@ -324,6 +332,10 @@ mod tests {
                 "password authentication failed for user u",
             ),
             ("no such token", "no such token"),
+            (
+                "psql --no-password --token-file /run/x --password -c y",
+                "psql --no-password --token-file /run/x --password -c y",
+            ),
             ("tokens-file --token", "tokens-file --token"),
             ("compass: north", "compass: north"),
         ] {

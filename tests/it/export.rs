@@ -840,3 +840,24 @@ fn timers_mean_what_maint_means_for_every_expression() {
         assert_eq!(theirs, ours, "{cron}\n{timer}");
     }
 }
+
+/// A schedule that comes after another waits for it wherever it is started: nobody is sent elsewhere for that.
+#[test]
+fn what_comes_after_another_needs_no_note() {
+    let workspace = Workspace::new(
+        "history: \"${HISTORY}\"\ntargets: { app: { engine: postgres, url: \"${DATABASE_URL}\" } }\n\
+         schedules:\n  one: { cron: \"0 1 * * *\", tasks: [a] }\n  two: { cron: \"0 2 * * *\", tasks: [b], after: [one] }\n",
+    )
+    .task("a", "kind: analyze\ntarget: app\n")
+    .task("b", "kind: vacuum\ntarget: app\n")
+    .env("HISTORY", "postgres://127.0.0.1:1/h")
+    .env("DATABASE_URL", "postgres://127.0.0.1:1/d");
+    for form in ["crontab", "systemd", "kubernetes"] {
+        let said = workspace.run(["export", form]).expect(0);
+        assert!(
+            said.stdout.contains("--schedule two") || said.stdout.contains("two"),
+            "{said:?}"
+        );
+        assert!(!said.stderr.contains("after"), "{form}: {}", said.stderr);
+    }
+}

@@ -432,7 +432,7 @@ fn finish(options: &Options, works: &mut [Work]) {
         }
         if options.has("a") {
             work.differs.push_str(
-                " `--all` meant every database: this is one, and each other one is a target of its own in `groups`.",
+                " `--all` meant every database, and this is for one until its target says `databases: [\"*\"]`: leave the line where it is until then.",
             );
         }
     }

@@ -84,7 +84,8 @@ fn conjuncts(tokens: &Tokens<'_>, from: usize) -> Option<Vec<Range<usize>>> {
                 begin = n + 1;
             }
             (Token::Word(word), 0)
-                if ["or", "between", "returning", "case"].contains(&word.as_str()) =>
+                if ["or", "between", "returning", "case", "limit", "order"]
+                    .contains(&word.as_str()) =>
             {
                 return None;
             }

@@ -108,6 +108,26 @@ for_oldest_and_newest! {
     }
 }
 
+/// One that fails, and one that is skipped for it: the run has done nothing, and is no partial one.
+#[tokio::test]
+async fn a_run_that_did_nothing_has_failed() {
+    let db = fresh_database(17).await;
+    db.execute(
+        "CREATE TABLE s (v int); INSERT INTO s VALUES (1);
+         CREATE MATERIALIZED VIEW one AS SELECT 1 / v AS v FROM s;
+         CREATE MATERIALIZED VIEW two AS SELECT v FROM one",
+    )
+    .await;
+    let workspace = workspace(&db.url, "");
+    run(&workspace, 0);
+    change(&db, "UPDATE s SET v = 0").await;
+    let document = run(&workspace, 1);
+    let ended = ended(&document);
+    let statuses: Vec<&str> = ended.iter().map(|(_, status)| status.as_str()).collect();
+    assert_eq!(statuses, ["failed", "skipped"], "{document:#}");
+    assert_eq!(document["runs"][0]["status"], "failed", "{document:#}");
+}
+
 for_oldest_and_newest! {
     async fn one_that_fails_takes_down_only_what_reads_it(major: u32) {
         let db = fresh_database(major).await;

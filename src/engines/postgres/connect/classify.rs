@@ -126,6 +126,7 @@ impl Attempt<'_> {
             code if *code == SqlState::INVALID_CATALOG_NAME => ConnectError::NoSuchDatabase {
                 server,
                 database: self.dial.database.clone(),
+                listed: self.dial.listed,
                 source,
             },
             code if *code == SqlState::INSUFFICIENT_PRIVILEGE && routine == "CheckMyDatabase" => {

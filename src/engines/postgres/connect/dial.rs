@@ -18,6 +18,8 @@ pub struct Dial {
     pub(super) hosts: Vec<Host>,
     pub(super) role: String,
     pub(super) database: String,
+    /// Whether the server has named it, when it was asked which there are.
+    pub(super) listed: bool,
     pub(super) options: Option<String>,
     pub(super) tls: TlsFiles,
     pub(super) channel_binding: ChannelBinding,
@@ -132,10 +134,11 @@ impl Dial {
         self.hosts.iter().map(alone).collect()
     }
 
-    /// The same server and role, and another database.
+    /// The same server and role, and a database that the server has named.
     #[must_use]
     pub fn to_database(mut self, name: &str) -> Dial {
         name.clone_into(&mut self.database);
+        self.listed = true;
         self
     }
 }

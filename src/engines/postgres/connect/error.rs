@@ -82,6 +82,8 @@ pub enum ConnectError {
     NoSuchDatabase {
         server: String,
         database: String,
+        /// Whether the server had named it a moment before.
+        listed: bool,
         source: Cause,
     },
     /// The role does not exist, or may not log in.
@@ -317,6 +319,9 @@ impl ConnectError {
             }
             E::NoPassword { .. } => "set PGPASSWORD, or add a line to the password file",
             E::Login { .. } => "see which login method pg_hba.conf has for this role",
+            E::NoSuchDatabase { listed: true, .. } => {
+                "it was there when its server was asked which there are: somebody has dropped or renamed it since; the next run works on those that are there"
+            }
             E::NoSuchDatabase { database, .. } => {
                 return format!("check the name, or create it: `CREATE DATABASE \"{database}\"`");
             }

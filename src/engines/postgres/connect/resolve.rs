@@ -142,6 +142,7 @@ fn build(settings: &Settings, environment: &Environment<'_>) -> Result<Dial, Dia
                 .map(Duration::from_secs),
         },
         keepalive: keepalive(settings)?,
+        listed: false,
         random_order: settings
             .choice(
                 "load_balance_hosts",
