@@ -14,7 +14,7 @@ use super::{BYTES, MOST_DOCUMENT};
 /// The bytes of the document that a line tells.
 ///
 /// # Errors
-/// What is wrong with it: nothing else than what [`write_line`] writes is read.
+/// What is wrong with it: nothing else than what [`write_line`](super::write_line) writes is read.
 pub fn read_line(line: &[u8]) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     let mut json = serde_json::Deserializer::from_slice(line);
