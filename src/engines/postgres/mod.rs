@@ -18,6 +18,7 @@ pub mod pooler;
 pub mod publications;
 pub mod reach;
 pub mod repacking;
+pub mod rights;
 mod row;
 pub mod seats;
 mod server;

@@ -113,6 +113,15 @@ pub(super) async fn is_confined(
         .iter()
         .flat_map(|m| [m.source.as_str(), m.table.as_str()])
         .collect();
+    shows_some_only(session, &oids, &names).await
+}
+
+/// The same of tables by their ids and names.
+pub(super) async fn shows_some_only(
+    session: &Session,
+    oids: &[u32],
+    names: &[&str],
+) -> Result<bool, EngineError> {
     let doing = "looking who may read the rows";
     let rows = session.query(doing, CONFINED, &[&oids, &names]).await?;
     Ok(first(&rows, 0)? == Some(true))

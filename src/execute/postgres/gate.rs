@@ -56,6 +56,8 @@ pub(super) enum Halt {
     NotAllowed(String),
     /// The server says that it has left out what it was to do.
     LeftOut(String),
+    /// Something is not as the plan saw it, and what is needed has to be decided anew.
+    Changed(String),
     /// Cancelled because the run is being stopped.
     Stopped,
     /// Not begun, or cancelled, because no time was left.
@@ -70,6 +72,17 @@ pub(super) enum Halt {
     GaveWay,
     /// The server said no.
     Failed(EngineError),
+}
+
+impl Halt {
+    /// What has to be so for the step is not.
+    pub(super) fn otherwise(required: &Required) -> Halt {
+        let why = required.otherwise.clone();
+        match required.still_needed {
+            true => Halt::Changed(why),
+            false => Halt::LeftOut(why),
+        }
+    }
 }
 
 /// The server ends a statement when its time is up. One that goes on for this long
@@ -148,7 +161,7 @@ pub(super) async fn pass_together(
             let so = asked.and_then(|rows| answer(&rows).map_err(Halt::Failed));
             let halt = match so {
                 Ok(true) => None,
-                Ok(false) => Some(Halt::LeftOut(required.otherwise.clone())),
+                Ok(false) => Some(Halt::otherwise(required)),
                 Err(halt) => Some(halt),
             };
             if let Some(halt) = halt {

@@ -104,7 +104,7 @@ impl<'a> Sender<'a> {
             .execute("opening a transaction there", "BEGIN")
             .await?;
         trust::admit(&there, &send.into, TAKES_ROWS, &trusted).await?;
-        let into = fits(&there, send).await?;
+        let into = fits(job.session, &there, send).await?;
         let stage = format!(
             "CREATE TEMPORARY TABLE maint_batch ON COMMIT DELETE ROWS AS SELECT {} FROM {} WHERE false",
             names(&send.columns),

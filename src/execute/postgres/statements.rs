@@ -353,7 +353,7 @@ async fn left_out(job: Job<'_>, required: &Required) -> Halt {
             }
         }
     }
-    Halt::LeftOut(required.otherwise.clone())
+    Halt::otherwise(required)
 }
 
 async fn take_back(job: Job<'_>, undo: &Sweep) -> Result<(), EngineError> {

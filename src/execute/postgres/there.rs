@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::back::shows_some_only;
 use super::lot::ExportError;
 use super::{Job, reach};
 use crate::engines::EngineError;
@@ -68,7 +69,7 @@ fn is_true(rows: &[Row]) -> bool {
 }
 
 /// Makes the table where it does not exist, and looks whether its columns are the same. Gives its id.
-pub(super) async fn fits(there: &Session, send: &Send) -> Result<u32, ExportError> {
+pub(super) async fn fits(here: &Session, there: &Session, send: &Send) -> Result<u32, ExportError> {
     let doing = "reading the columns there";
     let mut rows = there.query(doing, COLUMNS, &[&send.into]).await?;
     if rows.is_empty() {
@@ -87,7 +88,8 @@ pub(super) async fn fits(there: &Session, send: &Send) -> Result<u32, ExportErro
             .collect();
         let sql = format!("CREATE TABLE {} ({})", send.into, columns.join(", "));
         there.execute("making the table there", &sql).await?;
-        if send.confined {
+        // Somebody may have confined it since the plan.
+        if send.confined || shows_some_only(here, &[send.oid], &[]).await? {
             let closed = only_for_its_owner(&send.into);
             there.execute("closing the table there", &closed).await?;
         }

@@ -166,14 +166,10 @@ impl Leaving<'_> {
             Param::Text(self.kind.to_owned()),
             Param::Text(self.before.clone()),
         ];
-        Required {
-            query: self.attached(),
-            otherwise: self.otherwise(),
-            undo: Some(Sweep {
-                piles_up: false,
-                query: Query::new(UNMARKED, params),
-            }),
-        }
+        Required::new(self.attached(), self.otherwise()).undone_by(Sweep {
+            piles_up: false,
+            query: Query::new(UNMARKED, params),
+        })
     }
 
     /// The same, and that no other is half out: the server detaches one at a time.
@@ -190,14 +186,13 @@ impl Leaving<'_> {
 
     /// Whether it is what was detached.
     pub(super) fn still_detached(&self) -> Required {
-        Required {
-            query: detached(self.oid, &self.mark),
-            otherwise: format!(
+        Required::new(
+            detached(self.oid, &self.mark),
+            format!(
                 "somebody attached it to {} again, or changed its comment, after it was detached",
                 self.root
             ),
-            undo: None,
-        }
+        )
     }
 }
 

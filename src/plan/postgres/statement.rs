@@ -219,6 +219,33 @@ pub struct Required {
     /// What has to be taken back then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<Sweep>,
+    /// Whether the work is as needed as before, so that the next run decides about it anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub still_needed: bool,
+}
+
+impl Required {
+    /// Without which the step is not needed any more, or not allowed.
+    pub fn new(query: Query, otherwise: impl Into<String>) -> Self {
+        Required {
+            query,
+            otherwise: otherwise.into(),
+            undo: None,
+            still_needed: false,
+        }
+    }
+
+    /// The same, without which the work is as needed as before: the next run decides about it anew.
+    pub fn or_next_time(mut self) -> Self {
+        self.still_needed = true;
+        self
+    }
+
+    /// The same, with what has to be taken back where it is not so.
+    pub fn undone_by(mut self, undo: Sweep) -> Self {
+        self.undo = Some(undo);
+        self
+    }
 }
 
 /// Asked right before a step starts: is it still needed, still possible?

@@ -23,6 +23,7 @@ mod blind;
 mod budget;
 mod cleanup;
 pub(crate) mod ledger;
+mod made_like;
 mod many_tables;
 mod missing;
 mod nineteen;

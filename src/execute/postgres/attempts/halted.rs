@@ -56,6 +56,7 @@ pub(super) async fn halted(
         Halt::Conflict(error) => (StepStatus::Failed, with_causes(&error)),
         Halt::NotAllowed(why) => (StepStatus::Failed, format!("not allowed: {why}")),
         Halt::LeftOut(why) => (StepStatus::Skipped, why),
+        Halt::Changed(why) => (StepStatus::Deferred, why),
         Halt::Stopped => (StepStatus::Cancelled, "the run was stopped".to_owned()),
         Halt::OutOfTime(TimeLimit::Run) => {
             (StepStatus::Deferred, "the run's time was up".to_owned())

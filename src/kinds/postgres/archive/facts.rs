@@ -15,6 +15,7 @@ use super::columns::Found;
 use super::{beside, columns};
 use crate::engines::EngineError;
 use crate::engines::postgres::heirs::Heirs;
+use crate::engines::postgres::rights as rights_of;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Identifier, Session, first};
@@ -47,6 +48,8 @@ pub(crate) struct Facts {
     pub(super) into_schema: bool,
     /// Whose the destination is to be, where it has to be made.
     pub(super) heirs: Heirs,
+    /// A number for who may see and do what with the table, where its destination has to be made like it.
+    pub(super) rights: Option<i64>,
     /// What the role lacks at the destination.
     pub(super) into_lacks: Option<Finding>,
     /// What lies in the place of the files, where rows go into files.
@@ -155,7 +158,7 @@ impl Archive {
         let (mut into, mut into_obstructed) = (Vec::new(), None);
         let mut into_unlogged = false;
         let (mut into_itself, mut into_schema, mut into_lacks) = (false, true, None);
-        let mut heirs = Heirs::default();
+        let (mut heirs, mut rights_now) = (Heirs::default(), None);
         if let (Some(destination), None) = (&self.destination.table, &self.destination.database) {
             into = columns::of(db, destination).await?;
             into_obstructed = columns::obstructed(db, destination).await?;
@@ -170,6 +173,7 @@ impl Archive {
             into_schema = columns::has_schema(db, destination).await?;
             if let (None, Some(table)) = (into_oid, tables.get(&self.table)) {
                 heirs = Heirs::of(db, &[table.oid], &destination.schema).await?;
+                rights_now = rights_of::of(db, table.oid).await?;
             }
         }
         let standpoint = Standpoint::of(db).await?;
@@ -191,6 +195,7 @@ impl Archive {
             into_itself,
             into_schema,
             heirs,
+            rights: rights_now,
             into_lacks,
             place,
             some_are_free,

@@ -9,12 +9,12 @@ use super::super::retention::{invalid, partition, refused, rights};
 use super::fate::{fate, proof, to};
 use super::partition::{Candidate, retire, whole};
 use super::{Archive, Facts};
-use crate::engines::postgres::heirs::Heirs;
+use crate::engines::postgres::rights::same;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::postgres::only_for_its_owner;
-use crate::plan::{Fate, Manifest, Moment, Plan, Query, Statement, Step, Work};
+use crate::plan::{Fate, Manifest, Moment, Plan, Query, Required, Statement, Step, Work};
 
 /// A referencing table up to this size may be read for each row that goes.
 const MOST_UNINDEXED_BYTES: i64 = 1 << 20;
@@ -256,7 +256,7 @@ pub(super) fn of(
         facts.into.is_empty(),
     ) {
         let into = RelationName::new(&*into.schema, &*into.table);
-        let create = create_table(&into, table, facts.into_schema, &facts.heirs);
+        let create = create_table(&into, table, facts);
         let steps = steps
             .into_iter()
             .map(|step| step.after(CREATE, into.to_string()));
@@ -287,11 +287,12 @@ pub(super) fn look_first(steps: &mut [Step], left: Vec<Manifest>, here: &Standpo
 
 /// The same columns, without what belongs to a table in use: defaults,
 /// generated values, constraints.
-fn create_table(into: &RelationName, table: &Table, has_schema: bool, heirs: &Heirs) -> Step {
+fn create_table(into: &RelationName, table: &Table, facts: &Facts) -> Step {
+    let heirs = &facts.heirs;
     let mut step = Step::new(CREATE, into.to_string(), format!("table {into}"))
         .because("it does not exist yet")
         .touching(table.oid, Use::Command);
-    if !has_schema {
+    if !facts.into_schema {
         let mut sql = format!("CREATE SCHEMA IF NOT EXISTS {}", into.schema);
         if let Some(owner) = &heirs.owner {
             sql += &format!(" AUTHORIZATION {owner}");
@@ -311,5 +312,16 @@ fn create_table(into: &RelationName, table: &Table, has_schema: bool, heirs: &He
     for more in heirs.statements(&into.to_string()) {
         sql += &format!("; {more}");
     }
-    step.run(Statement::brief(sql))
+    step.run(Statement::brief(sql).requiring(same_rights(table, facts)))
+}
+
+/// Whether whoever may see and do what with the table is as the destination repeats it.
+fn same_rights(table: &Table, facts: &Facts) -> Required {
+    let known: Vec<(u32, i64)> = facts.rights.map(|r| (table.oid, r)).into_iter().collect();
+    let sql = format!("SELECT {}", same(&known));
+    let otherwise = format!(
+        "who may see and do what with {}, or with what our role makes, has changed since the plan; the next run makes it with the rights that hold then",
+        table.name
+    );
+    Required::new(Query::new(sql, []), otherwise).or_next_time()
 }

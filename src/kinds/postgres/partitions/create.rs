@@ -4,18 +4,20 @@ use std::collections::HashSet;
 
 use super::calendar::Interval;
 use super::coverage::Stretch;
-use super::facts::{Facts, ITSELF, Node, a_held, bytes};
+use super::facts::{Facts, Node, a_held, bytes};
 use super::make::{
     LONGEST_NAME, Names, afterwards, cut, ends_below, make, not_to_be_copied, not_wider,
     own_default, owned, secure, stored,
 };
+use super::planned::{as_planned, still_wanted};
 use super::wanted::{Wanted, catch_all, wanted, within_type};
+use super::without::{not_had, take_unnamed, without};
 use super::{Partitions, Subject, default, finding, midnights, subscribers};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::kinds::postgres::held;
-use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step};
-use crate::values::{several, unreadable};
+use crate::plan::{Moment, Plan, Severity, Statement, Step};
+use crate::values::several;
 
 /// What a statement begins with that moves rows out of the default partition.
 const MOVES: &str = "WITH moved AS ";
@@ -285,27 +287,7 @@ fn step(
         &mut sql,
     );
     let unnamed = take_unnamed(&mut sql);
-    let free = Query::new(
-        "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                WHERE n.nspname = $2::text AND c.relname = ANY (pg_catalog.string_to_array($3::text, E'\\n')))
-            AND NOT EXISTS (SELECT FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-                WHERE n.nspname = $2::text AND t.typcategory <> 'A' AND t.typname = ANY (pg_catalog.string_to_array($3::text, E'\\n')))
-            AND (pg_catalog.pg_identify_object('pg_catalog.pg_class'::pg_catalog.regclass, $1::pg_catalog.oid, 0)).identity
-                = pg_catalog.format('%I.%I', $4::text, $5::text)",
-        [
-            Param::Oid(subject.table.oid),
-            Param::Text(name.schema.raw().to_owned()),
-            Param::Text(
-                names
-                    .iter()
-                    .map(|name| name.relation.raw())
-                    .collect::<Vec<_>>()
-                    .join("\n"),
-            ),
-            Param::Text(subject.table.name.schema.raw().to_owned()),
-            Param::Text(subject.table.name.relation.raw().to_owned()),
-        ],
-    );
+    let as_planned = as_planned(subject, facts, template, names);
     let mut step = Step::new(
         "create_partition",
         name.to_string(),
@@ -320,13 +302,15 @@ fn step(
     .touching(subject.table.oid, Use::Define)
     .touching(subject.table.oid, Use::Insert)
     .only_if(
-        free,
-        "the table has vanished or has another name, or something else bears that of the partition by now",
+        still_wanted(subject, name),
+        "the table has vanished or has another name, or somebody has made that partition of it by now",
     )
     .together(
         sql.into_iter()
-            .map(|sql| match sql.starts_with(MOVES) {
+            .enumerate()
+            .map(|(n, sql)| match sql.starts_with(MOVES) {
                 true => Statement::brief(sql).requiring(default::unhindered(subject)),
+                false if n == 0 => Statement::brief(sql).requiring(as_planned.clone()),
                 false => Statement::brief(sql),
             })
             .collect(),
@@ -348,125 +332,4 @@ fn step(
         ));
     }
     (step, unnamed)
-}
-
-/// Takes out the statements that a partition can do without, and that would
-/// have to name what cannot be written: rows need it more than its comment.
-fn take_unnamed(sql: &mut Vec<String>) -> Vec<String> {
-    const EXTRAS: [&str; 3] = ["COMMENT ON ", "GRANT ", "ALTER PUBLICATION "];
-    let extra = |sql: &String| EXTRAS.iter().any(|extra| sql.starts_with(extra));
-    let (unnamed, rest) = std::mem::take(sql)
-        .into_iter()
-        .partition(|sql: &String| unreadable::is_in(sql) && extra(sql));
-    *sql = rest;
-    unnamed
-}
-
-/// Tells what a partition is made without.
-fn without(partition: &str, unnamed: &[String]) -> Finding {
-    let shown: Vec<_> = unnamed.iter().map(|sql| unreadable::escaped(sql)).collect();
-    Finding {
-        code: "name.unreadable".to_owned(),
-        severity: Severity::Warning,
-        object: partition.to_owned(),
-        message: format!(
-            "{partition} is made without what its siblings have, because bytes there are not valid UTF-8, shown as \\x..; with the encoding of the session set to theirs: {}",
-            shown.join("; ")
-        ),
-        suggestion: None,
-    }
-}
-
-/// What its siblings have, and it cannot be given: told, for it must not keep
-/// rows from having a partition.
-fn not_had(
-    subject: &Subject<'_>,
-    template: Option<&Node>,
-    names: &Names,
-    rows: i64,
-    facts: &Facts,
-    plan: &mut Plan,
-) {
-    let root = facts.nodes.get(&subject.table.oid);
-    let Some((name, like)) = names.front().zip(template.or(root)) else {
-        return;
-    };
-    let mut told = |code: &str, message: String, suggestion: String| {
-        plan.findings.push(Finding {
-            code: code.to_owned(),
-            severity: Severity::Warning,
-            object: name.to_string(),
-            message,
-            suggestion: Some(suggestion).filter(|suggestion| !suggestion.is_empty()),
-        });
-    };
-    if let Some(tablespace) = like.tablespace.as_ref().filter(|_| !like.may_tablespace) {
-        let tablespace = Identifier::new(tablespace);
-        told(
-            "partitions.tablespace",
-            format!(
-                "{} in the tablespace {tablespace}, where {} may create nothing; it is in that of the database",
-                match template {
-                    Some(_) => "its siblings are".to_owned(),
-                    None => format!("new partitions of {} are meant to be", subject.table.name),
-                },
-                Identifier::new(&facts.role)
-            ),
-            format!(
-                "GRANT CREATE ON TABLESPACE {tablespace} TO {}",
-                Identifier::new(&facts.role)
-            ),
-        );
-    }
-    let Some(template) = template else {
-        return;
-    };
-    let besides = &template.attached.besides;
-    if !besides.is_empty() {
-        let what: Vec<&str> = besides.iter().map(|(what, _)| what.as_str()).collect();
-        let sql: Vec<String> = besides
-            .iter()
-            .filter(|(_, sql)| !sql.is_empty())
-            .map(|(_, sql)| sql.replace(ITSELF, &name.to_string()))
-            .collect();
-        told(
-            "partitions.besides",
-            format!(
-                "{} has {} of its own, and {} has not; the new partition is made without",
-                unreadable::escaped(&template.name.to_string()),
-                unreadable::escaped(&what.join(", ")),
-                subject.table.name
-            ),
-            sql.join("; "),
-        );
-    }
-    if rows > 0 && template.replica_nullable {
-        told(
-            "partitions.besides",
-            format!(
-                "{name} gets rows of the default partition; where one of them is null in a column of the replica identity that its siblings have, the new partition is made without NOT NULL there and without that identity, and rows that are published can be neither updated nor deleted"
-            ),
-            format!(
-                "look with \\d {name} whether it has a replica identity; if not, give these rows a value, then set NOT NULL and REPLICA IDENTITY as its siblings have them"
-            ),
-        );
-    }
-    for publication in &template.publications {
-        let why = match publication {
-            // Nobody knows what it meant.
-            p if p.some.is_some() => "has some rows or columns of its siblings",
-            p if !p.may => "has its siblings, and belongs to another role",
-            _ => continue,
-        };
-        let some = publication.some.as_deref().map(|some| format!(" {some}"));
-        let publication = Identifier::new(&publication.name);
-        told(
-            "partitions.publication",
-            format!("publication {publication} {why}; it was not given this partition"),
-            format!(
-                "ALTER PUBLICATION {publication} ADD TABLE ONLY {name}{}",
-                some.unwrap_or_default()
-            ),
-        );
-    }
 }

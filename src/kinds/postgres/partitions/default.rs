@@ -305,17 +305,15 @@ pub(super) fn condition(subject: &Subject<'_>, (from, to): Stretch) -> String {
 /// What has to be so, under the lock, for rows to be moved out of the default partition: what
 /// the plan found to be absent still is.
 pub(super) fn unhindered(subject: &Subject<'_>) -> Required {
-    Required {
-        query: Query::new(
-            format!(
-                "SELECT pg_catalog.cardinality(k.keeping) + pg_catalog.cardinality(k.fired)
-                    + pg_catalog.cardinality(k.published) + pg_catalog.cardinality(k.referring) = 0
-                FROM ({}) AS k (keeping, fired, published, referring)",
-                subject.table.keeps
-            ),
-            [Param::Oid(subject.table.default.unwrap_or_default())],
+    let query = Query::new(
+        format!(
+            "SELECT pg_catalog.cardinality(k.keeping) + pg_catalog.cardinality(k.fired)
+                + pg_catalog.cardinality(k.published) + pg_catalog.cardinality(k.referring) = 0
+            FROM ({}) AS k (keeping, fired, published, referring)",
+            subject.table.keeps
         ),
-        otherwise: "since the plan was made somebody gave the default partition a trigger, a rule, a policy, a publication or a foreign key that moving rows would set off; the next run says which".to_owned(),
-        undo: None,
-    }
+        [Param::Oid(subject.table.default.unwrap_or_default())],
+    );
+    let otherwise = "since the plan was made somebody gave the default partition a trigger, a rule, a policy, a publication or a foreign key that moving rows would set off; the next run says which";
+    Required::new(query, otherwise).or_next_time()
 }

@@ -97,6 +97,9 @@ pub(super) const ITSELF: &str = "{table}";
 /// A partition, a partition of a partition, or the table itself.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
+    pub(super) oid: u32,
+    /// A number for who may see and do what with it.
+    pub(super) rights: i64,
     pub(super) name: RelationName,
     /// `r`, `p`, `f`, as the catalog has it.
     pub(super) kind: String,

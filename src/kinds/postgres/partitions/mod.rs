@@ -10,10 +10,12 @@ mod look;
 mod make;
 mod midnights;
 mod nodes;
+mod planned;
 mod prune;
 mod retired;
 mod subscribers;
 mod wanted;
+mod without;
 
 use std::collections::HashSet;
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::facts::{Attached, Facts, Node, Publication};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{held, size_of};
-use crate::engines::postgres::{RelationName, Row, Session, each};
+use crate::engines::postgres::{RelationName, Row, Session, each, rights};
 use crate::kinds::postgres::held::{AGAIN, LOOKS, holders};
 
 // Bounds have no columns: written down without their table, they wait for nobody who holds it.
@@ -30,7 +30,7 @@ const NODES: &str = "WITH RECURSIVE tree AS (
         EXISTS (SELECT FROM pg_catalog.pg_index x JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (x.indkey::int2[])
             JOIN pg_catalog.pg_attribute above ON above.attrelid = tree.parent AND above.attname = a.attname AND NOT above.attnotnull
             WHERE x.indrelid = c.oid AND x.indisreplident) AS replica_nullable,
-        {size} AS bytes, c.relrowsecurity AS row_security, c.relforcerowsecurity AS forced,
+        {size} AS bytes, {rights} AS rights, c.relrowsecurity AS row_security, c.relforcerowsecurity AS forced,
         coalesce(pg_catalog.has_tablespace_privilege(s.oid, 'CREATE'), true) AS may_tablespace,
         -- What is made lies in the schema of the table, and is to be this one's owner's.
         ARRAY(SELECT l.lack FROM (
@@ -204,6 +204,7 @@ async fn rows_of_nodes(db: &Session, roots: &[u32]) -> Result<Vec<Row>, EngineEr
                 "MEMBER"
             },
         )
+        .replace("{rights}", &rights::number("c.oid"))
         .replace("{size}", &size_of("c"));
     let mut look = 1;
     loop {
@@ -243,6 +244,8 @@ pub(super) async fn read(
             held.push(row.named("oid")?);
         }
         let node = Node {
+            oid: row.named("oid")?,
+            rights: row.named("rights")?,
             detach_pending: row.named("pending")?,
             name: RelationName::new(row.named::<String>("schema")?, row.named::<String>("name")?),
             kind: row.named("kind")?,

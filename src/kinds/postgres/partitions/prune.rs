@@ -318,13 +318,13 @@ fn of_version_7(
     Required {
         query: Query {
             sql: format!("SELECT ({}) AND {all}", required.query.sql),
-            ..required.query
+            ..required.query.clone()
         },
         otherwise: format!(
             "{}; or it has rows whose key is no UUID of version 7, and nobody can tell how old they are: move them elsewhere",
             required.otherwise
         ),
-        undo: required.undo,
+        ..required
     }
 }
 

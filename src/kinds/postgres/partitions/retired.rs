@@ -106,13 +106,12 @@ pub(super) fn plan(
             "SET LOCAL row_security = off; LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
             retired.name
         );
-        let required = Required {
-            query: Query::new(all, params),
-            otherwise: format!(
+        let required = Required::new(
+            Query::new(all, params),
+            format!(
                 "it has rows that are younger than {keep}, or is not any more what was detached: attach it again, or drop it by hand"
             ),
-            undo: None,
-        };
+        );
         let drop = format!("DROP TABLE {}", retired.name);
         let mut step = Step::new("drop_partition", name, format!("table {}", retired.oid))
             .because(format!("detached on {day}, more than {} ago", task.grace))

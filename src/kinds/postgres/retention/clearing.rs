@@ -94,14 +94,13 @@ pub(in crate::kinds::postgres) fn decide(
         );
         more = ", more rows than `max_rows` allows";
     }
-    let all = Required {
-        query: Query::new(all, params),
-        otherwise: format!(
+    let all = Required::new(
+        Query::new(all, params),
+        format!(
             "it has rows that today's rule keeps{more}, or is not any more what an earlier run detached from {}; attach it again, or drop it by hand",
             leftover.root
         ),
-        undo: None,
-    };
+    );
     let mut step = drop_leftover(leftover, all);
     step.body.outside = Some(outside.left(leftover.oid, &begins(MARK, table)));
     plan.steps.push(step);
