@@ -1,6 +1,6 @@
 //! Documents that come back from files.
 
-use super::returning::{Before, How, Into, Notes, Returning, ids};
+use super::returning::{Before, How, Into, Notes, Returning, ids, missing};
 use super::unknown::Unknown;
 use crate::cli::Failure;
 use crate::cli::context::Context;
@@ -149,15 +149,17 @@ async fn would(
     let there = back::look(session, into).await;
     let made = there.map_err(PipelineError::from)?.is_none();
     let rows: i64 = manifests.iter().map(|m| m.rows).sum();
+    let problems = missing(manifests).await;
+    let code = u8::from(!unknown.is_none() || !problems.is_empty());
     if context.json() {
         let each: Vec<_> = manifests
             .iter()
             .map(|m| serde_json::json!({ "id": m.id, "collection": m.source(), "rows": m.rows }))
             .collect();
-        let mut document = serde_json::json!({ "into": into.to_string(), "made": made, "rows": rows, "manifests": each, "skipped": ids::<Manifest>(before) });
+        let mut document = serde_json::json!({ "into": into.to_string(), "made": made, "rows": rows, "manifests": each, "skipped": ids::<Manifest>(before), "problems": problems });
         unknown.add_to(&mut document);
         outln!("{document}");
-        return Ok(u8::from(!unknown.is_none()));
+        return Ok(code);
     }
     for manifest in manifests {
         outln!(
@@ -172,11 +174,16 @@ async fn would(
     if made {
         outln!("{} would be made", shown(&name));
     }
-    outln!(
-        "{} would come back into {}",
-        counted_rows(rows, "document"),
-        shown(&name)
-    );
+    for problem in &problems {
+        outln!("nothing would be restored: {}", shown(problem));
+    }
+    if problems.is_empty() {
+        outln!(
+            "{} would come back into {}",
+            counted_rows(rows, "document"),
+            shown(&name)
+        );
+    }
     unknown.tell();
-    Ok(u8::from(!unknown.is_none()))
+    Ok(code)
 }

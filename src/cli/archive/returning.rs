@@ -258,3 +258,24 @@ impl<'a> Notes<'a> {
         Ok(())
     }
 }
+
+/// What would keep all of it from coming back: files that are not there, or not as large as they were written.
+/// What is in them is read by the restore itself, and by `verify`.
+pub(super) async fn missing<M: Returning>(manifests: &[M]) -> Vec<String> {
+    let mut found = Vec::new();
+    for manifest in manifests {
+        let storage = match Storage::open(manifest.place().0) {
+            Ok(storage) => storage,
+            Err(error) => {
+                found.push(with_causes(&error));
+                continue;
+            }
+        };
+        for file in manifest.files() {
+            if let Err(error) = storage.look(&file.path, file.size()).await {
+                found.push(with_causes(&error));
+            }
+        }
+    }
+    found
+}

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::former;
-use super::returning::{Before, ByDatabase, How, Into, Notes, Returning, ids};
+use super::returning::{Before, ByDatabase, How, Into, Notes, Returning, ids, missing};
 use super::unknown::Unknown;
 use crate::cli::Failure;
 use crate::cli::context::Context;
@@ -342,27 +342,6 @@ async fn would(
     }
     unknown.tell();
     Ok(code)
-}
-
-/// What would keep all of it from coming back: files that are not there, or not as large as they were written.
-/// What is in them is read by the restore itself, and by `verify`.
-async fn missing(manifests: &[Manifest]) -> Vec<String> {
-    let mut found = Vec::new();
-    for manifest in manifests {
-        let storage = match Storage::open(&manifest.storage) {
-            Ok(storage) => storage,
-            Err(error) => {
-                found.push(with_causes(&error));
-                continue;
-            }
-        };
-        for file in &manifest.files {
-            if let Err(error) = storage.look(&file.path, file.size()).await {
-                found.push(with_causes(&error));
-            }
-        }
-    }
-    found
 }
 
 /// The ids of what another database had.

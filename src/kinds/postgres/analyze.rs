@@ -374,7 +374,11 @@ impl Kind for Analyze {
             .because(reason)
             .locking(table.oid)
             .run(statement)
-            .while_there(table.oid, &table.name, "the table has vanished")
+            .while_there(
+                table.oid,
+                &table.name,
+                "the table has vanished, or has another name by now",
+            )
             .remembering(
                 table.name.to_string(),
                 json!(table.missing.iter().map(|(key, _)| key).collect::<Vec<_>>()),

@@ -484,7 +484,11 @@ impl Vacuum {
             .because(want.reasons.join("; "))
             .locking(oid)
             .run(Statement::brief(sql))
-            .while_there(oid, &table.name, "the table has vanished")
+            .while_there(
+                oid,
+                &table.name,
+                "the table has vanished, or has another name by now",
+            )
             .measured_by(Query::new(MEASURE, [Param::Oid(oid)]))
             .shedding()
             .expecting(table.heap.bytes, None)

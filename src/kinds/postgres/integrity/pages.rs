@@ -45,7 +45,11 @@ impl Integrity {
                 table.name.to_string(),
                 format!("pages {}", table.oid),
             )
-            .while_there(table.oid, &table.name, "the table has vanished");
+            .while_there(
+                table.oid,
+                &table.name,
+                "the table has vanished, or has another name by now",
+            );
             let at_level = level_at(place);
             let check = facts.amcheck.table(table, at_level);
             candidates.push(
@@ -88,7 +92,11 @@ impl Integrity {
                     format!("pages {}", index.oid),
                 )
                 .locking(index.table_oid)
-                .while_there(index.oid, &index.name, "the index has vanished");
+                .while_there(
+                    index.oid,
+                    &index.name,
+                    "the index has vanished, or has another name by now",
+                );
                 // amcheck itself works as the owner; the keys are counted as we are.
                 let step = match index.unique_keys {
                     Some(_) => step.touching(index.table_oid, Use::Read),

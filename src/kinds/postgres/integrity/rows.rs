@@ -73,7 +73,7 @@ impl Integrity {
             .touching(key.referenced.oid, Use::Read)
             .only_if(
                 still_there(key.table.oid, &key.table.name),
-                "the table has vanished",
+                "the table has vanished, or has another name by now",
             );
             let place = self.place(facts, scope.unlogged || validate);
             let what = if key.validated {
@@ -113,8 +113,8 @@ impl Integrity {
             .only_if(
                 spread::all_there(table, &batch.parts),
                 match batch.parts.as_slice() {
-                    [] => "the table has vanished",
-                    _ => "the table, or a table below it, has vanished",
+                    [] => "the table has vanished, or has another name by now",
+                    _ => "the table, or a table below it, has vanished, or has another name by now",
                 },
             );
             step.body.away = batch.away;

@@ -36,7 +36,10 @@ pub(super) fn finish(task: &Partitions, subject: &Subject<'_>, at: &Moment, plan
         }
         plan.steps.push(
             step("finish_detach", *oid, node, subject)
-                .only_if(still_there(*oid, &node.name), "the partition has vanished")
+                .only_if(
+                    still_there(*oid, &node.name),
+                    "the partition has vanished, or has another name by now",
+                )
                 .because("somebody began to detach it concurrently, and did not finish")
                 .run(finalize(*oid, &node.name, subject)),
         );

@@ -120,7 +120,7 @@ pub(super) fn plan(
             .touching(retired.oid, Use::Read)
             .only_if(
                 still_there(retired.oid, &retired.name),
-                "the table has vanished",
+                "the table has vanished, or has another name by now",
             )
             .run(under(Statement::brief(drop), required, Some(lock)))
             .expecting(retired.bytes, Some(0));

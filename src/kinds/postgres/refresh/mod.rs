@@ -276,7 +276,10 @@ fn step(
         .because(reason)
         .locking(oid)
         .touching(oid, Use::Command)
-        .only_if(still_there(oid, &view.name), "the view has vanished")
+        .only_if(
+            still_there(oid, &view.name),
+            "the view has vanished, or has another name by now",
+        )
         .expecting(view.bytes, None)
         // Evidence read before the refresh: what changes meanwhile is seen next time.
         .remembering(&name, serde_json::json!(remembered));

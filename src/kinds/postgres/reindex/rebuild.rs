@@ -116,7 +116,11 @@ pub(super) fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
         .measured_by(Query::new(measure, named.clone()))
         .expecting(index.bytes, Some(ideal_bytes));
     if let Some(name) = &index.index {
-        step = step.while_there(index.oid, name, "the index has vanished");
+        step = step.while_there(
+            index.oid,
+            name,
+            "the index has vanished, or has another name by now",
+        );
     }
     if index.has_expressions && !index.toast {
         // Without statistics on its expressions the planner guesses, and a
@@ -164,7 +168,10 @@ impl Unanalyzed<'_> {
             .locking(table)
             .run(Statement::brief(format!("ANALYZE {}", index.table_name())));
         if let Some(name) = &index.table {
-            step = step.only_if(still_there(table, name), "the table has vanished");
+            step = step.only_if(
+                still_there(table, name),
+                "the table has vanished, or has another name by now",
+            );
         }
         Some(step)
     }

@@ -345,7 +345,7 @@ fn analyze(table: &TableFacts, reason: &str) -> Step {
     .run(Statement::brief(format!("ANALYZE {}", table.name)))
     .only_if(
         still_there(table.oid, &table.name),
-        "the table has vanished",
+        "the table has vanished, or has another name by now",
     )
 }
 

@@ -354,7 +354,10 @@ pub(super) fn step(
     let mut step = step
         .because(format!("{}; {why}", waste.reason))
         .locking(oid)
-        .only_if(still_there(oid, &table.name), "the table has vanished")
+        .only_if(
+            still_there(oid, &table.name),
+            "the table has vanished, or has another name by now",
+        )
         .measured_by(Query::new(MEASURE, [Param::Oid(oid)]))
         .expecting(table.bytes(), Some(after));
     step = step.learning(&table.made_as);

@@ -121,7 +121,7 @@ fn drop_leftover(leftover: &Leftover, all: Required) -> Step {
     .because("an earlier run detached it because all its rows had expired, and ended before it dropped it")
     .locking(leftover.oid)
     .touching(leftover.oid, Use::Define)
-    .only_if(still_there(leftover.oid, name), "the table has vanished")
+    .only_if(still_there(leftover.oid, name), "the table has vanished, or has another name by now")
     .run(counting(leftover.oid, name))
     .run(drop_table.locking(lock).requiring(all))
     .expecting(leftover.bytes, Some(0))

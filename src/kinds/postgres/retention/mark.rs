@@ -122,7 +122,7 @@ pub(in crate::kinds::postgres) fn unmark<'a>(
                 .locking(member.oid)
                 .only_if(
                     still_there(member.oid, &member.name),
-                    "the partition has vanished",
+                    "the partition has vanished, or has another name by now",
                 )
                 .touching(member.oid, Use::Command)
                 .run(Statement::brief(restored)),
@@ -145,7 +145,10 @@ pub(in crate::kinds::postgres) fn disown(
         ))
         .locking(oid)
         .touching(oid, Use::Command)
-        .only_if(still_there(oid, name), "the table has vanished")
+        .only_if(
+            still_there(oid, name),
+            "the table has vanished, or has another name by now",
+        )
         .run(Statement::brief(restored))
 }
 
@@ -270,7 +273,7 @@ impl Astray<'_> {
                     ))
                     .locking(self.oid)
                     .touching(self.oid, Use::Command)
-                    .only_if(still_there(self.oid, self.name), "the table has vanished")
+                    .only_if(still_there(self.oid, self.name), "the table has vanished, or has another name by now")
                     .run(Statement::brief(sql)),
                 );
                 true

@@ -190,7 +190,7 @@ impl Removal<'_> {
         let (still, otherwise) = match member.oid == self.table.oid || member.detached {
             true => (
                 still_there(member.oid, &member.name),
-                "the table has vanished".to_owned(),
+                "the table has vanished, or has another name by now".to_owned(),
             ),
             // What somebody has detached is not meant by a rule for the table.
             false => (

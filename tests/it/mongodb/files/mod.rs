@@ -114,6 +114,28 @@ fn hostile_name(base: &TestBase) -> String {
 }
 
 /// Documents of every kind, in a collection of a hostile name, in both formats.
+/// A dry run says what the restore would: a file that is not there keeps all of it.
+fn a_file_is_missed(workspace: &Workspace, folder: &Path, into: &str) {
+    let files = files_below(folder);
+    let data = files.iter().find(|f| !f.ends_with(".manifest.json"));
+    let file = folder.join(data.unwrap());
+    let aside = folder.with_extension("aside");
+    std::fs::rename(&file, &aside).unwrap();
+    let dry = ["archive", "restore", "--into", into, "--dry-run"];
+    let said = workspace.run(dry).expect(1).stdout;
+    assert!(
+        said.contains("nothing would be restored: ") && !said.contains("would come back"),
+        "{said}"
+    );
+    let document = workspace
+        .run(dry.into_iter().chain(["--output", "json"]))
+        .expect(1)
+        .json();
+    let problem = document["problems"][0].as_str().unwrap();
+    assert!(problem.contains("cannot be read"), "{document:#}");
+    std::fs::rename(&aside, &file).unwrap();
+}
+
 async fn there_and_back(version: u32) {
     for format in ["jsonl", "parquet"] {
         let base = TestBase::new(version).await;
@@ -179,6 +201,7 @@ async fn there_and_back(version: u32) {
             "{dry}"
         );
         assert_eq!(base.count(into, doc! {}).await, 0);
+        a_file_is_missed(&workspace, folder.path(), into);
         let restore = ["archive", "restore", "--into", into];
         workspace.run(restore).expect(0);
         let after = raw(&base.db, into).await;
