@@ -408,7 +408,8 @@ async fn no_command_panics_at_what_a_server_says() {
         // A few kinds each: a lie goes a long way.
         let few = names.into_iter().skip(seed as usize - 1).step_by(4);
         for args in [
-            ["plan"].into_iter().chain(few).collect::<Vec<_>>(),
+            ["plan"].into_iter().chain(few.clone()).collect::<Vec<_>>(),
+            ["run", "--now"].into_iter().chain(few).collect(),
             if seed % 2 == 0 {
                 vec!["doctor"]
             } else {

@@ -1,6 +1,6 @@
 //! What a delete sets off: foreign keys and triggers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::facts::Table;
 use crate::engines::EngineError;
@@ -17,8 +17,8 @@ pub(in crate::kinds::postgres) struct ForeignKey {
     pub(in crate::kinds::postgres) root: u32,
     /// What is pointed at in the first place: the table of the rule, or one partition of it.
     pub(in crate::kinds::postgres) start: u32,
-    /// The table pointed at; another one than `root` below a cascade.
-    pub(super) parent: u32,
+    /// Whose rows go first: the table of the rule, or the child of another cascade.
+    via: u32,
     pub(super) parent_rows: f64,
     pub(in crate::kinds::postgres) child_oid: u32,
     pub(in crate::kinds::postgres) child: RelationName,
@@ -30,6 +30,8 @@ pub(in crate::kinds::postgres) struct ForeignKey {
     pub(super) sets: Vec<String>,
     pub(super) child_rows: f64,
     pub(in crate::kinds::postgres) child_bytes: i64,
+    /// Whether its last column is a PERIOD, which GiST looks up.
+    over_period: bool,
     /// Whether the children are found by an index.
     pub(in crate::kinds::postgres) indexed: bool,
     /// 1 where it points at the table of the rule itself.
@@ -47,17 +49,25 @@ pub(in crate::kinds::postgres) struct Trigger {
     pub(in crate::kinds::postgres) definition: (String, i64),
 }
 
-const FOREIGN_KEYS: &str = "WITH RECURSIVE fk AS (
+/// Who points at a partitioned table points at the rows of each of its partitions, be it one that a rule names.
+const FOREIGN_KEYS: &str = "WITH RECURSIVE of_rule AS (SELECT o.root, o.oid
+            FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.oid[]), pg_catalog.unnest($2::pg_catalog.oid[])) AS o (root, oid)),
+    fk AS (
         SELECT con.oid, con.conname, con.conrelid, con.confrelid, con.confdeltype, con.conkey,
-            con.confrelid AS root, 1 AS depth
-        FROM pg_catalog.pg_constraint con
-        WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confrelid = ANY ($1) AND {enforced}
+            o.root, o.start, o.root AS via, 1 AS depth
+        FROM (SELECT root, oid, oid AS start FROM of_rule
+                UNION SELECT r.root, above.relid, r.root FROM of_rule r CROSS JOIN LATERAL pg_catalog.pg_partition_ancestors(r.root) AS above
+                    WHERE r.oid = r.root AND above.relid <> r.root) o
+            JOIN pg_catalog.pg_constraint con ON con.confrelid = o.oid
+        WHERE con.contype = 'f' AND con.conparentid = 0 AND {enforced}
         UNION SELECT next.oid, next.conname, next.conrelid, next.confrelid, next.confdeltype, next.conkey,
-            fk.root, fk.depth + 1
-        FROM fk JOIN pg_catalog.pg_constraint next ON next.confrelid = fk.conrelid
+            fk.root, fk.start, fk.conrelid, fk.depth + 1
+        -- Rows of a child are rows of the table that it is a partition of, and of one of its own partitions.
+        FROM fk CROSS JOIN LATERAL (SELECT t.relid FROM {below} t UNION SELECT a.relid FROM pg_catalog.pg_partition_ancestors(fk.conrelid) a) child
+            JOIN pg_catalog.pg_constraint next ON next.confrelid = child.relid
         WHERE next.contype = 'f' AND next.conparentid = 0 AND {enforced_next} AND fk.confdeltype = 'c' AND fk.depth < 5
     )
-    SELECT fk.root, fk.confrelid AS parent, {rows_p} AS parent_rows, c.oid AS child_oid, n.nspname::text AS child_schema, c.relname::text AS child_name, fk.conname::text AS name, fk.confdeltype::text AS action,
+    SELECT fk.root, fk.start, fk.via, pg_catalog.to_jsonb(whole) ->> 'conperiod' = 'true' AS over_period, {rows_p} AS parent_rows, c.oid AS child_oid, n.nspname::text AS child_schema, c.relname::text AS child_name, fk.conname::text AS name, fk.confdeltype::text AS action,
         ARRAY(SELECT a.attname::text FROM pg_catalog.unnest(fk.conkey) WITH ORDINALITY AS k(attnum, ord)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum ORDER BY k.ord) AS columns,
         {rows_c} AS child_rows, {bytes_c} AS child_bytes,
@@ -65,9 +75,10 @@ const FOREIGN_KEYS: &str = "WITH RECURSIVE fk AS (
         fk.depth,
         ARRAY(SELECT a.attname::text FROM pg_catalog.unnest({set_columns}) WITH ORDINALITY AS k(attnum, ord)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum ORDER BY k.ord) AS sets
-    FROM fk JOIN pg_catalog.pg_class c ON c.oid = fk.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    FROM fk JOIN pg_catalog.pg_constraint whole ON whole.oid = fk.oid
+        JOIN pg_catalog.pg_class c ON c.oid = fk.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_catalog.pg_class p ON p.oid = fk.confrelid
-    ORDER BY fk.root, fk.depth, n.nspname, c.relname, fk.conname";
+    ORDER BY fk.root, fk.depth, fk.start, n.nspname, c.relname, fk.conname";
 
 const TRIGGERS: &str = concat!(
     "SELECT t.tgrelid AS table_oid, t.tgname::text AS name, t.tgfoid::regproc::text AS function_name,
@@ -90,13 +101,13 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
     tables: impl Iterator<Item = &Table>,
 ) -> Result<Vec<ForeignKey>, EngineError> {
     // Somebody may point at a single partition.
-    let root_of: HashMap<u32, u32> = tables
+    let pairs: HashSet<(u32, u32)> = tables
         .flat_map(|t| {
-            let members = t.members.iter().map(|m| (m.oid, t.oid));
+            let members = t.members.iter().map(|m| (t.oid, m.oid));
             members.chain(std::iter::once((t.oid, t.oid)))
         })
         .collect();
-    let oids: Vec<u32> = root_of.keys().copied().collect();
+    let (roots, oids): (Vec<u32>, Vec<u32>) = pairs.into_iter().unzip();
     // A partitioned table has what its partitions have.
     let over_leaves = |alias: &str, of: &str| {
         format!(
@@ -111,22 +122,23 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
         .replace("{rows_p}", &over_leaves("p", rows))
         .replace("{enforced}", &enforced(&db.server, "con"))
         .replace("{enforced_next}", &enforced(&db.server, "next"))
-        .replace("{without_index}", &without_index("fk"))
+        .replace("{below}", &tree("fk.conrelid"))
+        .replace("{without_index}", &without_index("whole"))
         .replace("{set_columns}", set_columns(&db.server))
         .replace("{rows_c}", &over_leaves("c", rows))
         .replace(
             "{bytes_c}",
             &format!("{}::int8", over_leaves("c", &size_of("l"))),
         );
-    let rows = db.query("reading foreign keys", &sql, &[&oids]).await?;
+    let rows = db
+        .query("reading foreign keys", &sql, &[&roots, &oids])
+        .await?;
     each(&rows, |row| {
         Ok(ForeignKey {
-            root: root_of
-                .get(&row.named("root")?)
-                .copied()
-                .unwrap_or(row.named("root")?),
-            start: row.named("root")?,
-            parent: row.named("parent")?,
+            root: row.named("root")?,
+            start: row.named("start")?,
+            via: row.named("via")?,
+            over_period: row.named::<Option<bool>>("over_period")? == Some(true),
             parent_rows: row.named("parent_rows")?,
             child_oid: row.named("child_oid")?,
             child: row.relation("child_schema", "child_name")?,
@@ -165,7 +177,7 @@ fn texts(all: &[ForeignKey], (root, member): (u32, u32), victims: f64) -> Vec<St
         };
         let parents = match fk.depth {
             1 => victims,
-            _ => going.get(&fk.parent).copied().unwrap_or(0.0),
+            _ => going.get(&fk.via).copied().unwrap_or(0.0),
         };
         let children = parents * each;
         if fk.action == "c" && fk.child_oid != root {
@@ -291,8 +303,9 @@ impl ForeignKey {
                 self.child
             ),
             suggestion: Some(format!(
-                "CREATE INDEX CONCURRENTLY ON {} ({})",
+                "CREATE INDEX CONCURRENTLY ON {}{} ({})",
                 self.child,
+                if self.over_period { " USING gist" } else { "" },
                 columns.join(", ")
             )),
         }

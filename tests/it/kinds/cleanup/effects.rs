@@ -286,3 +286,64 @@ async fn only_the_columns_that_are_set_are_told() {
     let unset = "SELECT count(*) FROM child WHERE pid IS NULL AND t = 1";
     assert!(db.number(unset).await > 90);
 }
+
+for_oldest_and_newest! {
+    /// Who points at a partitioned table points at the rows of the partition that a rule names; and from child to
+    /// child it goes on through tables and partitions alike.
+    async fn cascades_go_on_above_and_below_partitions(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE ev (id int PRIMARY KEY, at timestamptz NOT NULL) PARTITION BY RANGE (id);
+            CREATE TABLE ev_1 PARTITION OF ev FOR VALUES FROM (0) TO (1000); CREATE TABLE ev_2 PARTITION OF ev FOR VALUES FROM (1000) TO (2000);
+            INSERT INTO ev SELECT n, '2020-05-01' FROM generate_series(1, 1999) n;
+            CREATE TABLE kid (id int PRIMARY KEY, ev int REFERENCES ev ON DELETE CASCADE) PARTITION BY RANGE (id);
+            CREATE TABLE kid_1 PARTITION OF kid FOR VALUES FROM (0) TO (100000); INSERT INTO kid SELECT n, n FROM generate_series(1, 1999) n;
+            CREATE TABLE toy (id int, kid int REFERENCES kid_1 ON DELETE CASCADE); INSERT INTO toy SELECT n, n FROM generate_series(1, 1999) n;
+            CREATE TABLE p (id int PRIMARY KEY, at timestamptz NOT NULL); INSERT INTO p SELECT n, '2020-05-01' FROM generate_series(1, 100) n;
+            CREATE TABLE k (id int PRIMARY KEY, p int) PARTITION BY RANGE (id); CREATE TABLE k_1 PARTITION OF k FOR VALUES FROM (0) TO (100000);
+            ALTER TABLE k_1 ADD FOREIGN KEY (p) REFERENCES p ON DELETE CASCADE; INSERT INTO k SELECT n, n FROM generate_series(1, 100) n;
+            CREATE TABLE g (id int, k int REFERENCES k ON DELETE CASCADE); INSERT INTO g SELECT n, n FROM generate_series(1, 100) n;
+            CREATE INDEX ON k (p); CREATE INDEX ON g (k); CREATE INDEX ON toy (kid); ANALYZE").await;
+        let rules = json!([{ "table": "ev_1", "column": "at", "older_than": "90d" }, { "table": "p", "column": "at", "older_than": "90d" }]);
+        // Without an index, as much would be read for each row as for a row of the whole table.
+        let guarded = with_options(&db, &json!({ "rules": rules, "max_unindexed": "8kB" }));
+        let plan = guarded.run(["plan", "cleanup"]).stdout;
+        assert!(plan.contains("has no index: each deleted row would read all of it"), "{plan}");
+        db.execute("CREATE INDEX ON kid (ev)").await;
+        let workspace = workspace(&db, &rules);
+        let plan = workspace.run(["plan", "cleanup"]).expect(0).stdout;
+        for told in ["deletes about 999 rows of public.kid (ev)", "in turn deletes about 999 rows of public.toy (kid)",
+            "deletes about 100 rows of public.k_1 (p)", "in turn deletes about 100 rows of public.g (k)"] {
+            assert!(plan.contains(told), "{told}: {plan}");
+        }
+        let run = clean(&workspace);
+        assert_eq!(run["rows"], 999 + 100, "{run:#}");
+        for (table, left) in [("ev", 1000), ("kid", 1000), ("toy", 1000), ("p", 0), ("k", 0), ("g", 0)] {
+            assert_eq!(db.number(&format!("SELECT count(*) FROM {table}")).await, left, "{table}");
+        }
+        nothing_is_left(&workspace);
+    }
+}
+
+/// A foreign key over a PERIOD is looked up by GiST: with such an index its table is not read for every row.
+#[tokio::test]
+async fn a_key_over_a_period_has_its_index() {
+    let db = fresh_database(18).await;
+    db.execute("CREATE EXTENSION btree_gist;
+        CREATE TABLE p (id int, valid daterange, at timestamptz NOT NULL, PRIMARY KEY (id, valid WITHOUT OVERLAPS));
+        CREATE TABLE c (pid int, valid daterange, pad text DEFAULT repeat('x', 200), FOREIGN KEY (pid, PERIOD valid) REFERENCES p (id, PERIOD valid));
+        INSERT INTO p SELECT n, '[2020-01-01,2021-01-01)', now() - interval '2 years' FROM generate_series(1, 1000) n;
+        INSERT INTO c SELECT n, '[2020-05-01,2020-09-01)' FROM generate_series(1, 500) n; ANALYZE").await;
+    let rules = json!([{ "table": "p", "column": "at", "older_than": "1y" }]);
+    let workspace = with_options(&db, &json!({ "rules": rules, "max_unindexed": "8kB" }));
+    let plan = workspace.run(["plan", "cleanup"]).stdout;
+    let index = "CREATE INDEX CONCURRENTLY ON public.c USING gist (pid, valid)";
+    assert!(
+        plan.contains("has no index") && plan.contains(index),
+        "{plan}"
+    );
+    db.execute(&index.replace(" CONCURRENTLY", "")).await;
+    let plan = workspace.run(["plan", "cleanup"]).expect(0).stdout;
+    assert!(!plan.contains("has no index"), "{plan}");
+    let run = clean(&workspace);
+    assert_eq!(run["rows"], 500, "{run:#}");
+}
