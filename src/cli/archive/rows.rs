@@ -207,6 +207,7 @@ pub(super) async fn restore(
             &session,
             &table,
             (&manifests[..], &before, &former[..]),
+            how,
             unknown,
         )
         .await;
@@ -271,6 +272,7 @@ async fn would(
     session: &Session,
     into: &RelationName,
     (manifests, before, former): (&[Manifest], &Before<Manifest>, &[Manifest]),
+    how: How,
     unknown: &Unknown,
 ) -> Result<u8, Failure> {
     let site = execute::look_at(session, into, manifests)
@@ -278,7 +280,9 @@ async fn would(
         .map_err(PipelineError::from)?;
     let rows: i64 = manifests.iter().map(|m| m.rows).sum();
     let problems = missing(manifests).await;
-    let code = u8::from(!unknown.is_none() || !problems.is_empty());
+    let changed = !site.changing.is_empty() && !how.disable_triggers;
+    let none = changed || !problems.is_empty();
+    let code = u8::from(!unknown.is_none() || none);
     if context.json() {
         let retyped = site.retyped.iter().map(
             |(name, is, was)| serde_json::json!({ "column": name, "type": is, "archived_as": was }),
@@ -330,13 +334,13 @@ async fn would(
     for problem in &problems {
         outln!("nothing would be restored: {}", shown(problem));
     }
-    if !site.changing.is_empty() {
+    if changed {
         outln!(
             "nothing would be restored without `--disable-triggers`: {} may change rows",
             shown(&site.changing.join(", "))
         );
     }
-    if problems.is_empty() {
+    if !none {
         let rows = counted(usize::try_from(rows).unwrap_or(0), "row");
         outln!("{rows} would come back into {into}");
     }

@@ -71,8 +71,10 @@ const TABLE: &str = "SELECT c.oid, c.relkind::text, CASE WHEN c.relkind = 'p' TH
 
 const SCHEMA: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname::text = $1)";
 
-const COLUMNS: &str = "SELECT a.attname::text, a.attgenerated <> '', pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped";
+const COLUMNS: &str =
+    "SELECT a.attname::text, a.attgenerated <> '', pg_catalog.format_type(a.atttypid, a.atttypmod),
+        a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+    FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped";
 
 const TRIGGERS: &str = concat!(
     "SELECT c.oid::pg_catalog.regclass::text AS table_name, pg_catalog.quote_ident(t.tgname) AS trigger_name,
@@ -121,6 +123,7 @@ pub async fn look(
             is_type(session, name, pg_type).await?;
         }
         in_one_zone(into, manifests, &site.columns)?;
+        site.retyped = retyped(manifests, &site.columns);
         return Ok(site);
     };
     let kind: String = row.get(1)?;
@@ -131,10 +134,14 @@ pub async fn look(
     site.oid = Some(oid);
     site.key = row.get(2)?;
     let mut there: Vec<(String, String)> = Vec::new();
+    let mut wanted: Vec<String> = Vec::new();
     for row in session.query(doing, COLUMNS, &[&oid]).await? {
         let name: String = row.get(0)?;
         if row.get(1)? {
             site.computed.push(name.clone());
+        }
+        if row.get(3)? {
+            wanted.push(name.clone());
         }
         there.push((name, row.get(2)?));
     }
@@ -146,15 +153,16 @@ pub async fn look(
             Identifier::new(&**name)
         )));
     }
-    for column in manifests.iter().flat_map(|m| &m.columns) {
-        let is = there.iter().find(|(name, _)| *name == column.name);
-        if let Some((name, is)) = is.filter(|(_, is)| *is != column.pg_type) {
-            let retyped = (name.clone(), is.clone(), column.pg_type.clone());
-            if !site.computed.contains(name) && !site.retyped.contains(&retyped) {
-                site.retyped.push(retyped);
-            }
-        }
+    let archived = |name: &String| site.columns.iter().any(|(one, _)| one == name);
+    if let Some(name) = wanted.iter().find(|name| !archived(name)) {
+        let quoted = Identifier::new(&**name);
+        return Err(files(format!(
+            "nothing was restored: column {name} of {into} has to have a value, has no default, and the archived rows have no such column; ALTER TABLE {into} ALTER COLUMN {quoted} SET DEFAULT …, or DROP NOT NULL, or restore into a new table"
+        )));
     }
+    site.retyped = retyped(manifests, &there);
+    site.retyped
+        .retain(|(name, ..)| !site.computed.contains(name));
     let asleep = session.query(doing, ASLEEP, &[&oid]).await?;
     let asleep: Vec<String> = each(&asleep, |row| row.get(0))?;
     if !asleep.is_empty() {
@@ -197,6 +205,21 @@ fn union(manifests: &[Manifest]) -> Vec<(String, String)> {
         match all.iter_mut().find(|(name, _)| *name == column.name) {
             Some((_, pg_type)) => pg_type.clone_from(&column.pg_type),
             None => all.push((column.name.clone(), column.pg_type.clone())),
+        }
+    }
+    all
+}
+
+/// Columns that are of another type there than when rows were archived: name, what it is, what it was.
+fn retyped(manifests: &[Manifest], there: &[(String, String)]) -> Vec<(String, String, String)> {
+    let mut all = Vec::new();
+    for column in manifests.iter().flat_map(|m| &m.columns) {
+        let is = there.iter().find(|(name, _)| *name == column.name);
+        if let Some((name, is)) = is.filter(|(_, is)| *is != column.pg_type) {
+            let one = (name.clone(), is.clone(), column.pg_type.clone());
+            if !all.contains(&one) {
+                all.push(one);
+            }
         }
     }
     all

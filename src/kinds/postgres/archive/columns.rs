@@ -6,7 +6,7 @@ use super::super::retention::facts::Table;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Column, Form, Kept, kept_as};
 use crate::engines::postgres::catalog::{FOREIGN_PART, UNLOGGED, by_people, no_table};
-use crate::engines::postgres::{RelationName, Session, each, first};
+use crate::engines::postgres::{Identifier, RelationName, Session, each, first};
 use crate::values::{TableName, unreadable};
 
 /// A column, and how it can be kept in a file.
@@ -186,6 +186,21 @@ pub(super) async fn has_schema(db: &Session, table: &TableName) -> Result<bool, 
     let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname::text = $1)";
     let rows = db.query("reading schemas", sql, &[&table.schema]).await?;
     Ok(first(&rows, 0)?.unwrap_or(false))
+}
+
+/// Since 18 NOT NULL may hold for rows from now on only (`NOT VALID`), and LIKE makes it hold for all.
+const NULLS_FROM_BEFORE: &str = "SELECT DISTINCT a.attname::text FROM pg_catalog.pg_constraint k
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+    WHERE k.conrelid = $1 AND k.contype = 'n' AND NOT k.convalidated ORDER BY 1";
+
+/// The columns of a table that may be null in rows that it has, and in no new one.
+pub(super) async fn with_nulls_from_before(
+    db: &Session,
+    table: u32,
+) -> Result<Vec<Identifier>, EngineError> {
+    let doing = "reading which columns may be null in rows from before";
+    let rows = db.query(doing, NULLS_FROM_BEFORE, &[&table]).await?;
+    each(&rows, |row| Ok(Identifier::new(row.get::<String>(0)?)))
 }
 
 const LARGE_OBJECTS: &str = concat!(

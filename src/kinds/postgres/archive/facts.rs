@@ -50,6 +50,8 @@ pub(crate) struct Facts {
     pub(super) heirs: Heirs,
     /// A number for who may see and do what with the table, where its destination has to be made like it.
     pub(super) rights: Option<i64>,
+    /// Its columns that may not be null from now on, and may be in rows that it has.
+    pub(super) nulls_from_before: Vec<Identifier>,
     /// What the role lacks at the destination.
     pub(super) into_lacks: Option<Finding>,
     /// What lies in the place of the files, where rows go into files.
@@ -159,6 +161,7 @@ impl Archive {
         let mut into_unlogged = false;
         let (mut into_itself, mut into_schema, mut into_lacks) = (false, true, None);
         let (mut heirs, mut rights_now) = (Heirs::default(), None);
+        let mut nulls_from_before = Vec::new();
         if let (Some(destination), None) = (&self.destination.table, &self.destination.database) {
             into = columns::of(db, destination).await?;
             into_obstructed = columns::obstructed(db, destination).await?;
@@ -174,6 +177,7 @@ impl Archive {
             if let (None, Some(table)) = (into_oid, tables.get(&self.table)) {
                 heirs = Heirs::of(db, &[table.oid], &destination.schema).await?;
                 rights_now = rights_of::of(db, table.oid).await?;
+                nulls_from_before = columns::with_nulls_from_before(db, table.oid).await?;
             }
         }
         let standpoint = Standpoint::of(db).await?;
@@ -196,6 +200,7 @@ impl Archive {
             into_schema,
             heirs,
             rights: rights_now,
+            nulls_from_before,
             into_lacks,
             place,
             some_are_free,

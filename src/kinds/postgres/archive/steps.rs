@@ -302,6 +302,9 @@ fn create_table(into: &RelationName, table: &Table, facts: &Facts) -> Step {
     // It fails where somebody has made it meanwhile: whose it is, and which columns it has, the
     // next plan looks at. Sent as one, the two are one transaction.
     let mut sql = format!("CREATE TABLE {into} (LIKE {})", table.name);
+    for column in &facts.nulls_from_before {
+        sql += &format!("; ALTER TABLE {into} ALTER COLUMN {column} DROP NOT NULL");
+    }
     if table.confined {
         sql += &format!("; {}", only_for_its_owner(&into.to_string()));
         step.details.push(format!(

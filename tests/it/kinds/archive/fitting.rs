@@ -208,3 +208,77 @@ async fn what_went_home_is_noted_beside_the_files() {
         1
     );
 }
+
+/// What the restore itself would refuse without reading a row, its dry run refuses, too.
+#[tokio::test]
+async fn a_dry_run_fails_as_the_restore_would() {
+    let db = fresh_database(17).await;
+    filled(&db).await;
+    db.execute(
+        "CREATE TABLE more (LIKE t, owner int NOT NULL); CREATE TABLE less (LIKE t, owner int NOT NULL DEFAULT 7);
+         CREATE TABLE stamped (LIKE t); CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.note = ''x''; RETURN new; END';
+         CREATE TRIGGER stamps BEFORE INSERT ON stamped FOR EACH ROW EXECUTE FUNCTION stamp()",
+    )
+    .await;
+    let (workspace, _folder) = into_files(&db, &rule());
+    archive(&workspace);
+    for (into, why) in [
+        (
+            "more",
+            "column owner of public.more has to have a value, has no default",
+        ),
+        (
+            "stamped",
+            "nothing would be restored without `--disable-triggers`: trigger stamps",
+        ),
+    ] {
+        let said = restore(&workspace, into, &["--dry-run"], 1);
+        assert!(
+            said.contains(why) && !said.contains("would come back"),
+            "{said}"
+        );
+        restore(&workspace, into, &[], 1);
+        assert_eq!(db.number(&format!("SELECT count(*) FROM {into}")).await, 0);
+    }
+    let said = restore(
+        &workspace,
+        "stamped",
+        &["--dry-run", "--disable-triggers"],
+        0,
+    );
+    assert!(said.contains("60 rows would come back"), "{said}");
+    restore(&workspace, "stamped", &["--disable-triggers"], 0);
+    restore(&workspace, "less", &["--again"], 0);
+    assert_eq!(
+        db.number("SELECT count(*) FROM less WHERE owner = 7").await,
+        60
+    );
+
+    // A table that is to be made has the latest type, and older rows may not fit it.
+    db.execute("ALTER TABLE t ALTER note TYPE int USING 5; INSERT INTO t SELECT n, '2020-01-01', n, 1 FROM generate_series(1, 5) n").await;
+    archive(&workspace);
+    let said = restore(&workspace, "new", &["--again", "--dry-run"], 0);
+    assert!(said.contains("column note of public.new is integer, and was character varying(50) when rows were archived"), "{said}");
+}
+
+/// NOT NULL that holds from now on only: the table that is made for the rows takes those from before as well.
+#[tokio::test]
+async fn nulls_from_before_go_along() {
+    let db = fresh_database(18).await;
+    filled(&db).await;
+    db.execute(
+        "UPDATE t SET note = NULL WHERE id <= 20; ALTER TABLE t ADD NOT NULL note NOT VALID",
+    )
+    .await;
+    let mut options = rule();
+    options["destination"] = json!({ "table": "kept" });
+    let workspace = workspace(&db, &options);
+    archive(&workspace);
+    assert_eq!(
+        db.number("SELECT count(*) FROM kept WHERE note IS NULL")
+            .await,
+        20
+    );
+    assert_eq!(db.number("SELECT count(*) FROM kept").await, 60);
+    assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
+}
