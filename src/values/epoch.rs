@@ -20,6 +20,8 @@ pub enum Epoch {
 
 /// 1980-01-01, in seconds. What counts larger units than it is taken to do is of January 1970.
 const EARLY: i64 = 315_532_800;
+/// About the least number that databases keep exactly, whatever they keep it in.
+const LEAST: i64 = -9_000_000_000_000_000_000;
 /// 1990-01-01, in seconds: since then databases are kept that are still there.
 const KEPT: i64 = 631_152_000;
 /// A year, in seconds.
@@ -53,16 +55,21 @@ impl Epoch {
         self.scaled(KEPT, late)
     }
 
-    /// Numbers that are times before 1980, but for zero and less, which stand for none: beside times of our
-    /// days they were written in a unit that counts less, or are no times. They are nobody's age.
+    /// Numbers that are times before 1980: they were written in a unit that counts less, or are no times, as
+    /// zero and -1 often stand for never. They are nobody's age.
     pub fn doubtful(self) -> RangeInclusive<i64> {
-        1..=EARLY.saturating_mul(self.per_second()) - 1
+        LEAST..=self.earliest() - 1
+    }
+
+    /// The first moment of 1980. Nothing below that tells an age.
+    pub fn earliest(self) -> i64 {
+        EARLY.saturating_mul(self.per_second())
     }
 
     /// That some numbers of `field` are such, and what becomes of them.
     pub fn doubted(self, field: &str) -> String {
         format!(
-            "some numbers in `{field}` are, as {}, times before 1980, while others are of our days: they were written in another unit, or are no times, so that nobody knows how old they are. They stay; write them anew in one unit",
+            "some numbers in `{field}` are, as {}, times before 1980, or zero or less: they were written in another unit, or are no times, so that nobody knows how old they are. They stay; write them anew in one unit",
             self.name()
         )
     }

@@ -122,10 +122,19 @@ impl Index {
         format!("{} {}{also}", self.name, Json::of(&keys).0)
     }
 
+    /// Whether it has one entry, or more, for each document, whatever that has besides: texts, places and
+    /// wildcards have none where there is nothing of theirs, and have whole documents left out.
+    pub(super) fn has_all(&self) -> bool {
+        self.keys.iter().all(|(name, way)| {
+            !name.contains("$**") && (number(Some(way)).is_some() || way.as_str() == Some("hashed"))
+        })
+    }
+
     /// Whether every document with a value in `field` is found along it, in the field's order.
     pub(super) fn orders(&self, field: &str) -> bool {
         let first = self.keys.first();
         first.is_some_and(|(name, way)| name == field && matches!(number(Some(way)), Some(1 | -1)))
+            && self.has_all()
             && !self.partial
             && !self.hidden
             && !self.collated

@@ -391,7 +391,7 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
     .keeps(Keeps::FromAll),
     code(
         "rows.doubted",
-        "A column of times that are numbers holds some that are times before 1980, while others are of our days.",
+        "A column of times that are numbers holds some that are times before 1980, or zero or less.",
         "Written in another unit, or no times at all, they would pass for old. They stay, and the others go.",
         "The suggestion shows them; write them anew in the unit that `epoch` says.",
     ),

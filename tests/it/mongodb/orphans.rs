@@ -1,7 +1,8 @@
 //! What only looks like an orphan stays.
 
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Bson, Document, RawDocumentBuf, doc};
 
 use super::{codes, for_base, run};
 use crate::support::mongo::TestBase;
@@ -286,5 +287,43 @@ async fn text_that_is_no_utf8_refuses_the_rule_by_name() {
         let helped = text(", keep: [{ _id: { $gte: 8 } }]");
         assert_eq!(run(&rule(&base, &helped), "cleanup", 0)["rows"], 1);
         assert_eq!(base.count("children", doc! {}).await, 8);
+    }
+}
+
+/// The same UUID is another value as old drivers wrote it: whoever points at parents in that form is no orphan for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn uuids_of_a_form_that_no_parent_has_stay() {
+    for version in [44, 60] {
+        let base = TestBase::new(version).await;
+        let uuid = |n: u8, subtype: BinarySubtype| Binary {
+            subtype,
+            bytes: vec![n; 16],
+        };
+        let parents = (0..100).map(|n| doc! { "_id": uuid(n, BinarySubtype::Uuid) });
+        fill(&base, "parents", parents).await;
+        let children = (0..130).map(|n| {
+            let old = n < 20;
+            let form = if old {
+                BinarySubtype::UuidOld
+            } else {
+                BinarySubtype::Uuid
+            };
+            doc! { "_id": i32::from(n), "p": uuid(n, form) }
+        });
+        fill(&base, "children", children).await;
+        let workspace = rule(
+            &base,
+            "collection: children, orphaned: { field: p, parent: parents }",
+        );
+        let done = run(&workspace, "cleanup", 0);
+        assert_eq!(done["rows"], 30, "{done:#}");
+        assert_eq!(codes(&done), ["cleanup.types"], "{done:#}");
+        let told = done["findings"][0]["message"].as_str().unwrap();
+        assert!(
+            told.contains("20 documents have") && told.contains("binary subtype 3"),
+            "{told}"
+        );
+        assert_eq!(base.count("children", doc! {}).await, 100);
+        assert_eq!(run(&workspace, "cleanup", 0)["rows"], 0);
     }
 }

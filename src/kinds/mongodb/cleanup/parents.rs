@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Bson, Document, doc};
 
 use super::rule::Rule;
 use crate::engines::mongodb::{Limit, MongoError, Session, key, namespace, number};
@@ -24,6 +25,8 @@ pub(super) struct Pointing {
     pub(super) met: Vec<String>,
     /// Types of values that no parent has, and how many.
     pub(super) strays: Vec<(String, i64)>,
+    /// Conditions on values of a form that no parent has, though some have their type.
+    unmet: Vec<Document>,
     /// Documents with an array there, or around it: each may point at several parents.
     pub(super) arrays: i64,
     /// Whether some are references (DBRef).
@@ -79,6 +82,11 @@ impl Pointing {
         // Who says that all may go where there is no parent means all.
         if !self.parent_is_empty {
             parts.push(doc! { field: { "$type": self.met.clone() } });
+            parts.extend(
+                self.unmet
+                    .iter()
+                    .map(|form| doc! { "$nor": [form.clone()] }),
+            );
         }
         doc! { "$and": parts }
     }
@@ -151,7 +159,45 @@ async fn looked(
             false => pointing.met.push(kind.to_owned()),
         }
     }
+    if pointing.met.iter().any(|kind| kind == "binData") {
+        for (form, subtype) in UUIDS {
+            let theirs = doc! { "find": &of.parent, "filter": uuids(&of.parent_field, subtype), "limit": 1, "projection": { "_id": 1 } };
+            if !db
+                .all(doing, &of.parent_database, theirs, COUNTING)
+                .await?
+                .is_empty()
+            {
+                continue;
+            }
+            let ours = uuids(field, subtype);
+            let count =
+                doc! { "count": collection, "query": { "$and": [filter.clone(), ours.clone()] } };
+            let counted = db.command(doing, database, count, COUNTING).await?;
+            if let Some(n @ 1..) = number(counted.get("n")) {
+                pointing.strays.push((form.to_owned(), n));
+                pointing.unmet.push(ours);
+            }
+        }
+    }
     Ok(pointing)
+}
+
+/// UUIDs as drivers have written them, then and now: the same number is another value.
+const UUIDS: [(&str, BinarySubtype); 2] = [
+    (
+        "UUID of the old form (binary subtype 3)",
+        BinarySubtype::UuidOld,
+    ),
+    ("UUID (binary subtype 4)", BinarySubtype::Uuid),
+];
+
+/// All UUIDs of one form: binary values are in order by length, subtype, and content.
+fn uuids(field: &str, subtype: BinarySubtype) -> Document {
+    let all = |byte: u8| Binary {
+        subtype,
+        bytes: vec![byte; 16],
+    };
+    doc! { field: { "$gte": all(0), "$lte": all(0xff) } }
 }
 
 /// How many children have no parent in another database, which no aggregation reaches; none

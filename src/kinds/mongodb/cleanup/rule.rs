@@ -398,9 +398,6 @@ impl Rule {
         let mut parts: Vec<Document> = Vec::new();
         if let (Some(field), Some(span), Some(age)) = (&self.field, self.older_than, age) {
             parts.push(doc! { field.as_str(): older(age, span.before(now)) });
-            if let Age::Number(epoch) = age {
-                parts.push(doc! { "$nor": [doubtful(field, epoch)] });
-            }
             if matches!(path, Path::Ids) {
                 parts.extend(single(field));
             }
@@ -490,8 +487,8 @@ pub(super) fn older(age: Age, cutoff: DateTime<Utc>) -> Document {
                 Epoch::Millis => cutoff.timestamp_millis(),
                 Epoch::Micros => cutoff.timestamp_micros(),
             };
-            // Neither NaN nor minus infinity is an age.
-            doc! { "$gte": -9.0e18, "$lt": limit }
+            // Nor are NaN and minus infinity an age.
+            doc! { "$gte": epoch.earliest(), "$lt": limit }
         }
     }
 }

@@ -361,18 +361,16 @@ pub(super) fn types_told(
         });
     }
     if let (true, Some(field), Some(epoch)) = (look.doubted, &rule.field, rule.epoch) {
-        let range = epoch.doubtful();
         plan.findings.push(Finding {
             code: "cleanup.types".to_owned(),
             severity: Severity::Warning,
             object: namespace(database, name),
             message: epoch.doubted(field),
             suggestion: Some(format!(
-                "{}.find({{{}: {{$gte: {}, $lte: {}}}}})",
+                "{}.find({{{}: {{$lt: {}}}}})",
                 shell_name(database, name),
                 shell_key(field),
-                range.start(),
-                range.end()
+                epoch.earliest()
             )),
         });
     }

@@ -120,8 +120,9 @@ impl Snapshot {
 
 /// Whether `other` answers everything that `index` does.
 fn covers(other: &Index, index: &Index) -> bool {
-    let special =
-        |i: &Index| i.sparse || i.partial || i.collated || i.hidden || i.expires.is_some();
+    let special = |i: &Index| {
+        i.sparse || i.partial || i.collated || i.hidden || i.expires.is_some() || !i.has_all()
+    };
     if other.name == index.name || index.unique || special(index) || special(other) {
         return false;
     }

@@ -62,7 +62,7 @@ pub(super) fn ends_before(
             at_most(upper.parse::<NaiveDate>().ok(), cut.parse().ok())
         }
         (AgeType::Integer, Param::Int(cut)) => {
-            at_most(upper.parse().ok(), Some(cut)) && !may_be_doubted(bounds, &upper, rule)
+            at_most(upper.parse().ok(), Some(cut)) && !may_be_doubted(bounds, rule)
         }
         // Other versions of UUID could be in it, too.
         _ => false,
@@ -70,15 +70,12 @@ pub(super) fn ends_before(
 }
 
 /// Whether a partition with these bounds can hold numbers whose age nobody knows.
-fn may_be_doubted(bounds: &str, upper: &str, rule: &Rule) -> bool {
-    let Some(doubtful) = rule.epoch.map(Epoch::doubtful) else {
+fn may_be_doubted(bounds: &str, rule: &Rule) -> bool {
+    let Some(earliest) = rule.epoch.map(Epoch::earliest) else {
         return false;
     };
     let lower = lower(bounds).and_then(|lower| lower.parse::<i64>().ok());
-    let upper = upper.parse::<i64>().ok();
-    let above = lower.is_some_and(|lower| lower > *doubtful.end());
-    let below = upper.is_some_and(|upper| upper <= *doubtful.start());
-    !(above || below)
+    lower.is_none_or(|lower| lower < earliest)
 }
 
 /// Why what was detached does not go: `by_age` where the rule still goes by age alone.

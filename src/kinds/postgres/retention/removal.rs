@@ -40,17 +40,16 @@ pub(in crate::kinds::postgres) fn doubted(
     let (true, Some(column), Some(epoch)) = (look.doubted, &rule.column, rule.epoch) else {
         return None;
     };
-    let (name, range) = (&table.name, epoch.doubtful());
+    let name = &table.name;
     Some(Finding {
         code: "rows.doubted".to_owned(),
         severity: Severity::Warning,
         object: name.to_string(),
         message: epoch.doubted(column),
         suggestion: Some(format!(
-            "SELECT * FROM {name} WHERE {} BETWEEN {} AND {}",
+            "SELECT * FROM {name} WHERE {} < {}",
             Identifier::new(column.as_str()),
-            range.start(),
-            range.end()
+            epoch.earliest()
         )),
     })
 }

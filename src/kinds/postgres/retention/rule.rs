@@ -244,12 +244,7 @@ impl Rule {
             params.push(value);
             parts.push(format!("{column} < $1::{cast}"));
             if let (AgeType::Integer, Some(epoch)) = (age, self.epoch) {
-                let doubtful = epoch.doubtful();
-                parts.push(format!(
-                    "({column} < {} OR {column} > {})",
-                    doubtful.start(),
-                    doubtful.end()
-                ));
+                parts.push(format!("{column} >= {}", epoch.earliest()));
             }
             if age == AgeType::Uuid {
                 // Only version 7 of RFC 9562's variant begins with the time.

@@ -118,9 +118,20 @@ pub(super) async fn look(
         None if !alone => return Ok(None),
         some => some.unwrap_or_default(),
     };
+    wondering.retain(|n| !some.contains(n));
     for n in some {
         if let Some(place) = units.get_mut(n) {
             *place = Unit::Wrong(epoch.unknown(column));
+        }
+    }
+    // Zero and less stand for no time.
+    let none = match with(&wondering, epoch.doubtful()).await? {
+        None if !alone => return Ok(None),
+        none => none.unwrap_or_default(),
+    };
+    for n in none {
+        if let Some(place) = units.get_mut(n) {
+            *place = Unit::Mixed;
         }
     }
     Ok(Some(units))

@@ -20,7 +20,7 @@ fn doubted(run: &Value) -> Option<(&str, &str)> {
 
 for_oldest_and_newest! {
     /// Beside times of our days, numbers of a smaller unit, or of none, are not old: they stay, and are told.
-    /// What stands for no time goes with the others.
+    /// Zero and less stand for no time, often for never.
     async fn numbers_of_several_units_stay(major: u32) {
         let db = fresh_database(major).await;
         for (epoch, unit, smaller) in [("seconds", "1", "NULL"), ("millis", "1000", "extract(epoch FROM now())::bigint"),
@@ -28,14 +28,14 @@ for_oldest_and_newest! {
             for index in ["", "CREATE INDEX ON t (at);"] {
                 db.execute(&format!("DROP TABLE IF EXISTS t; CREATE TABLE t (id text PRIMARY KEY, at bigint); {index}
                     INSERT INTO t VALUES ('new', extract(epoch FROM now())::bigint * {unit}), ('old', extract(epoch FROM now() - interval '2 years')::bigint * {unit}),
-                        ('none', 0), ('date', 20260101), ('smaller', {smaller})")).await;
+                        ('none', 0), ('never', -1), ('date', 20260101), ('smaller', {smaller})")).await;
                 let workspace = workspace(&db, &json!([{ "table": "t", "column": "at", "older_than": "1y", "epoch": epoch }]));
                 let done = clean(&workspace);
-                assert_eq!(ids(&db).await, ["date", "new", "smaller"], "{epoch}: {done:#}");
+                assert_eq!(ids(&db).await, ["date", "never", "new", "none", "smaller"], "{epoch}: {done:#}");
                 let (told, shown) = doubted(&done).unwrap();
                 assert!(told.contains("nobody knows how old"), "{told}");
                 let shown = db.strings(&shown.replace('*', "id")).await;
-                assert_eq!(shown.len(), if unit == "1" { 1 } else { 2 }, "{shown:?}");
+                assert_eq!(shown.len(), if unit == "1" { 3 } else { 4 }, "{shown:?}");
                 db.execute("DELETE FROM t WHERE id <> 'new'").await;
                 let done = clean(&workspace);
                 assert_eq!((doubted(&done), done["steps"].as_array().unwrap().len()), (None, 0), "{done:#}");
