@@ -22,6 +22,19 @@ pub(super) fn is_limited(rule: &Rule) -> bool {
         || (rule.max_share.is_none() && rule.orphaned.is_some())
 }
 
+/// Up to so many documents are always counted.
+const FEW: i64 = 1_000_000;
+
+/// Whether so many of `all`, as the server says, are a share that is worth counting all: a tenth of the limit, or
+/// a share of few.
+pub(super) fn is_near(rule: &Rule, count: i64, all: i64) -> bool {
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    let share = count as f64 / all.max(1) as f64;
+    count > 0
+        && is_limited(rule)
+        && share_of(rule).is_some_and(|most| all <= FEW || share > most.share() / 10.0)
+}
+
 /// How many may go at the most, where the rule limits that.
 pub(super) fn most(rule: &Rule, all: i64) -> Option<i64> {
     let rows = rule.max_rows.and_then(|n| i64::try_from(n).ok());

@@ -58,6 +58,8 @@ pub(super) struct Look {
     pub(super) any: Option<bool>,
     /// How many, where a limit wants to know.
     pub(super) count: Option<i64>,
+    /// How many documents there are, counted, where a share of them is the limit.
+    pub(super) all: Option<i64>,
     /// Whether the field is an array in some documents, as its index tells.
     pub(super) multikey: bool,
     /// Which fields of its filters any document has.
@@ -253,6 +255,24 @@ impl Cleanup {
             Err(error) => return Err(error.into()),
         }
         Ok(look)
+    }
+}
+
+/// How many documents a collection has, counted one by one: the count that the server keeps is wrong after it was
+/// killed. None where that takes too long.
+pub(super) async fn all_of(
+    db: &Session,
+    database: &str,
+    collection: &str,
+) -> Result<Option<i64>, EngineError> {
+    let all = doc! { "_id": { "$gte": Bson::MinKey } };
+    let along = Bson::Document(doc! { "_id": 1 });
+    let count = counting(collection, all, Some(along), None);
+    let doing = "counting all documents";
+    match db.command(doing, database, count, LOOKING).await {
+        Ok(answer) => Ok(Some(counted(&answer))),
+        Err(error) if error.is_out_of_time() => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -19,7 +19,7 @@ use mongodb::bson::Document;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use self::look::{Look, ttl_look};
+use self::look::{Look, all_of, ttl_look};
 use self::rule::Rule;
 use self::step::{fields_told, types_told};
 use self::ttl::Ttl;
@@ -196,7 +196,11 @@ impl Kind for Cleanup {
                 && !(facts.shard && rule.orphaned.is_some())
             {
                 match self.look(db, rule, &at.0, collection, facts.at).await {
-                    Ok(look) => {
+                    Ok(mut look) => {
+                        let count = look.count.unwrap_or(0);
+                        if limits::is_near(rule, count, collection.documents) {
+                            look.all = all_of(db, &at.0, &at.1).await?;
+                        }
                         facts.looks.insert(n, look);
                     }
                     Err(error) => {

@@ -129,6 +129,7 @@ impl Cleanup {
         if look.any == Some(false) {
             return Ok(None);
         }
+        let all = look.all.unwrap_or(collection.documents);
         if limits::is_limited(rule) && look.count.is_none() {
             let why = match &orphans {
                 None => {
@@ -141,7 +142,7 @@ impl Cleanup {
             return Err(refuse("cleanup.too_many", why.to_owned(), None));
         }
         if let Some(count) = look.count
-            && let Some(why) = limits::too_many(rule, count, collection.documents)
+            && let Some(why) = limits::too_many(rule, count, all)
         {
             return Err(refuse("cleanup.too_many", why, None));
         }
@@ -207,7 +208,7 @@ impl Cleanup {
             orphans: orphans.clone(),
             goal_ms: u64::try_from(self.batch_goal.get().as_millis()).unwrap_or(250),
             documents: look.count,
-            most: limits::most(rule, collection.documents.max(look.count.unwrap_or(0))),
+            most: limits::most(rule, all.max(look.count.unwrap_or(0))),
             progress,
             start: start.map(Json),
             into: None,
