@@ -273,3 +273,93 @@ async fn what_was_detached_lends_nothing_14() {
 async fn what_was_detached_lends_nothing_18() {
     detached(18).await;
 }
+
+/// Rows that a foreign key sets to null or a default are updated, and what refers to them changes with them: code
+/// that hangs there runs with ours.
+async fn changes(major: u32) {
+    let scene = Scene::set(major).await;
+    let actions = ["CASCADE", "SET NULL", "SET DEFAULT"];
+    let mut tables = Vec::new();
+    for (d, delete) in actions.iter().skip(1).enumerate() {
+        for (u, update) in actions.iter().enumerate() {
+            let n = format!("{d}{u}");
+            scene.by(&scene.bob, &format!("
+                CREATE TABLE app.p{n} (id int PRIMARY KEY, at timestamptz NOT NULL);
+                INSERT INTO app.p{n} SELECT n, now() - interval '2 years' FROM generate_series(1, 5) n;
+                CREATE TABLE app.c{n} (pid int UNIQUE REFERENCES app.p{n} ON DELETE {delete}); INSERT INTO app.c{n} SELECT generate_series(1, 5);
+                GRANT REFERENCES, SELECT ON app.c{n} TO {}", scene.mallory)).await;
+            scene.by(&scene.mallory, &format!("
+                CREATE TABLE app.g{n} (x int REFERENCES app.c{n} (pid) ON UPDATE {update}); INSERT INTO app.g{n} VALUES (5);
+                CREATE CONSTRAINT TRIGGER t AFTER UPDATE ON app.g{n} DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.trg()")).await;
+            tables.push(n);
+        }
+    }
+    // Below a row that goes, ON UPDATE is nothing that happens.
+    scene.by(&scene.bob, &format!("
+        CREATE TABLE app.gone (id int PRIMARY KEY, at timestamptz NOT NULL); INSERT INTO app.gone SELECT n, now() - interval '2 years' FROM generate_series(1, 5) n;
+        CREATE TABLE app.goes (pid int UNIQUE REFERENCES app.gone ON DELETE CASCADE); INSERT INTO app.goes SELECT generate_series(1, 5);
+        GRANT REFERENCES, SELECT ON app.goes TO {}", scene.mallory)).await;
+    scene.by(&scene.mallory, "
+        CREATE TABLE app.stays (x int REFERENCES app.goes (pid) ON UPDATE CASCADE);
+        CREATE CONSTRAINT TRIGGER t AFTER UPDATE ON app.stays DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.trg()").await;
+    for who in ["member", "superuser"] {
+        let mut workspace = Workspace::for_target(&scene.url(who));
+        for n in &tables {
+            let options = format!(
+                "rules: [{{ table: app.p{n}, column: at, older_than: 1y, max_share: 100% }}]"
+            );
+            workspace = workspace.task(
+                &format!("c{n}"),
+                &format!("kind: cleanup\ntarget: app\noptions: {{ {options} }}\n"),
+            );
+            let options = format!(
+                "table: app.p{n}, column: at, older_than: 1y, destination: {{ table: app.kept{n} }}"
+            );
+            workspace = workspace.task(
+                &format!("a{n}"),
+                &format!("kind: archive\ntarget: app\noptions: {{ {options} }}\n"),
+            );
+        }
+        let tasks: Vec<String> = tables
+            .iter()
+            .flat_map(|n| [format!("c{n}"), format!("a{n}")])
+            .collect();
+        for run in all_ways(&scene, &workspace, &tasks, who).await {
+            assert_eq!(run["status"], "failed", "as {who}: {run:#}");
+        }
+        for n in &tables {
+            assert_eq!(
+                scene
+                    .db
+                    .number(&format!("SELECT count(*) FROM app.p{n}"))
+                    .await,
+                5
+            );
+            assert_eq!(
+                scene
+                    .db
+                    .number(&format!("SELECT count(pid) FROM app.c{n}"))
+                    .await,
+                5
+            );
+        }
+    }
+    let workspace = Workspace::for_target(&scene.url("superuser"))
+        .task("gone", "kind: cleanup\ntarget: app\noptions: { rules: [{ table: app.gone, column: at, older_than: 1y, max_share: 100% }] }\n");
+    let run = workspace
+        .run(["run", "gone", "--now", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(run["runs"][0]["rows"], 5, "{run:#}");
+    scene.nothing_stolen("below what goes").await;
+}
+
+#[tokio::test]
+async fn nothing_is_lent_for_rows_that_change_14() {
+    changes(14).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lent_for_rows_that_change_17() {
+    changes(17).await;
+}

@@ -19,15 +19,20 @@ held AS MATERIALIZED (
 edge AS MATERIALIZED (
     SELECT inhparent AS above, inhrelid AS below, 'child' AS way FROM pg_catalog.pg_inherits
     UNION ALL
-    SELECT confrelid, conrelid, CASE WHEN confdeltype IN ('c', 'n', 'd') THEN 'cascade' ELSE 'referencing' END
+    SELECT confrelid, conrelid, CASE WHEN confdeltype = 'c' THEN 'cascade' WHEN confdeltype IN ('n', 'd') THEN 'set' ELSE 'referencing' END
+    FROM pg_catalog.pg_constraint WHERE contype = 'f'
+    UNION ALL
+    -- A row that is set to null or a default is updated, and from there it goes on as updates do.
+    SELECT confrelid, conrelid, CASE WHEN confupdtype IN ('c', 'n', 'd') THEN 'set_too' ELSE 'asked_too' END
     FROM pg_catalog.pg_constraint WHERE contype = 'f'
     UNION ALL
     SELECT conrelid, confrelid, 'referenced' FROM pg_catalog.pg_constraint WHERE contype = 'f'
     UNION ALL
     -- A default that takes the place of a key may be one to another table, too.
-    SELECT k.confrelid, o.confrelid, 'referencing' FROM pg_catalog.pg_constraint k
+    SELECT k.confrelid, o.confrelid, w.way FROM pg_catalog.pg_constraint k
         JOIN pg_catalog.pg_constraint o ON o.conrelid = k.conrelid AND o.oid <> k.oid AND o.contype = 'f' AND o.conkey && k.conkey
-    WHERE k.contype = 'f' AND k.confdeltype = 'd'
+        CROSS JOIN LATERAL (VALUES ('referencing', k.confdeltype = 'd'), ('asked_too', k.confupdtype IN ('c', 'd'))) AS w (way, there)
+    WHERE k.contype = 'f' AND w.there
     UNION ALL
     SELECT i.inhrelid, i.inhparent, 'parent'
     FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE c.relispartition
@@ -39,22 +44,30 @@ edge AS MATERIALIZED (
             AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> w.ev_class
     WHERE w.oid >= 16384 AND w.ev_type = '1'
 ),
-reach(root, relid, via) AS (
+way(root, relid, via) AS (
     SELECT r, r, 'self' FROM pg_catalog.unnest($1::oid[]) AS r
     UNION
-    SELECT reach.root, edge.below, CASE
-            WHEN edge.way = 'parent' THEN 'above'
-            WHEN edge.way = 'child' THEN reach.via
+    SELECT way.root, edge.below, CASE edge.way
+            WHEN 'parent' THEN 'above'
+            WHEN 'child' THEN way.via
+            WHEN 'set_too' THEN 'set'
+            WHEN 'asked_too' THEN 'referencing'
             ELSE edge.way END
-    FROM reach JOIN edge ON edge.above = reach.relid
+    FROM way JOIN edge ON edge.above = way.relid
     WHERE CASE edge.way
-        WHEN 'parent' THEN reach.via IN ('self', 'above')
-        WHEN 'query' THEN reach.via IN ('self', 'query')
+        WHEN 'parent' THEN way.via IN ('self', 'above')
+        WHEN 'query' THEN way.via IN ('self', 'query')
         -- What the server asks for a foreign key, it asks as the owner of the table that is asked: who
         -- can leave behind there what runs at COMMIT, a deferred trigger or a cursor, with our rights.
-        WHEN 'referenced' THEN reach.via = 'self'
-        WHEN 'child' THEN reach.via <> 'above'
-        ELSE reach.via IN ('self', 'cascade') END
+        WHEN 'referenced' THEN way.via = 'self'
+        WHEN 'child' THEN way.via <> 'above'
+        WHEN 'set_too' THEN way.via = 'set'
+        WHEN 'asked_too' THEN way.via = 'set'
+        ELSE way.via IN ('self', 'cascade') END
+),
+-- Rows that change with others go the same way as rows that go with them.
+reach AS MATERIALIZED (
+    SELECT DISTINCT root, relid, CASE via WHEN 'set' THEN 'cascade' ELSE via END AS via FROM way
 ),
 owner AS MATERIALIZED (
     SELECT o.oid, o.rolname::text AS name,
