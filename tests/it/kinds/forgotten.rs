@@ -178,3 +178,34 @@ for_oldest_and_newest! {
         }
     }
 }
+
+for_oldest_and_newest! {
+    /// A table given to another role takes its partitions along, and not what waits outside: that stays, and is told
+    /// each time until both belong to one role again.
+    async fn what_belongs_to_another_role_than_its_table_is_told(major: u32) {
+        for kind in ["partitions", "cleanup", "archive"] {
+            for given in ["ev", "ev_2020"] {
+                let db = fresh_database(major).await;
+                let folder = tempfile::tempdir().unwrap();
+                let folder = folder.path().to_str().unwrap().to_owned();
+                let workspace = Workspace::for_target(&db.url).task(kind, &file(kind, &options(kind, "ev", &folder)));
+                detached(&db, &workspace, kind).await;
+                workspace.knows_part(kind, &db, "public.ev_2020", "public.ev").await;
+                let role = format!("{}_new", db.name);
+                db.execute(&format!("CREATE ROLE {role}; ALTER TABLE {given} OWNER TO {role}")).await;
+                for _ in 0..2 {
+                    let run = run(&workspace, kind);
+                    assert_eq!((actions(&run), told(&run)), (vec![], vec!["partitions.outside"]), "{kind} {given}: {run:#}");
+                    assert_eq!(run["status"], "failed", "{kind} {given}: {run:#}");
+                    assert!(run["findings"][0]["message"].as_str().unwrap().contains("has got another owner"), "{run:#}");
+                }
+                assert_eq!(db.number("SELECT count(*) FROM ev_2020").await, 10);
+                db.execute(&format!("ALTER TABLE ev OWNER TO {role}; ALTER TABLE ev_2020 OWNER TO {role}; ALTER TABLE ev_now OWNER TO {role}")).await;
+                let run = run(&workspace, kind);
+                assert_eq!(run["status"], "succeeded", "{kind} {given}: {run:#}");
+                assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relname = 'ev_2020'").await, 0, "{kind} {given}");
+                db.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+            }
+        }
+    }
+}

@@ -16,6 +16,7 @@ use crate::plan::{Moment, Param, Plan, Query, Required, Statement, Step};
 /// Whether it is what was detached.
 const WAS_DETACHED: &str = "EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $1::pg_catalog.oid AND NOT c.relispartition
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
+        AND c.relowner = (SELECT r.relowner FROM pg_catalog.pg_class r WHERE r.oid = $3::pg_catalog.oid)
         AND pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $2::text))";
 
 /// Drops what was detached long enough ago.
@@ -91,7 +92,11 @@ pub(super) fn plan(
             plan.undone(leftover::depended_on(&retired.name, &root_name, dependents));
             continue;
         }
-        let params = [Param::Oid(retired.oid), Param::Text(begins(root))];
+        let params = [
+            Param::Oid(retired.oid),
+            Param::Text(begins(root)),
+            Param::Oid(subject.table.oid),
+        ];
         let mut all = format!(
             "SELECT {WAS_DETACHED} AND NOT EXISTS (SELECT FROM {} WHERE ({} >= {}) IS NOT FALSE)",
             retired.name,

@@ -76,9 +76,11 @@ pub(in crate::kinds::postgres) fn decide(
     let mut params: Vec<Param> = params;
     let was_detached = WAS_DETACHED
         .replace("$oid", &format!("${}", params.len() + 1))
-        .replace("$mark", &format!("${}", params.len() + 2));
+        .replace("$mark", &format!("${}", params.len() + 2))
+        .replace("$root", &format!("${}", params.len() + 3));
     params.push(Param::Oid(leftover.oid));
     params.push(Param::Text(begins(MARK, table)));
+    params.push(Param::Oid(table.oid));
     let mut all = format!(
         "SELECT {was_detached} AND NOT EXISTS (SELECT FROM ONLY {} AS {} WHERE ({condition}) IS NOT TRUE)",
         leftover.name,

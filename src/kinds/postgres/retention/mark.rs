@@ -19,6 +19,7 @@ pub(in crate::kinds::postgres) const MARK: &str = "maint: expired partition of "
 pub(super) const WAS_DETACHED: &str =
     "EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $oid::oid AND NOT c.relispartition
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
+        AND c.relowner = (SELECT r.relowner FROM pg_catalog.pg_class r WHERE r.oid = $root::oid)
         AND pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $mark::text))";
 
 /// What an aborted detachment left: a mark on what is a partition still.
@@ -252,7 +253,12 @@ impl Astray<'_> {
         let rest = self.comment.strip_prefix(self.mark);
         let rest = rest.and_then(|rest| rest.strip_prefix(self.root));
         match (root, rest) {
-            (Some((_, root)), _) if one_line(root) == self.root => false,
+            (Some((_, root)), _) if one_line(root) == self.root => {
+                if !self.named {
+                    plan.undone(self.of_another_owner());
+                }
+                !self.named
+            }
             (Some((_, root)), Some(rest)) if !unreadable::is_in(rest) => {
                 let text = format!("{}{}{rest}", self.mark, one_line(root));
                 let sql = format!(
@@ -285,6 +291,19 @@ impl Astray<'_> {
                 true
             }
             _ => false,
+        }
+    }
+
+    fn of_another_owner(&self) -> Finding {
+        let (name, root) = (self.name, self.root);
+        Finding {
+            code: "partitions.outside".to_owned(),
+            severity: Severity::Critical,
+            object: name.to_string(),
+            message: format!(
+                "an earlier run detached {name} from {root} to have it leave, and since then one of the two has got another owner: nothing is done with what belongs to somebody else. Its rows are not in {root}. Give both to one role (ALTER TABLE … OWNER TO …), and the next run goes on; or attach it again, or drop it by hand where its rows are not wanted"
+            ),
+            suggestion: None,
         }
     }
 
