@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 use super::redact;
-use super::secret::MASK;
+use super::redact::MASK;
 
 /// What is too short to be a secret, and would mask half of any text.
 const SHORT: usize = 3;
