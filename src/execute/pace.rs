@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::queue::Room;
 use super::shared::Part;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::predict::{fit, human, too_long};
+use crate::plan::predict::fits::{fit, too_long};
+use crate::plan::predict::human;
 use crate::plan::{Body, Finding, Fit, GIVES_WAY, Prediction, Predictor, Severity, Step, Time};
 use crate::values::wall_clock;
 

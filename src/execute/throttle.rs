@@ -1,15 +1,18 @@
 //! Leaves the server to others while it has enough to do.
 
+mod outside;
+
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, OnceCell};
 
+use self::outside::client;
 use super::{Busy, Door, Event, Execution, StopReason};
 use crate::config::Throttle;
 use crate::engines::EngineError;
 use crate::history::{StepRecord, Throttled};
-use crate::values::{describe, with_causes};
+use crate::values::with_causes;
 
 /// How often the server is asked while something waits, or is at work.
 const EVERY: Duration = Duration::from_secs(1);
@@ -23,8 +26,6 @@ const UNSEEN: u32 = 5;
 /// How long all questions to the server may take; each has a limit there as well, which one that
 /// says nothing does not keep.
 const ASKED_WITHIN: Duration = Duration::from_secs(60);
-/// How long an address may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The conditions under which a run pauses, and what was last seen of them.
 /// Shared by all steps of a run.
@@ -198,33 +199,6 @@ impl Throttler {
         self.to_the_end.get().map(String::as_str)
     }
 
-    /// Why the address does not say that the work may go on.
-    async fn not_answered(&self, url: &str) -> Option<Held> {
-        // Whatever follows the host may be a secret.
-        let shown = reqwest::Url::parse(url).map(|url| url.origin().ascii_serialization());
-        let shown = shown.unwrap_or_else(|_| "an address that makes no sense".to_owned());
-        let client = match &self.client {
-            Ok(client) => client,
-            Err(why) => {
-                return Some(Held {
-                    for_good: true,
-                    text: why.clone(),
-                });
-            }
-        };
-        match client.get(url).send().await {
-            Ok(answer) if answer.status().is_success() => None,
-            Ok(answer) => Some(Held {
-                for_good: false,
-                text: format!("{shown} answered {}", answer.status()),
-            }),
-            Err(error) => Some(Held {
-                for_good: true,
-                text: format!("{shown} did not answer: {}", unanswered(&error)),
-            }),
-        }
-    }
-
     /// Asks everything once that a run would ask before each step, for who looks beforehand.
     pub async fn look<D: Door>(&self, door: &D) -> Vec<Held> {
         let mut all = Vec::new();
@@ -353,38 +327,6 @@ fn overdue() -> EngineError {
             ASKED_WITHIN.as_secs()
         ),
     }
-}
-
-/// Trusts what the system trusts, and follows no redirects.
-fn client() -> Result<reqwest::Client, String> {
-    // Decided once for the process; a second time says that it was decided.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .timeout(ANSWER_WITHIN)
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("maint/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|error| format!("no HTTP client could be made: {error}"))
-}
-
-/// Why there was no answer, in words of ours as far as there are some.
-fn unanswered(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return format!("not within {} s", ANSWER_WITHIN.as_secs());
-    }
-    let mut cause = std::error::Error::source(error);
-    let mut last = None;
-    while let Some(next) = cause {
-        last = Some(match next.downcast_ref::<std::io::Error>() {
-            Some(why) if why.kind() == std::io::ErrorKind::ConnectionRefused => {
-                "nothing listens there (the connection was refused)".to_owned()
-            }
-            Some(why) => describe(why),
-            None => next.to_string(),
-        });
-        cause = next.source();
-    }
-    last.unwrap_or_else(|| "the connection failed".to_owned())
 }
 
 /// The setting that ends a run, by the one that would pause it.

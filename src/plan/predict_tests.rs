@@ -1,7 +1,9 @@
 //! What is foretold from earlier runs: how long a step takes, which steps a run has time for, and
 //! what comes first.
 
+use super::fits::fit;
 use super::*;
+use crate::plan::Plan;
 use crate::plan::postgres::Body as Postgres;
 
 fn past(object: &str, end: PastEnd, seconds: i64, megabytes: i64) -> Past {

@@ -1,23 +1,22 @@
 //! Aggregations whose result is kept in a collection, which is looked at afterwards.
 
+mod made;
+
 use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
 use serde_json::{Value, json};
 
+use self::made::Made;
 use super::additions::Adding;
 use super::gate::{Ends, over, pass};
 use super::{Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{
-    Json, Limit, Members, MongoError, Session, identity_of, namespace, number, writes,
-};
+use crate::engines::mongodb::{Limit, Members, MongoError, Session, identity_of, number, writes};
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::mongodb::{
-    Aggregate, Measure, left_by, shell_name, shell_stages, to_read, to_write,
-};
-use crate::plan::{Finding, Memory, Severity};
-use crate::values::{several, wall_clock};
+use crate::plan::mongodb::{Aggregate, Measure, left_by, to_read, to_write};
+use crate::plan::{Finding, Memory};
+use crate::values::wall_clock;
 
 /// How long it may take to find out whether a pipeline gives anything at all.
 const LOOKING: Duration = Duration::from_secs(60);
@@ -268,88 +267,6 @@ async fn gives_nothing(
     let doing = "looking whether the pipeline gives anything";
     let found = session.aggregate(doing, &work.database, &work.collection, stages, limit);
     found.await.is_ok_and(|found| found.is_empty())
-}
-
-/// A result that was made.
-struct Made<'a> {
-    result: &'a Measure,
-    before: Holds,
-    after: Holds,
-    /// Whether it took the place of what was there.
-    replaces: bool,
-}
-
-impl Made<'_> {
-    fn told(&self) -> String {
-        match (self.before.exists, self.after.exists) {
-            (false, false) => "there is no result".to_owned(),
-            (false, true) => format!("it holds {}", several(self.after.documents, "document")),
-            _ => format!(
-                "it held {}, and holds {}",
-                several(self.before.documents, "document"),
-                self.after.documents
-            ),
-        }
-    }
-
-    /// Whether nothing was written to a result that is there: it is the same as before, or the
-    /// pipeline gives nothing.
-    fn is_untouched(&self) -> bool {
-        let same = self.before.writes == self.after.writes || self.after.writes.is_none();
-        !self.replaces && self.after.exists && same
-    }
-
-    /// What should be known, where the pipeline gave nothing.
-    fn finding(&self, nothing: bool, work: &Aggregate) -> Option<Finding> {
-        let object = namespace(&self.result.database, &self.result.collection);
-        let (severity, message) = if !self.after.exists {
-            (
-                Severity::Info,
-                format!(
-                    "{object} does not exist after its pipeline has run: no document was to be kept"
-                ),
-            )
-        } else if self.replaces && self.after.documents == 0 && self.before.documents > 0 {
-            (
-                Severity::Warning,
-                format!(
-                    "the pipeline gave no document: {object} is empty now, and held {} before",
-                    self.before.documents
-                ),
-            )
-        } else if self.after.documents == 0 && (self.replaces || nothing) {
-            // Told until it gives something: what was lost in an earlier run is lost still.
-            let still = if self.before.exists { "still " } else { "" };
-            (
-                Severity::Warning,
-                format!("the pipeline gave no document: {object} is {still}empty"),
-            )
-        } else if nothing {
-            (
-                Severity::Warning,
-                format!(
-                    "the pipeline gave no document: {object} still holds the {} of before",
-                    self.after.documents
-                ),
-            )
-        } else {
-            return None;
-        };
-        let last = Json::of(&doc! { "$limit": 1 });
-        let kept = work.pipeline.len().saturating_sub(1);
-        let stages = work.pipeline.iter().take(kept).chain([&last]);
-        Some(Finding {
-            code: "refresh.nothing".to_owned(),
-            severity,
-            object,
-            message,
-            suggestion: Some(format!(
-                "{}.aggregate({})",
-                shell_name(&work.database, &work.collection),
-                shell_stages(stages)
-            )),
-        })
-    }
 }
 
 /// A session on the secondary that is least behind, and what it has to have

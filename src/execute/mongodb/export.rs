@@ -6,29 +6,27 @@
 //! became of that transaction: then the file is kept, or removed, and no
 //! document is lost or doubled.
 
-use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+mod deleting;
+
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use mongodb::ClientSession;
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
-use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR};
-use mongodb::options::ReadConcern;
-use sha2::{Digest, Sha256};
+use mongodb::bson::{Bson, Document, RawDocumentBuf};
 use uuid::Uuid;
 
+use self::deleting::{Key, key_of};
 use super::batch::{Batch, BatchError, CLEARING};
 use super::files::{self, Sum};
-use super::gate::{Again, Ends, make_marks};
+use super::gate::{Ends, make_marks};
 use super::known::{beside, discard, failed, gone, remember, stored};
-use super::source::{FAILOVER, Most, Source, majority, value_at};
+use super::source::{Most, Source, value_at};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{MARKS, MongoError, mark};
 use crate::engines::storage::Storage;
-use crate::plan::archived::{self, ArchivedFile, Manifested};
+use crate::plan::archived::{self, ArchivedFile};
 use crate::plan::mongodb::{Export, Manifest, uuid_of};
-use crate::values::{Engine, several_do, wall_clock, with_causes};
+use crate::values::{Engine, wall_clock, with_causes};
 
 /// What a batch may hold. It is in memory several times over: as read, as
 /// packed, as read back, and as the server has it in the end.
@@ -36,7 +34,6 @@ const MOST: Most = Most {
     documents: 10_000,
     bytes: 8 << 20,
 };
-const AGAIN: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// Where files go, opened once for a walk.
 pub(super) struct Exporter<'a> {
@@ -50,9 +47,6 @@ pub(super) struct Exporter<'a> {
     /// Documents that have gone in the batch under way.
     went: i64,
 }
-
-/// What tells one `_id` from every other.
-type Key = [u8; 32];
 
 impl<'a> Exporter<'a> {
     pub(super) async fn open(source: Source<'a>, export: &'a Export) -> Result<Self, EngineError> {
@@ -311,58 +305,6 @@ impl<'a> Exporter<'a> {
         Ok(documents)
     }
 
-    /// Deletes all of these documents, if all of them are still what was
-    /// stored. If not, none, and tells which are not.
-    async fn delete(
-        &mut self,
-        documents: &[RawDocumentBuf],
-        manifest: &Manifest,
-    ) -> Result<Vec<Key>, Error> {
-        let began = Instant::now();
-        let mut tried = Again::default();
-        loop {
-            let error = match self.transaction(documents, manifest).await {
-                Ok(changed) => return Ok(changed),
-                Err(error) => error,
-            };
-            let again = error.contains_label(TRANSIENT_TRANSACTION_ERROR)
-                && began.elapsed() < FAILOVER
-                && !self.source.job.execution.stop.is_now();
-            if !again {
-                return Err(error);
-            }
-            tried.tell(&MongoError::of_driver(&error));
-            tokio::time::sleep(AGAIN).await;
-        }
-    }
-
-    async fn transaction(
-        &mut self,
-        documents: &[RawDocumentBuf],
-        manifest: &Manifest,
-    ) -> Result<Vec<Key>, Error> {
-        let session = &mut self.session;
-        session
-            .start_transaction()
-            .read_concern(ReadConcern::snapshot())
-            .write_concern(majority())
-            .await?;
-        let done = within(&self.source, session, documents, manifest).await;
-        match done {
-            Ok(changed) if changed.is_empty() => {
-                session.commit_transaction().await?;
-                Ok(changed)
-            }
-            other => {
-                // The server ends by itself what it could not be told to end.
-                if let Err(error) = session.abort_transaction().await {
-                    tracing::debug!(%error, "a transaction could not be aborted");
-                }
-                other
-            }
-        }
-    }
-
     /// Removes the file of a batch that was given back.
     async fn discard(&self, manifest: &Manifest) {
         if let Err(error) = discard(&self.storage, self.source.job, manifest).await {
@@ -370,73 +312,6 @@ impl<'a> Exporter<'a> {
             tracing::warn!(%error, "files of a batch that was given back remain for now");
         }
     }
-}
-
-async fn within(
-    source: &Source<'_>,
-    session: &mut ClientSession,
-    documents: &[RawDocumentBuf],
-    manifest: &Manifest,
-) -> Result<Vec<Key>, Error> {
-    let ids: Vec<Bson> = documents
-        .iter()
-        .filter_map(|document| value_at(document, "_id"))
-        .collect();
-    let mut stored: HashMap<Key, &RawDocumentBuf> =
-        documents.iter().map(|d| (key_of(d), d)).collect();
-    let mut cursor = source
-        .collection
-        .find(doc! { "_id": { "$in": ids.clone() } })
-        .comment(source.comment())
-        .session(&mut *session)
-        .await?;
-    while let Some(document) = cursor.next(&mut *session).await.transpose()? {
-        let key = key_of(&document);
-        if stored
-            .get(&key)
-            .is_some_and(|d| d.as_bytes() == document.as_bytes())
-        {
-            stored.remove(&key);
-        }
-    }
-    if !stored.is_empty() {
-        return Ok(stored.into_keys().collect());
-    }
-    let count = ids.len();
-    let deleted = source
-        .collection
-        .delete_many(doc! { "_id": { "$in": ids } })
-        .comment(source.comment())
-        .session(&mut *session)
-        .await?;
-    if usize::try_from(deleted.deleted_count) != Ok(count) {
-        return Err(Error::custom(format!(
-            "{} to go, and {} would have gone",
-            several_do(count, "document", ("was", "were")),
-            deleted.deleted_count
-        )));
-    }
-    let marks = source
-        .client
-        .database(&manifest.marks)
-        .collection::<Document>(MARKS);
-    marks
-        .insert_one(mark(&manifest.id.to_string(), &manifest.source()))
-        .session(&mut *session)
-        .await?;
-    Ok(Vec::new())
-}
-
-/// By the bytes of its `_id`, which the server stores first; two that have
-/// none differ all the same.
-fn key_of(document: &RawDocumentBuf) -> Key {
-    let first = document.iter_elements().next().and_then(Result::ok);
-    let bytes = document.as_bytes();
-    let id = first
-        .filter(|element| element.key().as_str() == "_id")
-        // The length of the document, the type, the name.
-        .and_then(|element| bytes.get(4..4 + 1 + 4 + element.size()));
-    Sha256::digest(id.unwrap_or(bytes)).into()
 }
 
 /// The time that a value tells; none for what no calendar has.

@@ -1,25 +1,24 @@
 //! Brings archived documents back into a collection.
 
-use std::collections::{BTreeMap, HashMap};
+mod bringing;
+mod kept_out;
 
-use futures_util::TryStreamExt;
-use mongodb::Collection;
-use mongodb::bson::{Bson, RawDocumentBuf, doc};
-use mongodb::error::ErrorKind;
-use mongodb::options::ReadConcern;
+use std::collections::HashMap;
 
+use mongodb::bson::RawDocumentBuf;
+
+use self::bringing::Bringing;
+use self::kept_out::KeptOut;
 use super::copies::named;
 use super::files::{compare, unpack};
-use super::source::{
-    can_be_stamped, is_filled_in, is_misnamed_for, majority, same_id, stamp, value_at,
-};
+use super::source::{is_filled_in, same_id, value_at};
 use super::versions::Versions;
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Session, is_of_the_server, namespace};
+use crate::engines::mongodb::{Session, namespace};
 use crate::engines::storage::Storage;
 use crate::plan::archived::Manifested;
 use crate::plan::mongodb::{Manifest, Restored};
-use crate::values::{several, several_do, wall_clock, with_causes};
+use crate::values::{several_do, wall_clock, with_causes};
 
 /// What the client calls itself on the server.
 pub(crate) const NAME: &str = "maint restore";
@@ -228,241 +227,6 @@ fn others(documents: &[&RawDocumentBuf], there: &HashMap<String, RawDocumentBuf>
                 .then(|| shown().unwrap_or_default())
         })
         .collect()
-}
-
-/// A document of the same value under a unique index is there already.
-const UNIQUE: i32 = 11000;
-
-/// Why one document does not come back, where others do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Why {
-    /// The server's code: its own words may hold the document.
-    Refused(i32),
-    /// The server is too old for the name of a field.
-    Name,
-    /// The server fills in an empty timestamp that cannot be put back.
-    Stamp,
-    /// Another document has its `_id`.
-    Taken,
-}
-
-impl Why {
-    fn told(self) -> String {
-        match self {
-            Why::Refused(UNIQUE) => {
-                "a unique index keeps a document out, as another one has the same there".to_owned()
-            }
-            Why::Refused(121) => {
-                "the validation rules of the collection keep a document out".to_owned()
-            }
-            Why::Refused(code) => format!(
-                "the server refuses a document (code {code}), as it does where an index cannot hold a value, or versions have other rules for names of fields"
-            ),
-            Why::Name => "servers before MongoDB 5.0 refuse a document with a field whose name begins with `$` or has a dot".to_owned(),
-            Why::Stamp => "the server fills in an empty timestamp at the top of a document, and where the name of its field is empty, begins with `$` or has a dot, it cannot be made empty again".to_owned(),
-            Why::Taken => "another document of the same `_id` is there, which somebody has written meanwhile, or the server keeps the document in another form".to_owned(),
-        }
-    }
-
-    /// What helps.
-    fn helps(self) -> &'static str {
-        match self {
-            Why::Refused(_) | Why::Taken => "restore into another collection",
-            Why::Name => "restore into a target that is newer",
-            Why::Stamp => "the files of the archive have it whole",
-        }
-    }
-}
-
-/// Documents that do not come back, one by one.
-#[derive(Default)]
-struct KeptOut {
-    ids: BTreeMap<Why, Vec<String>>,
-}
-
-impl KeptOut {
-    fn add(&mut self, why: Why, document: &RawDocumentBuf) {
-        let shown = value_at(document, "_id").map(|id| id.to_string());
-        self.ids
-            .entry(why)
-            .or_default()
-            .push(shown.unwrap_or_default());
-    }
-
-    /// Which stay out and why, and how many of all came back.
-    fn told(&self, into: &Place, all: i64) -> String {
-        let out: usize = self.ids.values().map(Vec::len).sum();
-        let each = self.ids.iter().map(|(why, ids)| {
-            let (told, helps) = (why.told(), why.helps());
-            format!("{told}; their `_id`: {}; {helps}", named(ids))
-        });
-        let each: Vec<String> = each.collect();
-        format!(
-            "{} not come back into {into}: {}; all others are back ({})",
-            several_do(out as i64, "document", ("does", "do")),
-            each.join("; "),
-            several(all - out as i64, "document")
-        )
-    }
-}
-
-struct Bringing<'a> {
-    session: &'a Session,
-    into: &'a Place,
-    collection: Collection<RawDocumentBuf>,
-}
-
-impl Bringing<'_> {
-    /// What is there of these documents, by id.
-    async fn there(
-        &self,
-        documents: &[&RawDocumentBuf],
-    ) -> Result<HashMap<String, RawDocumentBuf>, EngineError> {
-        let ids: Vec<Bson> = documents
-            .iter()
-            .filter_map(|d| value_at(d, "_id"))
-            .collect();
-        let find = async {
-            let found = self
-                .collection
-                .find(doc! { "_id": { "$in": ids } })
-                .read_concern(ReadConcern::majority())
-                .comment(NAME)
-                .await?;
-            found.try_collect::<Vec<RawDocumentBuf>>().await
-        };
-        let found = find.await.map_err(|error| {
-            let on = self.into.to_string();
-            let doing = "looking for documents that are back";
-            EngineError::from(self.session.error(doing, "find", &on, &error))
-        })?;
-        Ok(found
-            .into_iter()
-            .filter_map(|document| Some((same_id(&document)?, document)))
-            .collect())
-    }
-
-    /// Inserts what is not there, and looks whether all is there as it was. What cannot be brought
-    /// back by itself keeps no other out. Gives how many came back now.
-    async fn insert(
-        &self,
-        documents: &[RawDocumentBuf],
-        kept_out: &mut KeptOut,
-    ) -> Result<i64, EngineError> {
-        let (documents, filled): (Vec<&RawDocumentBuf>, Vec<_>) =
-            documents.iter().partition(|d| can_be_stamped(d));
-        self.stay_filled(&filled, kept_out).await?;
-        if documents.is_empty() {
-            return Ok(0);
-        }
-        let inserted = self
-            .collection
-            .insert_many(documents.iter().copied())
-            .ordered(false)
-            .write_concern(majority())
-            .comment(Bson::String(NAME.to_owned()))
-            .await;
-        let refused = match inserted {
-            Ok(_) => HashMap::new(),
-            Err(error) => self.one_by_one(&error)?,
-        };
-        let mut there = self.there(&documents).await?;
-        // An empty timestamp at the top of a document is filled in by the server when it is
-        // inserted; it is put back as it was, also where an earlier restore was broken off before.
-        let found = |document: &RawDocumentBuf| {
-            let id = same_id(document)?;
-            there.get(&id)
-        };
-        let to_stamp = documents.iter().copied();
-        let to_stamp: Vec<&RawDocumentBuf> = to_stamp
-            .filter(|document| found(document).is_some_and(|found| is_filled_in(found, document)))
-            .collect();
-        if !to_stamp.is_empty() {
-            for document in &to_stamp {
-                stamp(&self.collection, document)
-                    .await
-                    .map_err(|error| self.refused(&error))?;
-            }
-            there.extend(self.there(&to_stamp).await?);
-        }
-        let mut back = 0;
-        for (index, document) in documents.into_iter().enumerate() {
-            let code = refused.get(&index).copied();
-            let found = same_id(document).and_then(|id| there.get(&id));
-            match (found, code) {
-                // Of the same `_id` there may be the same document, which was back before.
-                (Some(found), code) if found.as_bytes() == document.as_bytes() => {
-                    back += i64::from(code.is_none());
-                }
-                (_, Some(code)) if code != UNIQUE => {
-                    let misnamed = is_misnamed_for(self.session.server.release, document);
-                    let why = if misnamed {
-                        Why::Name
-                    } else {
-                        Why::Refused(code)
-                    };
-                    kept_out.add(why, document);
-                }
-                (Some(_), _) => kept_out.add(Why::Taken, document),
-                (None, Some(code)) => kept_out.add(Why::Refused(code), document),
-                (None, None) => {
-                    return Err(files(format!(
-                        "documents that were just written into {} are not there: somebody removes them, or they expire",
-                        self.into
-                    )));
-                }
-            }
-        }
-        Ok(back)
-    }
-
-    /// Those that the server would change for good are left out, unless they are there.
-    async fn stay_filled(
-        &self,
-        documents: &[&RawDocumentBuf],
-        kept_out: &mut KeptOut,
-    ) -> Result<(), EngineError> {
-        if documents.is_empty() {
-            return Ok(());
-        }
-        let there = self.there(documents).await?;
-        for document in documents {
-            match same_id(document).and_then(|id| there.get(&id)) {
-                Some(found) if found.as_bytes() == document.as_bytes() => {}
-                Some(found) if !is_filled_in(found, document) => {
-                    kept_out.add(Why::Taken, document);
-                }
-                _ => kept_out.add(Why::Stamp, document),
-            }
-        }
-        Ok(())
-    }
-
-    /// What the server says of single documents, by their places.
-    ///
-    /// # Errors
-    /// Where it says it of more.
-    fn one_by_one(
-        &self,
-        error: &mongodb::error::Error,
-    ) -> Result<HashMap<usize, i32>, EngineError> {
-        let errors = match error.kind.as_ref() {
-            ErrorKind::InsertMany(report) if report.write_concern_error.is_none() => {
-                report.write_errors.as_deref().unwrap_or_default()
-            }
-            _ => &[],
-        };
-        if errors.is_empty() || errors.iter().any(|e| is_of_the_server(e.code)) {
-            return Err(self.refused(error));
-        }
-        Ok(errors.iter().map(|e| (e.index, e.code)).collect())
-    }
-
-    fn refused(&self, error: &mongodb::error::Error) -> EngineError {
-        let on = self.into.to_string();
-        let doing = "restoring documents";
-        self.session.error(doing, "insert", &on, error).into()
-    }
 }
 
 /// What is wrong with the files of a manifest, if anything.

@@ -6,7 +6,8 @@
 //! server can be asked what became of that transaction: then the files are
 //! kept, or removed, and no row is lost or doubled.
 
-use std::collections::BTreeMap;
+mod files;
+
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::files::File;
 use super::Job;
 use super::aftermath::Before;
 use super::attempts::Attempt;
@@ -21,22 +23,15 @@ use super::gate::{self, Did, Halt, Outcome};
 use super::known::{beside, discard, gone, remember};
 use super::lot::{Batch, ExportError, SETTLE, beside_it, sha256, unless_over};
 use super::naming::{Named, Naming};
-use super::parts::{Part, Parts, add, shown};
+use super::parts::Parts;
 use super::seen::Seen;
 use super::standing;
 use crate::engines::EngineError;
-use crate::engines::parquet::{self, Column, ParquetError};
-use crate::engines::postgres::Identifier;
+use crate::engines::parquet::{self, Column};
 use crate::engines::storage::Storage;
-use crate::plan::{ArchivedFile, Export, Manifest, Range, Statement, Walk, Without, folder_key};
+use crate::plan::{ArchivedFile, Export, Manifest, Range, Statement, Walk, Without};
 use crate::values::{several, wall_clock, with_causes};
 
-/// All files of a batch together: they are held in memory until proved.
-const MOST_BYTES: usize = 24 << 20;
-/// After so many bytes of values it is looked how large they have become.
-const LOOK_BYTES: usize = 1 << 20;
-/// What readers take for no value.
-const NOWHERE: &str = "__HIVE_DEFAULT_PARTITION__";
 /// What came of a batch, or why the delete did not pass the gate.
 type Archived = Outcome<Batch>;
 
@@ -80,12 +75,6 @@ impl Attempt for Exporting<'_> {
             .pass(self.range, self.without, job, step_ends, give_way)
             .await
     }
-}
-
-/// A file of the batch, not yet written.
-pub(super) struct File {
-    pub(super) entry: ArchivedFile,
-    content: Bytes,
 }
 
 impl<'a> Exporter<'a> {
@@ -353,111 +342,6 @@ impl<'a> Exporter<'a> {
         let range = Range::Rows(vec![place.to_owned()]);
         let fetched = self.fetch(&range, &Without::default(), job).await;
         fetched.map(drop).map_err(ExportError::into_engine)
-    }
-
-    /// What is selected of each row.
-    pub(super) fn selected(&self) -> String {
-        let quoted = |c: &Column| Identifier::new(&*c.name).to_string();
-        let columns = self.export.columns.iter();
-        let what: Vec<String> = columns.map(|c| c.selected(&quoted(c))).collect();
-        what.join(", ")
-    }
-
-    /// The rows of a range as files of this name; `None` where they would be too large.
-    pub(super) async fn read(
-        &self,
-        range: &Range,
-        without: &Without,
-        job: Job<'_>,
-        name: &str,
-    ) -> Result<Option<Vec<File>>, ExportError> {
-        match self.fetch(range, without, job).await? {
-            Some(parts) => self.finish(parts, name).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// The rows of a range; `None` where they would be too large.
-    async fn fetch(
-        &self,
-        range: &Range,
-        without: &Without,
-        job: Job<'_>,
-    ) -> Result<Option<Parts>, ExportError> {
-        let columns = &self.export.columns;
-        let query = self.walk.select(&self.selected(), range, without);
-        let mut parts: BTreeMap<Option<(i32, u32)>, Part> = BTreeMap::new();
-        let mut failed = None;
-        let mut too_many = false;
-        let mut seen = 0;
-        let params = gate::bound(&query.params);
-        let reading = job
-            .session
-            .stream("reading rows", &query.sql, &params, |fields| {
-                match add(self.export, columns, &mut parts, fields) {
-                    Ok(()) => {}
-                    Err(error) => {
-                        failed = Some(error);
-                        return false;
-                    }
-                }
-                seen += 64 + fields.iter().flatten().map(|f| f.len()).sum::<usize>();
-                if seen >= LOOK_BYTES {
-                    seen = 0;
-                    let size: usize = parts.values().map(|p| p.writer.size()).sum();
-                    too_many = size > MOST_BYTES;
-                }
-                !too_many
-            });
-        tokio::select! {
-            result = reading => result?,
-            () = job.execution.stop.now() => {
-                // The transaction is rolled back, and the rest of the answer with it.
-                job.session.cancel().await?;
-            }
-        }
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        Ok((!too_many).then_some(Parts(parts)))
-    }
-
-    /// Rows as files of this name.
-    async fn finish(&self, parts: Parts, name: &str) -> Result<Vec<File>, ExportError> {
-        let columns = &self.export.columns;
-        let mut files = Vec::new();
-        let (year, month_key) = (folder_key("year", columns), folder_key("month", columns));
-        for (month, part) in parts.0 {
-            let finished = beside_it(move || {
-                let (content, rows, checksum) = part.writer.finish()?;
-                let digest = sha256(&content);
-                Ok::<_, ParquetError>((content, rows, checksum, digest))
-            });
-            let (content, rows, checksum, sha256) = finished.await??;
-            let when = match month {
-                Some((y, m)) => format!("{year}={y:04}/{month_key}={m:02}/"),
-                None if self.export.month.is_some() => {
-                    format!("{year}={NOWHERE}/{month_key}={NOWHERE}/")
-                }
-                None => String::new(),
-            };
-            let span = part.span.map(|(a, b)| (shown(a), shown(b)));
-            files.push(File {
-                entry: ArchivedFile {
-                    path: format!(
-                        "{}{when}{name}.parquet",
-                        Manifest::folder_of(&self.export.source, columns)
-                    ),
-                    rows,
-                    bytes: i64::try_from(content.len()).unwrap_or(i64::MAX),
-                    sha256,
-                    checksum: checksum.to_string(),
-                    span,
-                },
-                content: content.into(),
-            });
-        }
-        Ok(files)
     }
 }
 

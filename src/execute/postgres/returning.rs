@@ -2,12 +2,13 @@
 //! stored from there, and are compared with what is in the table once all of
 //! its triggers have run: what is called back is back.
 
+mod refused;
+
 use bytes::Bytes;
 
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
-use crate::engines::postgres::{Identifier, RelationName, Session, first};
-use crate::values::several_do;
+use crate::engines::postgres::{Identifier, RelationName, Session};
 
 /// Where rows wait, where they have come to, and what they add up to.
 const TABLES: [&str; 2] = [
@@ -119,9 +120,6 @@ impl Way {
 
 /// So many columns are put into one JSON object.
 const AT_ONCE: usize = 40;
-
-/// So many lost labels of an enum are named.
-const MOST_LABELS: usize = 5;
 
 /// A name as text of SQL.
 fn literal(name: &str) -> String {
@@ -246,92 +244,6 @@ impl<'a> Returning<'a> {
         Ok(())
     }
 
-    /// Why rows were not taken: a value that is none of its column's type is
-    /// looked for, since the server does not name the column.
-    async fn refused(&self, error: EngineError, ways: &[Way], from: &str) -> EngineError {
-        let session = self.session;
-        if !error.sqlstate().is_some_and(|code| code.starts_with("22")) {
-            return error;
-        }
-        for way in ways {
-            let back = "ROLLBACK TO SAVEPOINT store";
-            let doing = "looking for the column";
-            if session.execute(doing, back).await.is_err() {
-                return error;
-            }
-            let value = way.read(&way.stored);
-            // As it would be stored; what is too long would be cut by this, and refused by a column.
-            let sql = format!(
-                "SELECT pg_catalog.count(*) FILTER (WHERE {value}::pg_catalog.text OPERATOR(pg_catalog.<>) ({value}::{})::pg_catalog.text) FROM {}",
-                way.shown,
-                Way::waiting(&[way])
-            );
-            let asked = session.query(doing, &sql, &[]).await;
-            let changed: i64 = match &asked {
-                Ok(rows) => first(rows, 0).ok().flatten().unwrap_or(0),
-                Err(_) => 0,
-            };
-            let said = match (asked, self.lost_labels(way).await) {
-                (Err(_), Some(labels)) => format!("it has no {labels}"),
-                (Err(found), None) => match found.sqlstate().unwrap_or_default() {
-                    "22003" => "some are too large for it".to_owned(),
-                    code => format!("SQLSTATE {code}"),
-                },
-                (Ok(_), _) if error.sqlstate() == Some("22001") && changed > 0 => {
-                    let long = several_do(changed, "value", ("is", "are"));
-                    format!("{long} too long for it")
-                }
-                (Ok(_), _) => continue,
-            };
-            let help = match way.labels {
-                true => format!(
-                    "The type has lost or renamed a label since: ALTER TYPE {} ADD VALUE that label, or restore into a table of yours where {} is of type text",
-                    way.shown, way.name
-                ),
-                false => format!(
-                    "Restore into a table of yours where {} is of a type that takes them, such as {}",
-                    way.name,
-                    if way.archived == way.shown {
-                        "text"
-                    } else {
-                        &way.archived
-                    }
-                ),
-            };
-            return files(format!(
-                "nothing was restored: column {} of {} is of type {} and does not take all values of {from}, where it is {}: {said}. {help}",
-                way.name, self.into, way.shown, way.archived
-            ));
-        }
-        error
-    }
-
-    /// The labels that rows wait with and their enum has not any more. Where they were archived as another
-    /// type they are values of rows, which are not told.
-    async fn lost_labels(&self, way: &Way) -> Option<String> {
-        if !way.labels || way.archived != way.shown {
-            return None;
-        }
-        let (doing, session) = ("looking for lost labels", self.session);
-        let back = "ROLLBACK TO SAVEPOINT store";
-        session.execute(doing, back).await.ok()?;
-        let sql = format!(
-            "SELECT DISTINCT pg_catalog.quote_literal(s.{0}) FROM pg_temp.maint_back AS s
-            WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_enum e JOIN pg_catalog.pg_attribute a ON a.atttypid = e.enumtypid
-                WHERE a.attrelid = $1::pg_catalog.oid AND a.attname::text = $2::text AND e.enumlabel::text = s.{0})
-            ORDER BY 1 LIMIT {MOST_LABELS}",
-            way.name
-        );
-        let rows = session
-            .query(doing, &sql, &[&self.oid, &way.raw])
-            .await
-            .ok()?;
-        let labels: Option<Vec<String>> = rows.iter().map(|row| row.get(0).ok()).collect();
-        labels
-            .filter(|labels| !labels.is_empty())
-            .map(|labels| labels.join(", "))
-    }
-
     /// Compares what has come with what is there.
     ///
     /// # Errors
@@ -371,35 +283,6 @@ impl<'a> Returning<'a> {
             return Err(self.differs(given, there, ways.map_or(&[], Vec::as_slice)));
         }
         Ok(())
-    }
-
-    fn differs(&self, given: i64, there: i64, ways: &[Way]) -> EngineError {
-        let into = self.into;
-        if given != there {
-            return files(format!(
-                "nothing was restored: of {given} archived rows {there} are in {into} as they were stored, once its triggers have run; `--disable-triggers` leaves triggers out"
-            ));
-        }
-        let others: Vec<String> = ways
-            .iter()
-            .filter(|way| way.archived != way.shown)
-            .map(|way| {
-                format!(
-                    "{} is {} there and {} in the archive",
-                    way.name, way.shown, way.archived
-                )
-            })
-            .collect();
-        let why = match others.is_empty() {
-            true => "a trigger changes them; `--disable-triggers` leaves triggers out".to_owned(),
-            false => format!(
-                "{}; give the table the types of the archive, or restore into a new one",
-                others.join(", ")
-            ),
-        };
-        files(format!(
-            "nothing was restored: {into} would hold other values than the archive: {why}"
-        ))
     }
 }
 

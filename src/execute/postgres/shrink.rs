@@ -2,28 +2,25 @@
 //! the empty end back. Whatever ends it in between, nothing is left to clear
 //! away: every row is somewhere, and the next run goes on from what it finds.
 
+mod portion;
+
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use tokio_util::sync::CancellationToken;
-
-use super::attempts::{Attempt, ends, until_done};
-use super::gate::{self, Halt, Outcome};
+use self::portion::{Came, Portion};
+use super::attempts::{ends, until_done};
+use super::gate;
 use super::size::BatchSize;
 use super::statements::One;
 use super::way::may_go_on;
 use super::{Event, Job, ask, end, guarded};
 use crate::engines::EngineError;
-use crate::engines::postgres::each;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Finding, KeptBy, QUIET, Query, Severity, Shrink, Walk, block_of_place};
+use crate::plan::{Finding, KeptBy, Query, Severity, Shrink, Walk};
 use crate::values::several;
 
 /// So often it is walked once more from the new end: rows that others have
 /// locked are left out, and others write new ones there meanwhile.
 const MOST_ROUNDS: u32 = 8;
-/// A row leaves its block once that is full, and no block has more rows.
-const MOST_PASSES: u32 = 300;
 /// So often in a row there may be no room in front although there should be.
 const MOST_IN_VAIN: u32 = 3;
 /// Before 15 a session tells what it has changed at most every half second.
@@ -358,109 +355,4 @@ impl State<'_> {
 
 fn moved(record: &StepRecord) -> String {
     format!("{} moved", several(record.rows.unwrap_or(0), "row"))
-}
-
-/// What came of a batch.
-enum Came {
-    /// So many rows are in front of it now.
-    Moved(i64),
-    /// There was no room for all of them; nothing has changed.
-    NoRoom,
-    /// Others waited for it; nothing has changed.
-    SteppedBack,
-}
-
-/// One batch in a transaction of its own.
-struct Portion<'a> {
-    shrink: &'a Shrink,
-    from: i64,
-    to: i64,
-}
-
-#[async_trait]
-impl Attempt for Portion<'_> {
-    type Done = Came;
-
-    fn less(&self) -> Option<Came> {
-        (self.to - self.from > 1).then_some(Came::SteppedBack)
-    }
-
-    async fn once(
-        &mut self,
-        job: Job<'_>,
-        step_ends: Instant,
-        give_way: &CancellationToken,
-    ) -> Outcome<Came> {
-        let session = job.session;
-        let begun = session.execute("opening a transaction", "BEGIN").await;
-        begun.map_err(Halt::Failed)?;
-        let passed = self.within(job, step_ends, give_way).await;
-        let halt = match passed {
-            Ok(_) if job.execution.stop.is_now() => Err(Halt::Stopped),
-            Ok(Came::Moved(rows)) => {
-                match gate::commit(session, job.execution, step_ends, give_way).await {
-                    Ok(()) => return Ok(Came::Moved(rows)),
-                    Err(error) => Err(gate::judge(error, job.execution, step_ends, give_way)),
-                }
-            }
-            other => other,
-        };
-        match (session.execute("rolling back", "ROLLBACK").await, halt) {
-            // What went wrong first is what matters.
-            (Err(_), Err(Halt::Failed(first))) => Err(Halt::Failed(first)),
-            (Err(error), _) => Err(Halt::Failed(error)),
-            (Ok(_), halt) => halt,
-        }
-    }
-}
-
-impl Portion<'_> {
-    async fn within(
-        &self,
-        job: Job<'_>,
-        step_ends: Instant,
-        give_way: &CancellationToken,
-    ) -> Outcome<Came> {
-        let (session, execution) = (job.session, job.execution);
-        let places = async |query: Query| -> Outcome<Vec<String>> {
-            let rows = gate::ask(session, &query, execution, step_ends, give_way).await?;
-            each(&rows, |row| row.get(0)).map_err(Halt::Failed)
-        };
-        if self.shrink.quiet {
-            let quiet = session.execute("keeping triggers quiet", QUIET).await;
-            quiet.map_err(Halt::Failed)?;
-        }
-        if let Some(guard) = &job.step.body.guard {
-            gate::keep(session, guard, execution, step_ends, give_way).await?;
-        }
-        let mut here = places(self.shrink.lock(self.from, self.to)).await?;
-        // One that somebody changed in between is locked where it is now.
-        here.retain(|place| {
-            block_of_place(place).is_some_and(|block| (self.from..self.to).contains(&block))
-        });
-        let rows = i64::try_from(here.len()).unwrap_or(i64::MAX);
-        for _ in 0..MOST_PASSES {
-            if here.is_empty() {
-                return Ok(Came::Moved(rows));
-            }
-            let now = places(self.shrink.rewrite(&here)).await?;
-            if now.len() != here.len() {
-                // Locked rows neither change nor go: something keeps them from being written.
-                return Err(Halt::LeftOut(format!(
-                    "of {} rows only {} were written: a trigger, rule or policy keeps the others",
-                    here.len(),
-                    now.len()
-                )));
-            }
-            here.clear();
-            for place in now {
-                match block_of_place(&place) {
-                    Some(block) if block < self.from => {}
-                    Some(block) if block < self.to => here.push(place),
-                    _ => return Ok(Came::NoRoom),
-                }
-            }
-        }
-        Ok(Came::NoRoom)
-    }
 }
