@@ -2,12 +2,13 @@
 //! typed model from.
 
 mod unknown;
+mod wrong;
 
 use std::path::Path;
 
 use serde_json::{Map, Number, Value};
 
-use self::unknown::{is_command, words_of};
+use self::wrong::noun;
 use super::files::File;
 use super::names::Names;
 use super::node::{Content, Entry, Meaning, Node, Scalar, Span};
@@ -119,80 +120,6 @@ impl Walk<'_> {
             Some(hint) => problem.hint(hint),
             None => problem,
         });
-    }
-
-    /// `{ name: …, sql: … }`, for a mapping with keys that must be there, or a list of such.
-    fn entry(&self, fields: &Map<String, Value>, type_name: &str) -> Option<String> {
-        let keys = |fields: &Map<String, Value>| {
-            let required = fields.get("required")?.as_array()?;
-            let keys: Vec<String> = required
-                .iter()
-                .filter_map(|key| Some(format!("{}: …", key.as_str()?)))
-                .collect();
-            (!keys.is_empty()).then(|| format!("{{ {} }}", keys.join(", ")))
-        };
-        match type_name {
-            "object" => keys(fields),
-            "array" => match shape(fields.get("items")?, self.root) {
-                Shape::Typed("object", fields) => Some(format!("[{}]", keys(fields)?)),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    fn wrong_type_but(
-        &mut self,
-        node: &Node,
-        type_name: &str,
-        path: &str,
-        entry: &str,
-    ) -> Option<Value> {
-        let message = format!("`{path}` must be {}, not text", noun(type_name));
-        self.report_with(node.span, message, Some(format!("write `{entry}`")));
-        None
-    }
-
-    pub(super) fn wrong_type(&mut self, node: &Node, type_name: &str, path: &str) -> Option<Value> {
-        let found = match &node.content {
-            Content::Map(_) => "a mapping",
-            Content::List(_) => "a list",
-            Content::Broken => return None,
-            Content::Scalar(scalar) => match scalar.meaning() {
-                Meaning::Nothing => {
-                    self.report(
-                        node.span,
-                        format!("`{path}` has no value; expected {}", noun(type_name)),
-                    );
-                    return None;
-                }
-                Meaning::Bool(_) => "`true` or `false`",
-                Meaning::Integer(_) | Meaning::Number(_) => "a number",
-                Meaning::Text => "text",
-            },
-        };
-        let hint = match (type_name, node.scalar()) {
-            ("array", Some(_)) if self.file.is_hidden(node.span) => {
-                Some("write a list: `[…, …]`".to_owned())
-            }
-            ("array", Some(scalar)) if is_command(path) && scalar.shown().contains(' ') => {
-                Some(format!("write `[{}]`", words_of(scalar.shown())))
-            }
-            ("array", Some(scalar)) => Some(format!("write `[{}]`", scalar.shown())),
-            ("boolean", Some(scalar)) => match scalar.text.to_ascii_lowercase().as_str() {
-                "yes" | "on" | "y" | "1" => Some("write `true`".to_owned()),
-                "no" | "off" | "n" | "0" => Some("write `false`".to_owned()),
-                _ => None,
-            },
-            ("object", Some(scalar)) if path == "retries" => {
-                Some(format!("write `{{ max: {} }}`", scalar.shown()))
-            }
-            ("string", Some(scalar)) => Some(format!("put it in quotes: `\"{}\"`", scalar.shown())),
-            _ => None,
-        };
-        let message = format!("{} must be {}, not {found}", subject(path), noun(type_name));
-        self.report_with(node.span, message, hint);
-        None
     }
 
     fn object(
@@ -385,17 +312,6 @@ fn join(path: &str, key: &str) -> String {
         key.to_owned()
     } else {
         format!("{path}.{key}")
-    }
-}
-
-fn noun(type_name: &str) -> &'static str {
-    match type_name {
-        "object" => "a mapping",
-        "array" => "a list",
-        "integer" => "a whole number",
-        "number" => "a number",
-        "boolean" => "`true` or `false`",
-        _ => "text",
     }
 }
 
