@@ -352,3 +352,6 @@ fn analyze(table: &TableFacts, reason: &str) -> Step {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 mod tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+mod worth_tests;

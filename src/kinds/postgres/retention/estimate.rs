@@ -1,35 +1,36 @@
 //! How many rows a rule means, by the planner's estimate, and whether there
 //! are any at all, where that can be told cheaply.
 
+mod refused;
+mod told;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_postgres::types::ToSql;
 
+use self::told::{count_in, estimated};
 use super::counting;
 use super::facts::{Member, Table};
 use super::glance::begin;
 use super::itself;
-use super::proof::{self, Reading};
+use super::proof::Reading;
 use super::rule::{AgeType, Rule};
 use super::ties::Ties;
 use super::unit::{self, Unit};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
-use crate::engines::postgres::{Fault, Identifier, Session, definitions, first, grants};
+use crate::engines::postgres::{Session, definitions, first};
 use crate::plan::postgres::Under;
 use crate::plan::{Found, MOST_AT_ONCE, MOST_FOUND, Param};
-use crate::values::{wall_clock, with_causes};
+use crate::values::wall_clock;
 
 /// Reading a table of this size to its end, in vain, takes well under a second.
 const SMALL: i64 = 64 << 20;
 
 /// Nothing goes that has not been counted.
 const UNCOUNTED: &str = "how many rows would go could not be counted in time, or because somebody holds the table, so nobody can say that they are not too many";
-
-/// Which rows go is asked once, and they are too many, or in tables whose rows have no places.
-const UNFOUND: &str = "its condition reads the table that the rows go from, and means others as they go: so which rows go is asked once for all of them, and here that is more than eight million rows, or a table that is no heap. Have the condition read a copy of what it needs (a materialized view, say), or let fewer rows go at a time by `older_than`";
 
 /// What a look at the rows of one rule told.
 #[derive(Clone, Debug, Default)]
@@ -243,23 +244,7 @@ async fn together(
         Ok(rows) => {
             if let Some(row) = rows.first() {
                 let plan: Value = row.get(0)?;
-                let arms = arms_of(&plan[0]["Plan"]);
-                for (n, subject) in &subjects {
-                    let Some(look) = looks.get_mut(*n) else {
-                        continue;
-                    };
-                    for member in &subject.members {
-                        let rows = rows_of(arms, member, rule);
-                        look.rows.insert(member.oid, rows.unwrap_or(0.0));
-                    }
-                    let table = subject.asked.table;
-                    // What goes makes orphans of others, and those are meant, too.
-                    let own = rule.orphaned.as_ref();
-                    let own = own.is_some_and(|orphaned| orphaned.parent == rule.table);
-                    let read = itself::is_read(&plan[0]["Plan"], table, &subject.members);
-                    look.itself =
-                        (read && !own) || table.relations().iter().any(|oid| called.contains(oid));
-                }
+                estimated(&mut looks, &subjects, rule, &plan[0]["Plan"], called);
             }
         }
         Err(error) if error.is_unreachable() || alone => {
@@ -305,7 +290,7 @@ async fn together(
             (false, false) => None,
         };
         let counted = counting::bounded(db, rule, &everyone, from, held, (&params, most)).await?;
-        let mut counted = match counted {
+        let counted = match counted {
             Ok(counted) => counted,
             Err(why) if alone => {
                 if let Some(look) = looks.first_mut() {
@@ -318,38 +303,7 @@ async fn together(
             }
             Err(_) => return Ok(None),
         };
-        for (n, subject) in &subjects {
-            let Some(look) = looks.get_mut(*n) else {
-                continue;
-            };
-            let (rule, reading) = (subject.asked.rule, &subject.asked.reading);
-            if look.itself
-                && subject
-                    .members
-                    .iter()
-                    .any(|m| !counted.found.contains_key(&m.oid))
-            {
-                look.refused = Some(UNFOUND.to_owned());
-                continue;
-            }
-            let sum = |counts: &HashMap<u32, i64>| {
-                let members = subject.members.iter();
-                members.filter_map(|m| counts.get(&m.oid)).sum::<i64>()
-            };
-            let (going, all) = (sum(&counted.going), sum(&counted.all));
-            look.most = proof::most(rule, all);
-            look.too_many = proof::too_many(rule, reading.parent_is_empty, going, all);
-            // Counted is better than estimated, and there is nothing left to look for.
-            for member in &subject.members {
-                let rows = counted.going.get(&member.oid).copied().unwrap_or(0);
-                #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-                look.rows.insert(member.oid, rows as f64);
-                look.any.insert(member.oid, rows > 0);
-                if let Some(found) = counted.found.remove(&member.oid) {
-                    look.found.insert(member.oid, found);
-                }
-            }
-        }
+        count_in(&mut looks, &subjects, counted);
         return Ok(Some(looks));
     }
     let cheap: Vec<&Member> = everyone
@@ -398,49 +352,6 @@ async fn together(
         Err(_) => return Ok(None),
     }
     Ok(Some(looks))
-}
-
-/// Whether no policy is in force for the role itself.
-const SEES_ALL: &str =
-    "SELECT r.rolsuper OR r.rolbypassrls FROM pg_catalog.pg_roles r WHERE r.rolname = current_user";
-
-impl Look {
-    /// The server does not take the condition.
-    async fn refuse(
-        &mut self,
-        db: &Session,
-        rule: &Rule,
-        error: &EngineError,
-    ) -> Result<(), EngineError> {
-        let said = with_causes(error);
-        let hidden = Fault::is_hidden(error);
-        let role = Identifier::new(&*db.server.role);
-        let sees_all = match hidden {
-            true => {
-                let doing = "looking whether policies are for the role";
-                first(&db.query(doing, SEES_ALL, &[]).await?, 0)?.unwrap_or(false)
-            }
-            false => false,
-        };
-        self.refused = Some(match (hidden, sees_all) {
-            (false, _) => format!("the server refuses its condition: {said}"),
-            (true, false) => format!(
-                "row-level security hides rows that its condition reads through a view or a function, and what is only hidden must not count as gone ({said}): ALTER ROLE {role} BYPASSRLS, or the same for the owner of the view or function where it reads as its owner"
-            ),
-            (true, true) => format!(
-                "row-level security hides rows that its condition reads through a view or a function which reads as its owner, and what is only hidden must not count as gone ({said}). {role} itself sees all rows: name the table in the condition, or give BYPASSRLS to that owner"
-            ),
-        });
-        if Fault::of(error) == Fault::Forbidden {
-            let parent = rule.orphaned.as_ref().map(|o| o.parent.to_string());
-            let texts: Vec<&str> = rule.texts().chain(parent.as_deref()).collect();
-            self.remedy = grants::missing(db, &texts).await?;
-        }
-        if hidden && !sees_all && self.remedy.is_none() {
-            self.remedy = Some(format!("ALTER ROLE {role} BYPASSRLS"));
-        }
-        Ok(())
-    }
 }
 
 /// Whether a row meets the rule that no other points at with a foreign key
@@ -507,28 +418,4 @@ fn bound(params: &[Param]) -> Vec<&(dyn ToSql + Sync)> {
 /// Whether the answer only came too late: a lock, or a long search.
 fn too_late(error: &EngineError) -> bool {
     matches!(error.sqlstate(), Some("55P03" | "57014" | "40P01"))
-}
-
-/// What of a plan reads one table each.
-fn arms_of(plan: &Value) -> &[Value] {
-    match (plan["Node Type"].as_str(), plan["Plans"].as_array()) {
-        (Some("Append"), Some(arms)) => arms.as_slice(),
-        _ => std::slice::from_ref(plan),
-    }
-}
-
-/// The rows that the planner expects of this member: of the arm that reads it.
-fn rows_of(arms: &[Value], member: &Member, rule: &Rule) -> Option<f64> {
-    arms.iter()
-        .find(|arm| reads(arm, member, rule))
-        .and_then(|arm| arm["Plan Rows"].as_f64())
-}
-
-fn reads(node: &Value, member: &Member, rule: &Rule) -> bool {
-    let alias = node["Alias"].as_str().unwrap_or_default();
-    let here = node["Schema"].as_str() == Some(member.name.schema.raw())
-        && node["Relation Name"].as_str() == Some(member.name.relation.raw())
-        && alias.starts_with(rule.alias().raw());
-    let below = node["Plans"].as_array();
-    here || below.is_some_and(|below| below.iter().any(|node| reads(node, member, rule)))
 }

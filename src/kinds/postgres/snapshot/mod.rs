@@ -86,7 +86,7 @@ impl Kind for Snapshot {
             autovacuum: autovacuum::read(db, self).await?,
             oldest: tables::oldest(db).await?,
             statements: statements::read(db, self.top).await?,
-            indexes: indexes::read(site, self).await?,
+            indexes: indexes::read::read(site, self).await?,
             largest: reindex::largest(db, self.top).await?,
             replication: match site.scope.has_server() {
                 true => replication::read(site).await?,
