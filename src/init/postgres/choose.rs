@@ -1,13 +1,16 @@
 //! What is done with a database, from the facts.
 
+mod cleanup;
+mod partitions;
+
 use chrono_tz::Tz;
 
-use super::bounds::shared;
+use self::cleanup::cleanup;
+use self::partitions::partitions;
 use super::facts::{Overview, Partitioned, Table, View};
 use super::growing;
 use super::hours::{Quiet, quiet};
 use crate::engines::postgres::{Identifier, RelationName, Server};
-use crate::init::yaml::scalar;
 use crate::init::{Draft, DraftSchedule, DraftTarget, DraftTask, Left};
 use crate::report::text::{counted, human_bytes, human_count};
 use crate::values::{Engine, TableName, wall_clock};
@@ -197,164 +200,6 @@ fn on_its_way_out(place: String, text: &str) -> Left {
         text: text.to_owned(),
         reason: "its comment says that maint has taken it out of its table, to drop or archive it: the task that did looks after it".to_owned(),
     }
-}
-
-/// Rows that could go. Never enabled: whether they may is for people to say.
-fn cleanup(draft: &mut Draft, facts: &Facts, zone: Tz) -> bool {
-    let now = wall_clock();
-    let mut task = DraftTask::new(
-        "cleanup",
-        "cleanup",
-        "Rows that nobody needs any more. Not enabled: whether they may go, and when, is yours to say. Take out what has to stay, set `older_than`, look at `maint run cleanup --dry-run`, then remove `enabled: false`.",
-    )
-    .within("budget: 1h");
-    task.enabled = false;
-    task.options.push("rules:".to_owned());
-    let mut rules = 0;
-    for table in facts.tables.iter().filter(|table| growing::grows(table)) {
-        let name = shown_name(&table.name);
-        if table.on_its_way_out {
-            draft.left.push(on_its_way_out(name, "grows"));
-            continue;
-        }
-        let Some(rule) = growing::rule(table, now) else {
-            draft.left.push(Left {
-                place: name,
-                text: "grows".to_owned(),
-                reason: "no column says when a row came to be".to_owned(),
-            });
-            continue;
-        };
-        if !table.referenced_by.is_empty() {
-            draft.left.push(Left {
-                place: name,
-                text: "grows".to_owned(),
-                reason: format!(
-                    "foreign keys point at it, from {}: its rows go with a rule of your own",
-                    names(&table.referenced_by)
-                ),
-            });
-            continue;
-        }
-        rules += 1;
-        if rules > MOST_NAMES {
-            continue;
-        }
-        for line in crate::init::yaml::comment(
-            2,
-            &crate::report::text::shown(&format!("{name}: {}", rule.why)),
-        )
-        .lines()
-        {
-            task.options.push(line.to_owned());
-        }
-        task.options
-            .push(format!("  {}", growing::line(table, &rule, zone.name())));
-    }
-    if rules > MOST_NAMES {
-        task.why.push(format!(
-            "The {MOST_NAMES} largest of {rules} tables that grow and have a column of time."
-        ));
-    }
-    if rules > 0 {
-        draft.tasks.push(task);
-    }
-    rules > 0
-}
-
-/// A task for each length of partitions; the names of the tasks.
-fn partitions(draft: &mut Draft, facts: &Facts, zone: Tz) -> Vec<String> {
-    let zones = [zone, Tz::UTC];
-    let mut groups: Vec<(&'static str, Option<Tz>, Vec<&Partitioned>)> = Vec::new();
-    for table in &facts.partitioned {
-        let left = |reason: &str| Left {
-            place: shown_name(&table.name),
-            text: "is partitioned".to_owned(),
-            reason: reason.to_owned(),
-        };
-        if table.on_its_way_out {
-            draft
-                .left
-                .push(on_its_way_out(shown_name(&table.name), "is partitioned"));
-            continue;
-        }
-        let moments = table.key_type == "timestamptz";
-        let reason = match () {
-            () if table.strategy != "r" => Some("not by range"),
-            () if table.key_columns != 1 => Some("by more than one column"),
-            () if matches!(table.key_type.as_str(), "int4" | "int8" | "uuid") => Some(
-                "by a number or a uuid: `kind: partitions` can, but what it counts nobody but you knows (docs/partitions.md)",
-            ),
-            () if !moments && !matches!(table.key_type.as_str(), "timestamp" | "date") => {
-                Some("not by a time")
-            }
-            () => None,
-        };
-        if let Some(reason) = reason {
-            draft.left.push(left(reason));
-            continue;
-        }
-        let Some((interval, found)) = shared(&table.bounds, &zones, moments) else {
-            draft.left.push(left(match table.count {
-                0 => "it has no partition that would tell how long they are",
-                _ => "its newest partitions are not days, weeks, months, quarters or years in a zone that is known",
-            }));
-            continue;
-        };
-        let own = (found != zone).then_some(found);
-        match groups
-            .iter_mut()
-            .find(|(known, zone, _)| *known == interval && *zone == own)
-        {
-            Some((_, _, tables)) => tables.push(table),
-            None => groups.push((interval, own, vec![table])),
-        }
-    }
-    let partman = facts.overview.extensions.iter().any(|e| e == "pg_partman");
-    let alone = groups.len() == 1;
-    let mut made = Vec::new();
-    for (interval, own, tables) in groups {
-        let name = match alone {
-            true => "partitions".to_owned(),
-            false => draft.free_name(&format!("partitions-{interval}")),
-        };
-        let mut task = DraftTask::new(
-            &name,
-            "partitions",
-            "The next partitions, before the first row needs them. Nothing goes: `keep: 12mo` would retire what is older.",
-        )
-        .within("lock_timeout: 3s");
-        for table in &tables {
-            task.why.push(format!(
-                "{}: {}, the newest each a {interval} long.",
-                shown_name(&table.name),
-                counted(size(table.count), "partition")
-            ));
-        }
-        if partman {
-            task.enabled = false;
-            task.why.push("Not enabled: pg_partman is installed, and may look after them. `maint init --from pg_partman` translates what it does.".to_owned());
-        }
-        task.options.push("tables:".to_owned());
-        for table in tables {
-            task.options
-                .push(format!("  - {}", scalar(&table.name.to_string())));
-        }
-        task.options.push(format!("interval: {interval}"));
-        let ahead = match interval {
-            "day" => 14,
-            "week" => 6,
-            "month" => 3,
-            _ => 2,
-        };
-        task.options.push(format!("ahead: {ahead}"));
-        if let Some(zone) = own {
-            task.options.push(format!("time_zone: {}", zone.name()));
-        }
-        draft.tasks.push(task);
-        made.push(name);
-    }
-    made
 }
 
 fn schedules(

@@ -2,6 +2,8 @@
 //! before they go.
 
 mod beside;
+mod into;
+mod left;
 mod sampled;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,16 +14,16 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use self::beside::Place;
+use self::into::Into;
+use self::left::{clear_away, settle_first, take_back_first};
 use self::sampled::Seen;
-use super::cleanup::rule::{Rule, fit};
+use super::cleanup::rule::Rule;
 use super::cleanup::{self, Cleanup};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{CopyMark, Field, FieldType, Limit, Right, Session, namespace};
-use crate::engines::storage::{Storage, check_address};
-use crate::plan::mongodb::{
-    Body, Destination, Export, Format, Manifest, TakeBack, Work, fields, to_keep, to_mark,
-};
-use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, Unfit, archived};
+use crate::engines::mongodb::{CopyMark, Limit, Right, Session, namespace};
+use crate::engines::storage::Storage;
+use crate::plan::mongodb::{Body, Destination, Export, Manifest, Work, to_keep, to_mark};
+use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Unfit, archived};
 use crate::values::{Bytes, Engine};
 
 /// Options of `kind: archive` on MongoDB.
@@ -38,97 +40,8 @@ pub(crate) struct Archive {
     max_scan: Bytes,
 }
 
-/// Where documents are kept: in `files`, or in a collection, of which at least one of
-/// `collection`, `database` and `target` has to differ from where they come from.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Into {
-    /// The collection; made where it does not exist. By default of the same name.
-    #[serde(default)]
-    collection: Option<String>,
-    /// Its database; by default the one that the target's `url` names.
-    #[serde(default)]
-    database: Option<String>,
-    /// Another target, whose server keeps them.
-    #[serde(default)]
-    #[schemars(extend("format" = "maint-target"))]
-    target: Option<String>,
-    /// Files below `file:///folder` or `s3://bucket/prefix`. Credentials for S3 come from the
-    /// environment: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`,
-    /// `AWS_ENDPOINT_URL`.
-    #[serde(default)]
-    files: Option<String>,
-    /// How files are written.
-    #[serde(default)]
-    format: Option<Format>,
-    /// Top-level fields that get a column of their own in Parquet files, and their types. A value
-    /// of another type is only in the whole document, which every row has.
-    #[serde(default)]
-    columns: BTreeMap<String, FieldType>,
-    /// Which columns Parquet files have: by default those declared under `columns`, and where none
-    /// are, those that a sample of the documents suggests.
-    #[serde(default)]
-    schema: Option<Columns>,
-}
-
-/// Where the columns of Parquet files come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum Columns {
-    /// Those under `columns` and no others.
-    Declared,
-    /// Those under `columns`, and one for each other field that a sample of the documents has.
-    Sample,
-}
-
 /// How long it may take to look at fields and their types.
 const LOOKING: Limit = Limit(Duration::from_secs(60));
-
-impl Into {
-    /// Whether documents are looked at for columns.
-    fn samples(&self) -> bool {
-        let default = match self.columns.is_empty() {
-            true => Columns::Sample,
-            false => Columns::Declared,
-        };
-        self.format == Some(Format::Parquet) && self.schema.unwrap_or(default) == Columns::Sample
-    }
-
-    fn columns(&self) -> Vec<Field> {
-        let field = |(name, kind): (&String, &FieldType)| Field {
-            name: name.clone(),
-            kind: *kind,
-        };
-        self.columns.iter().map(field).collect()
-    }
-
-    fn check(&self) -> Result<(), String> {
-        let collection = self.collection.as_deref();
-        fit(
-            "collection",
-            collection.unwrap_or("its own"),
-            self.database.as_deref(),
-        )?;
-        let Some(url) = &self.files else {
-            if self.format.is_some() || !self.columns.is_empty() || self.schema.is_some() {
-                return Err("`format`, `columns` and `schema` say how `files` are written, and the `destination` has none".to_owned());
-            }
-            return Ok(());
-        };
-        if self.collection.is_some() || self.database.is_some() || self.target.is_some() {
-            return Err(
-                "the `destination` names `files` and a collection; documents go to one of them"
-                    .to_owned(),
-            );
-        }
-        check_address(url).map_err(|why| why.to_string())?;
-        let columns = !self.columns.is_empty() || self.schema.is_some();
-        if columns && self.format != Some(Format::Parquet) {
-            return Err("`columns` and `schema` are for `format: parquet`".to_owned());
-        }
-        fields(&self.columns()).map_err(|(_, why)| format!("a name in `columns` {why}"))
-    }
-}
 
 fn one_gigabyte() -> Bytes {
     Bytes(1 << 30)
@@ -392,61 +305,6 @@ pub(crate) fn elsewhere(options: &Value, own: &str) -> Vec<((String, String), De
             .then(|| ((from, rule.collection.clone()), into))
     };
     archive.rules.iter().filter_map(place).collect()
-}
-
-/// Files that could not be removed are tried again; nothing waits for that.
-fn clear_away(plan: &mut Plan<Body>, own: &str, at: &Moment) {
-    let left = archived::left_over::<Manifest>(at.memories.iter());
-    if left.is_empty() {
-        return;
-    }
-    let step = Step::new("clear", own, own)
-        .because("files of batches whose documents are in their collection could not be removed")
-        .doing(Work::Clear(left));
-    plan.steps.insert(0, step);
-}
-
-/// What an earlier run has left open comes before anything else.
-fn settle_first(plan: &mut Plan<Body>, own: &str, at: &Moment) {
-    let mut pending = archived::among::<Manifest>(at.memories.iter());
-    pending.retain(|manifest| !manifest.settled);
-    if pending.is_empty() {
-        return;
-    }
-    for step in &mut plan.steps {
-        *step = step.clone().after("settle", own);
-    }
-    let settle = Step::new("settle", own, own)
-        .because("an earlier run ended before it knew whether its last batch was deleted")
-        .doing(Work::Settle(pending));
-    plan.steps.insert(0, settle);
-}
-
-/// Copies that an earlier run has left beside their originals go before anything else comes: who
-/// meets them would take them for somebody else's, or for proof.
-fn take_back_first(plan: &mut Plan<Body>, own: &str, left: &[CopyMark]) {
-    if left.is_empty() {
-        return;
-    }
-    for step in &mut plan.steps {
-        *step = step.clone().after("take back", own);
-    }
-    let mut places: Vec<String> = left
-        .iter()
-        .map(|mark| namespace(&mark.into.0, &mark.into.1))
-        .collect();
-    places.sort();
-    places.dedup();
-    let because = format!(
-        "an earlier run ended between copying documents into {} and deleting them",
-        places.join(", ")
-    );
-    let marks = left.iter().map(|mark| mark.id.clone()).collect();
-    let database = own.to_owned();
-    let step = Step::new("take back", own, own)
-        .because(because)
-        .doing(Work::TakeBack(TakeBack { database, marks }));
-    plan.steps.insert(0, step);
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! only ever go forward; and sees to it that those expire which the server
 //! itself is to remove.
 
+mod age;
+mod closed;
 mod limits;
 mod look;
 mod parents;
@@ -9,7 +11,11 @@ pub(super) mod rule;
 mod step;
 #[cfg(test)]
 mod tests;
+mod told;
 mod ttl;
+#[cfg(test)]
+mod ttl_tests;
+mod uses;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -19,14 +25,15 @@ use mongodb::bson::Document;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use self::closed::Closed;
 use self::look::{Look, all_of, ttl_look};
 use self::rule::Rule;
-use self::step::{fields_told, types_told};
+use self::told::{fields_told, types_told};
 use self::ttl::Ttl;
 use super::common::{Collection, collections, fill};
 use super::expiring;
 use crate::engines::EngineError;
-use crate::engines::mongodb::{MongoError, Right, Session, namespace};
+use crate::engines::mongodb::{Right, Session, namespace};
 use crate::plan::mongodb::Body;
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Unfit};
 use crate::values::{Bytes, Engine, TimeSpan, wall_clock};
@@ -86,31 +93,6 @@ enum Thing {
     Collection(String, String),
     Rule(usize),
     Ttl(usize),
-}
-
-/// Why something could not be looked at.
-#[derive(Clone, Debug, PartialEq)]
-struct Closed {
-    code: &'static str,
-    message: String,
-    hint: Option<String>,
-}
-
-impl Closed {
-    /// What concerns one thing alone; else the error of everything.
-    fn of(error: EngineError) -> Result<Closed, EngineError> {
-        match &error {
-            EngineError::Mongo(of) if !of.is_unreachable() && !of.is_passing() => Ok(Closed {
-                code: match of {
-                    MongoError::Unauthorized { .. } => "privilege.missing",
-                    _ => "cleanup.rule",
-                },
-                message: of.to_string(),
-                hint: of.hint(),
-            }),
-            _ => Err(error),
-        }
-    }
 }
 
 impl Kind for Cleanup {
@@ -329,23 +311,6 @@ impl Facts {
         let all = self.collections.iter();
         all.map(|(at, collection)| (at.clone(), collection.uuid.clone()))
             .collect()
-    }
-
-    /// Why a rule cannot be followed, where what it needs could not be looked at.
-    fn closed<'a>(
-        &self,
-        places: impl IntoIterator<Item = &'a (String, String)>,
-        thing: Thing,
-    ) -> Option<&Closed> {
-        let of = |(database, name): &(String, String)| {
-            let whole = self.closed.get(&Thing::Database(database.clone()));
-            whole.or_else(|| {
-                let thing = Thing::Collection(database.clone(), name.clone());
-                self.closed.get(&thing)
-            })
-        };
-        let mut found = places.into_iter().filter_map(of);
-        found.next().or_else(|| self.closed.get(&thing))
     }
 }
 

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{Bson, DateTime as BsonDate, Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::common::Collection;
 use super::super::fields::{self, Kinds};
 use super::super::filter::{self, Without};
+use super::age::{Age, older};
+use super::uses::Use;
 use crate::engines::mongodb::{Json, Right, is_uncountable, misnamed, misnamed_database};
 use crate::plan::Unfit;
 use crate::plan::mongodb::{Orphans, Path, single, to_delete, to_read};
@@ -77,92 +78,6 @@ pub(crate) struct Orphaned {
 
 fn id() -> String {
     "_id".to_owned()
-}
-
-/// How the age of a document is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Age {
-    Date,
-    ObjectId,
-    Number(Epoch),
-}
-
-/// What a rule makes of a field, and what comes of it where no document has that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Use {
-    /// `keep`: nothing is kept.
-    KeepsNone,
-    /// `where`, by a condition that is met where there is no such field: every document goes.
-    TakesAll,
-    /// `orphaned`: nothing points at a parent.
-    Points,
-    /// `where`: none is taken.
-    TakesNone,
-    /// `keep`, by a condition that is met where there is no such field.
-    KeepsAll,
-}
-
-impl Use {
-    /// Whether a rule is not followed that names a field so, where no document has that, or, with
-    /// `kinds`, none of these types; and what is said of it.
-    pub(super) fn told(self, field: &str, object: &str, kinds: Option<&str>) -> (bool, String) {
-        let (refused, why) = match self {
-            Use::KeepsNone => (true, "which `keep` names: what is to be kept would go"),
-            Use::TakesAll => (
-                true,
-                "and `where` holds for documents without it: every document would go",
-            ),
-            Use::Points => (true, "so nothing points at a parent"),
-            Use::TakesNone => (false, "which `where` names: nothing meets that"),
-            Use::KeepsAll => (
-                false,
-                "and `keep` holds for documents without it: more is kept than is meant",
-            ),
-        };
-        let said = match kinds {
-            Some(kinds) => format!(
-                "no document of {object} has a value of type {kinds} in `{field}`, {why}. Write values of the type that the documents have: `true`, `{{ $date: … }}`, `{{ $oid: … }}`, text in quotes"
-            ),
-            None => format!(
-                "no document of {object} has `{field}`, {why}. Look at its spelling; where none may have it, name it in `may_be_absent`"
-            ),
-        };
-        (refused, said)
-    }
-}
-
-/// What is said of a filter with an operator that hides which fields it names, where no document
-/// meets a `keep`, or every one a `where`.
-pub(super) fn hidden_told(used: Use, operator: &str, object: &str) -> String {
-    let (met, comes) = match used {
-        Use::TakesAll => (
-            format!("every document of {object} meets `where`"),
-            "every document would go",
-        ),
-        _ => (
-            format!("no document of {object} meets a filter of `keep`"),
-            "what is to be kept would go",
-        ),
-    };
-    format!(
-        "{met}, and with `{operator}` only the server knows which fields it names: where one is misspelt, {comes}. Write it without `{operator}`, or name `{operator}` in `may_be_absent` where this is meant"
-    )
-}
-
-impl Age {
-    /// The types that tell it, as the server names them.
-    pub(super) fn types(self) -> &'static [&'static str] {
-        match self {
-            Age::Date => &["date"],
-            Age::ObjectId => &["objectId"],
-            Age::Number(_) => &["int", "long", "double", "decimal"],
-        }
-    }
-
-    /// Whether a type tells it.
-    pub(super) fn fits(self, kind: &str) -> bool {
-        self.types().contains(&kind)
-    }
 }
 
 /// Whether a collection of these names can be looked after.
@@ -468,35 +383,4 @@ impl Rule {
             parent_field: of.parent_field.clone(),
         })
     }
-}
-
-/// Those whose numbers are no times that anybody knows.
-pub(super) fn doubtful(field: &str, epoch: Epoch) -> Document {
-    let range = epoch.doubtful();
-    doc! { field: { "$gte": *range.start(), "$lte": *range.end() } }
-}
-
-/// Values of one type only: a comparison never matches others.
-pub(super) fn older(age: Age, cutoff: DateTime<Utc>) -> Document {
-    match age {
-        Age::Date => doc! { "$lt": BsonDate::from_millis(cutoff.timestamp_millis()) },
-        Age::ObjectId => doc! { "$lt": object_id(cutoff) },
-        Age::Number(epoch) => {
-            let limit = match epoch {
-                Epoch::Seconds => cutoff.timestamp(),
-                Epoch::Millis => cutoff.timestamp_millis(),
-                Epoch::Micros => cutoff.timestamp_micros(),
-            };
-            // Nor are NaN and minus infinity an age.
-            doc! { "$gte": epoch.earliest(), "$lt": limit }
-        }
-    }
-}
-
-/// The smallest ObjectId of that second; they know no time before 1970.
-fn object_id(at: DateTime<Utc>) -> ObjectId {
-    let seconds = u32::try_from(at.timestamp().max(0)).unwrap_or(u32::MAX);
-    let mut bytes = [0; 12];
-    bytes[..4].copy_from_slice(&seconds.to_be_bytes());
-    ObjectId::from_bytes(bytes)
 }

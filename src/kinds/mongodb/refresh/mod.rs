@@ -1,6 +1,8 @@
 //! Results of aggregations kept in collections: made anew where the documents
 //! that they are made from have changed.
 
+mod obstacles;
+mod order;
 mod pipeline;
 mod result;
 
@@ -11,12 +13,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::obstacles::Found;
 use super::common::{Collection, Shape, collections, fill, not_allowed};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Added, Addition, Json, Limit, Right, Session, namespace};
 use crate::plan::mongodb::{
-    Aggregate, Body, Measure, Work, cut_off, left_by, shell_key, shell_name, to_mark, to_read,
-    to_write,
+    Aggregate, Body, Measure, Work, cut_off, left_by, to_mark, to_read, to_write,
 };
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, Unfit};
 use crate::values::{Engine, TimeSpan, several};
@@ -224,86 +226,13 @@ impl Kind for Refresh {
         let mut made: Vec<((String, String), String)> = Vec::new();
         for (aggregation, into, object) in self.in_order(&facts.database) {
             let sources = aggregation.sources(&facts.database);
-            if let Some(missing) = sources.iter().find(|source| {
-                !facts.collections.contains_key(*source) && !made.iter().any(|(m, _)| m == *source)
-            }) {
-                let missing = namespace(&missing.0, &missing.1);
-                plan.refuse(&object, format!("its source {missing} does not exist"));
-                plan.findings.push(Finding {
-                    code: "refresh.source".to_owned(),
-                    severity: Severity::Critical,
-                    object: object.clone(),
-                    message: format!(
-                        "{object} cannot be made: its source {missing} does not exist"
-                    ),
-                    suggestion: None,
-                });
-                continue;
-            }
-            let places = sources.iter().chain([&into]);
-            let spread = places.filter_map(|place| {
-                let why = facts.collections.get(place)?.spread.why_not()?;
-                Some(format!("{}: {why}", namespace(&place.0, &place.1)))
-            });
-            if let Some(why) = spread.into_iter().next() {
-                plan.undone(Finding {
-                    code: "refresh.source".to_owned(),
-                    severity: Severity::Critical,
-                    message: format!(
-                        "{object} was not made, since a part would be taken for the whole. Of {why}"
-                    ),
-                    object,
-                    suggestion: None,
-                });
-                continue;
-            }
             let held = facts.collections.get(&into);
-            let unfit = held.and_then(|held| aggregation.unfit(held).map(str::to_owned));
-            let unnameable = facts.unnameable.get(&into).cloned();
-            let unique = aggregation.lacks_unique(held);
-            if let (Some(fields), None, None) = (&unique, &unfit, &unnameable) {
-                let keys = fields
-                    .iter()
-                    .map(|field| format!("{}: 1", shell_key(field)));
-                let keys = keys.collect::<Vec<_>>().join(", ");
-                plan.undone(Finding {
-                    code: "refresh.source".to_owned(),
-                    severity: Severity::Critical,
-                    message: format!(
-                        "{object} was not made: its `$merge` goes `on` ({}), and no unique index of {} has exactly these fields, for all documents: the server takes no other. Make it, or leave `on` out, which goes on `_id`",
-                        fields.join(", "),
-                        namespace(&into.0, &into.1)
-                    ),
-                    object,
-                    suggestion: Some(format!(
-                        "{}.createIndex({{{keys}}}, {{unique: true}})",
-                        shell_name(&into.0, &into.1)
-                    )),
-                });
-                continue;
-            }
-            let unfit = unfit.or(unnameable);
-            if let Some(why) = clashing.get(&into).cloned().or(unfit) {
-                plan.undone(Finding {
-                    code: "refresh.source".to_owned(),
-                    severity: Severity::Critical,
-                    message: format!("{object} was not made: {why}"),
-                    object,
-                    suggestion: None,
-                });
-                continue;
-            }
-            if let Some(why) = aggregation.overwrites(&facts.database, &into, &facts.views) {
-                plan.undone(Finding {
-                    code: "refresh.source".to_owned(),
-                    severity: Severity::Critical,
-                    message: format!(
-                        "{object} was not made: the pipeline from `{}` {why}",
-                        aggregation.collection
-                    ),
-                    object,
-                    suggestion: None,
-                });
+            let found = Found {
+                facts: &facts,
+                clashing: &clashing,
+                made: &made,
+            };
+            if found.keeps(aggregation, &sources, &into, &object, &mut plan) {
                 continue;
             }
             let repeatable = aggregation.repeatable(&facts.database, &into, &facts.views);
@@ -429,45 +358,6 @@ impl Kind for Refresh {
             plan.steps.push(step);
         }
         plan
-    }
-}
-
-impl Refresh {
-    /// Those whose result others read come first, whatever their place in the file, and those that
-    /// read each other's stay as they are there. Each with where its result goes, and a name of its
-    /// own where several write into one collection.
-    fn in_order(&self, own: &str) -> Vec<(&Aggregation, (String, String), String)> {
-        let mut left: Vec<(&Aggregation, (String, String))> = self
-            .aggregations
-            .iter()
-            .filter_map(|one| Some((one, one.result(own)?)))
-            .collect();
-        let mut order: Vec<(&Aggregation, (String, String), String)> = Vec::new();
-        while !left.is_empty() {
-            let ready = left.iter().position(|(one, _)| {
-                let sources = one.sources(own);
-                let mut others = left.iter().filter(|(other, _)| !std::ptr::eq(*other, *one));
-                !others.any(|(_, result)| sources.contains(result))
-            });
-            let (one, into) = left.remove(ready.unwrap_or(0));
-            let whole = namespace(&into.0, &into.1);
-            let others = order.iter().map(|(other, into, _)| (*other, into));
-            let others = others.chain(left.iter().map(|(other, into)| (*other, into)));
-            let shared = others.filter(|(_, other)| **other == into).count() > 0;
-            let used = |name: &String| order.iter().any(|(_, _, other)| other == name);
-            let mut object = whole.clone();
-            if shared {
-                let from = &one.collection;
-                object = format!("{whole} (from {from})");
-                let mut n = 2;
-                while used(&object) {
-                    object = format!("{whole} (from {from}, {n})");
-                    n += 1;
-                }
-            }
-            order.push((one, into, object));
-        }
-        order
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use mongodb::bson::{Bson, Document, doc};
 
-use super::super::rule::Age;
+use super::super::age::Age;
 use super::{COUNTED, LOOKING, SAMPLE, SAMPLING, TRYING};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, Session, counted, counting, number};

@@ -5,7 +5,7 @@ use mongodb::bson::doc;
 
 use super::super::super::common::Collection;
 use super::super::super::expiring::is_new;
-use super::super::rule::Age;
+use super::super::age::Age;
 use super::super::ttl::{self, Ttl};
 use super::LOOKING;
 use super::ages::tells;

@@ -1,0 +1,112 @@
+//! What keeps a result from being made, as it is told.
+
+use std::collections::BTreeMap;
+
+use super::{Aggregation, Facts};
+use crate::engines::mongodb::namespace;
+use crate::plan::mongodb::{Body, shell_key, shell_name};
+use crate::plan::{Finding, Plan, Severity};
+
+/// What is known when it is asked whether a result may be made.
+pub(super) struct Found<'a> {
+    pub(super) facts: &'a Facts,
+    /// Why several cannot go into one collection, by that.
+    pub(super) clashing: &'a BTreeMap<(String, String), String>,
+    /// Results that are made before, each with its name.
+    pub(super) made: &'a [((String, String), String)],
+}
+
+impl Found<'_> {
+    /// Whether anything keeps the result of an aggregation from being made; that is told then.
+    pub(super) fn keeps(
+        &self,
+        aggregation: &Aggregation,
+        sources: &[(String, String)],
+        into: &(String, String),
+        object: &str,
+        plan: &mut Plan<Body>,
+    ) -> bool {
+        let facts = self.facts;
+        if let Some(missing) = sources.iter().find(|source| {
+            !facts.collections.contains_key(*source) && !self.made.iter().any(|(m, _)| m == *source)
+        }) {
+            let missing = namespace(&missing.0, &missing.1);
+            plan.refuse(object, format!("its source {missing} does not exist"));
+            plan.findings.push(Finding {
+                code: "refresh.source".to_owned(),
+                severity: Severity::Critical,
+                object: object.to_owned(),
+                message: format!("{object} cannot be made: its source {missing} does not exist"),
+                suggestion: None,
+            });
+            return true;
+        }
+        let places = sources.iter().chain([into]);
+        let spread = places.filter_map(|place| {
+            let why = facts.collections.get(place)?.spread.why_not()?;
+            Some(format!("{}: {why}", namespace(&place.0, &place.1)))
+        });
+        if let Some(why) = spread.into_iter().next() {
+            plan.undone(Finding {
+                code: "refresh.source".to_owned(),
+                severity: Severity::Critical,
+                message: format!(
+                    "{object} was not made, since a part would be taken for the whole. Of {why}"
+                ),
+                object: object.to_owned(),
+                suggestion: None,
+            });
+            return true;
+        }
+        let held = facts.collections.get(into);
+        let unfit = held.and_then(|held| aggregation.unfit(held).map(str::to_owned));
+        let unnameable = facts.unnameable.get(into).cloned();
+        let unique = aggregation.lacks_unique(held);
+        if let (Some(fields), None, None) = (&unique, &unfit, &unnameable) {
+            let keys = fields
+                .iter()
+                .map(|field| format!("{}: 1", shell_key(field)));
+            let keys = keys.collect::<Vec<_>>().join(", ");
+            plan.undone(Finding {
+                code: "refresh.source".to_owned(),
+                severity: Severity::Critical,
+                message: format!(
+                    "{object} was not made: its `$merge` goes `on` ({}), and no unique index of {} has exactly these fields, for all documents: the server takes no other. Make it, or leave `on` out, which goes on `_id`",
+                    fields.join(", "),
+                    namespace(&into.0, &into.1)
+                ),
+                object: object.to_owned(),
+                suggestion: Some(format!(
+                    "{}.createIndex({{{keys}}}, {{unique: true}})",
+                    shell_name(&into.0, &into.1)
+                )),
+            });
+            return true;
+        }
+        let unfit = unfit.or(unnameable);
+        if let Some(why) = self.clashing.get(into).cloned().or(unfit) {
+            plan.undone(Finding {
+                code: "refresh.source".to_owned(),
+                severity: Severity::Critical,
+                message: format!("{object} was not made: {why}"),
+                object: object.to_owned(),
+                suggestion: None,
+            });
+            return true;
+        }
+        if let Some(why) = aggregation.overwrites(&facts.database, into, &facts.views) {
+            plan.undone(Finding {
+                code: "refresh.source".to_owned(),
+                severity: Severity::Critical,
+                message: format!(
+                    "{object} was not made: the pipeline from `{}` {why}",
+                    aggregation.collection
+                ),
+                object: object.to_owned(),
+                suggestion: None,
+            });
+            return true;
+        }
+        false
+    }
+}
