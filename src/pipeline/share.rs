@@ -10,7 +10,8 @@ use chrono_tz::Tz;
 use futures_util::future::join_all;
 use serde_json::Value;
 
-use super::{Known, Lanes, for_work, lanes, plan};
+use super::time::for_work;
+use super::{Known, Lanes, lanes, plan};
 use crate::config::{Target, Task};
 use crate::execute::{Shared, Stop};
 use crate::history::Recorder;

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Answer, PipelineError, Surroundings, Way, sum_up};
+use super::record::sum_up;
+use super::{Answer, PipelineError, Surroundings, Way};
 use crate::config::{Limits, Target};
 use crate::engines::EngineError;
 use crate::execute::{Awaited, Stop, StopReason};

@@ -1,36 +1,36 @@
 //! The story of one run, through the door of its engine.
 
+mod approved;
+mod claim;
+mod found;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
-use uuid::Uuid;
 
+use self::approved::{applied, document, only_approved};
+use self::claim::{claim_patiently, watch_claim};
+use self::found::{aborted, note_findings, without_history};
 use super::failover::Failover;
 use super::known::{last_place, learn};
+use super::record::sum_up;
+use super::time::{deadline, for_work, whole};
 use super::{
-    Answer, Approved, Known, PipelineError, Request, Surroundings, Way, cancel, commands, dead,
-    deadline, error, for_work, kept_out, lanes, millis, sum_up, whole,
+    Answer, Known, PipelineError, Request, Surroundings, Way, cancel, commands, dead, error,
+    kept_out, lanes, millis,
 };
 use crate::config::{Limits, Target, Task, Throttle};
 use crate::engines::EngineError;
 use crate::execute::{
-    self, Awaited, BodyOf, Counts, Database, Door, Event, Execution, Held, Holder, LAST_PLACE,
-    PLACES, Pace, Stop, StopReason, Throttler,
+    self, Awaited, BodyOf, Counts, Database, Door, Event, Execution, Held, LAST_PLACE, PLACES,
+    Pace, StopReason, Throttler,
 };
 use crate::history::{RunRecord, RunStatus, carried_out};
-use crate::plan::{
-    APPLIED, AnyKind, Body, Entry, Finding, Made, Memory, Moment, Plan, Predictor, SavedPlan,
-    SavedStep, Severity, Skip, Step,
-};
+use crate::plan::{AnyKind, Entry, Made, Memory, Moment, Plan, Predictor, SavedPlan, Skip};
 use crate::values::wall_clock;
-
-/// How often the lock of the task is asked for, where that is waited for.
-const ASK_FOR_CLAIM: Duration = Duration::from_millis(500);
 
 /// A kind, and the door that it works through.
 pub struct Through<D: Door> {
@@ -268,21 +268,7 @@ impl<D: Door> Way for Through<D> {
                 .saturating_add(1);
             let plan = plan.numbered(first);
             around.observer.on(Event::Planned(plan.steps.len()));
-            // The second look tells only what the first could not know.
-            let told = |new: &&Finding| {
-                let same = |old: &Finding| old.code == new.code && old.object == new.object;
-                !record.findings.iter().any(same)
-            };
-            let news: Vec<Finding> = plan.findings.iter().filter(told).cloned().collect();
-            let known = record.findings.len();
-            if round == 1 {
-                record.findings.extend(plan.findings.iter().cloned());
-                around.history.add_findings(record.id, &record.findings);
-            } else {
-                record.findings.extend(news);
-                let news = record.findings.get(known..).unwrap_or_default();
-                around.history.add_findings(record.id, news);
-            }
+            note_findings(around, record, round, &plan.findings);
             // Of some objects only the second look knows enough to refuse them.
             for skip in &plan.refused {
                 if !refused.iter().any(|old| old.object == skip.object) {
@@ -382,19 +368,6 @@ pub(super) async fn databases<D: Door>(target: &Target) -> Result<Vec<Database>,
     Ok(door.databases(&session).await?)
 }
 
-async fn document<D: Door>(
-    task: &Task,
-    target: &str,
-    (door, session): (&D, &D::Session),
-    plan: &Plan<BodyOf<D>>,
-) -> Result<SavedPlan, PipelineError> {
-    let names = (task.name.as_str(), task.kind.as_str(), target);
-    let system = door.identity(session).await?;
-    let rows = door.count_for_review(session, &plan.steps).await?;
-    let options = &task.options;
-    Ok(SavedPlan::of(names, &system, options, plan, &rows))
-}
-
 /// Refuses a server that a failover has left behind, as far as earlier runs have told, and tells
 /// later ones where the target is. While the history is away nobody knows of any.
 async fn remember_place<D: Door>(
@@ -417,126 +390,8 @@ async fn remember_place<D: Door>(
     Ok(())
 }
 
-/// Leaves of the plan what was approved, in that order, and nothing for a
-/// second round. Says whether that is less than there was.
-///
-/// What plans of the same document did before may be why a step would not be done any more: rows went, and
-/// the statistics are out of date. It is done as it was made before the first of them began. Not so
-/// what takes something away, or what cannot be done now.
-fn only_approved<B: Body>(
-    approved: &Approved<'_>,
-    found: &SavedPlan,
-    plan: &mut Plan<B>,
-) -> Result<bool, PipelineError> {
-    let behind_own = |step: &SavedStep| {
-        let made = approved.plan.made.steps::<B>().iter();
-        let mut made = made.filter(|one| step.is(&one.action, &one.object));
-        approved.behind_own
-            && !found.refused.contains(&step.object)
-            && made.any(|one| !one.body.destroys())
-    };
-    let drift = approved.plan.drift_without(found, &behind_own);
-    if !drift.is_empty() {
-        return Err(PipelineError::Drifted { drift });
-    }
-    let place = |step: &Step<B>| approved.plan.place(&step.action, &step.object);
-    let same = |a: &Step<B>, b: &Step<B>| a.action == b.action && a.object == b.object;
-    let made = approved.plan.made.steps::<B>().iter();
-    let gone = made.filter(|step| place(step).is_some());
-    let gone: Vec<Step<B>> = gone
-        .filter(|step| !plan.steps.iter().any(|other| same(step, other)))
-        .cloned()
-        .collect();
-    plan.steps.extend(gone);
-    let all = plan.steps.len();
-    plan.steps.retain(|step| place(step).is_some());
-    plan.steps.sort_by_key(place);
-    let pending = !std::mem::take(&mut plan.pending).is_empty();
-    Ok(pending || plan.steps.len() < all)
-}
-
-/// Which document a run has carried out.
-fn applied(approved: &SavedPlan) -> Finding {
-    Finding {
-        code: APPLIED.to_owned(),
-        severity: Severity::Info,
-        object: String::new(),
-        message: format!("carried out a saved plan, {}", approved.document),
-        suggestion: None,
-    }
-}
-
-/// That a limit which ends runs was passed.
-fn aborted(why: &str) -> Finding {
-    Finding {
-        code: "throttle.aborted".to_owned(),
-        severity: Severity::Warning,
-        object: String::new(),
-        message: format!("the run was ended, and what was at work was cancelled: {why}"),
-        suggestion: None,
-    }
-}
-
-/// What is said of a run that goes on although the history does not answer.
-fn without_history() -> Finding {
-    Finding {
-        code: "history.unreachable".to_owned(),
-        severity: Severity::Warning,
-        object: String::new(),
-        message: "the history did not answer: this run decided without what earlier runs had learned, and its records wait in a file beside the history until it takes them".to_owned(),
-        suggestion: None,
-    }
-}
-
 /// Roles whose code the task may run on this target.
 fn trusted(task: &Task, target: &Target) -> Vec<String> {
     let all = task.trust_owners.iter().chain(&target.trust_owners);
     all.cloned().collect()
-}
-
-/// Takes the lock of the task; tells who has it when patience is over. A session that the server
-/// has kept of a run which is over is ended at once: that run will never let go.
-async fn claim_patiently<D: Door>(
-    request: &Request<'_>,
-    around: &Surroundings,
-    door: &D,
-    session: &D::Session,
-) -> Result<Option<Holder>, EngineError> {
-    let until = Instant::now() + request.patience;
-    let mut over: Option<Uuid> = None;
-    let mut failover = Failover::until(Some(&around.stop));
-    loop {
-        let claimed = door.claim(session, &request.task.name).await;
-        if let Err(error) = &claimed
-            && failover.passes(door, error).await
-        {
-            continue;
-        }
-        let Some(mut holder) = claimed? else {
-            return Ok(None);
-        };
-        if let Some(run) = holder.run.filter(|run| over != Some(*run))
-            && dead::let_go(run, around, door, session).await?
-        {
-            over = Some(run);
-            continue;
-        }
-        if Instant::now() >= until || around.stop.is_stopping() {
-            if holder.run.is_some() && holder.run == over {
-                holder.finding = Some(dead::left_over(&request.task.name, &holder));
-            }
-            return Ok(Some(holder));
-        }
-        tokio::time::sleep(ASK_FOR_CLAIM).await;
-    }
-}
-
-/// Stops the run when the connection that holds its claim ends, for as long as
-/// the answer is kept: a run that is over lets go of its claim by itself.
-fn watch_claim(lost: CancellationToken, stop: &Stop) -> AbortOnDropHandle<()> {
-    let stop = stop.clone();
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        lost.cancelled().await;
-        stop.at_once(StopReason::ClaimLost);
-    }))
 }

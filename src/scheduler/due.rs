@@ -1,6 +1,8 @@
 //! What is to be done about a schedule now: a pure decision from what is
 //! known. No clock, no history.
 
+mod folded;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use sha2::{Digest, Sha256};
 
+use self::folded::Folded;
 use crate::config::{Opening, Schedule, TaskWindow, opening};
 use crate::history::{DOES_ITS_WORK, Pause};
 
@@ -99,53 +102,6 @@ pub enum Decision {
         /// How many before it are over with it, and have no record of their own.
         with: usize,
     },
-}
-
-/// Occurrences that have one record together: that of the last.
-struct Folded {
-    first: DateTime<Utc>,
-    last: DateTime<Utc>,
-    count: usize,
-    paused: bool,
-}
-
-impl Folded {
-    /// Adds one that is later than all before it. What was paused stays apart from what was not.
-    fn add(all: &mut Vec<Folded>, at: DateTime<Utc>, paused: bool) {
-        match all.last_mut().filter(|last| last.paused == paused) {
-            Some(last) => {
-                last.last = at;
-                last.count += 1;
-            }
-            None => all.push(Folded {
-                first: at,
-                last: at,
-                count: 1,
-                paused,
-            }),
-        }
-    }
-
-    fn alone(at: DateTime<Utc>) -> Folded {
-        Folded {
-            first: at,
-            last: at,
-            count: 1,
-            paused: false,
-        }
-    }
-
-    /// What the record says besides why.
-    fn others(&self, zone: Tz) -> String {
-        match self.count {
-            1 => String::new(),
-            many => format!(
-                " (the same goes for the {} before it, from {} on)",
-                many - 1,
-                shown(self.first, zone)
-            ),
-        }
-    }
 }
 
 /// What to do now, and when to ask again.
