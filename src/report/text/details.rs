@@ -1,9 +1,10 @@
 //! Everything that was recorded of a run, or of one of its steps, as text.
 
+use super::marks::{step_ink, step_mark};
 use super::parts::{
-    Page, blocker, findings, grew, heading, moment, next_step, rows_of, saved_bytes, short_id,
-    sizes, step_ink, step_mark, totals, waiter,
+    Page, findings, grew, heading, moment, next_step, rows_of, saved_bytes, short_id, sizes, totals,
 };
+use super::waits::{blocker, waiter};
 use super::words::counted;
 use super::{Ink, Style, human_bytes, human_count, human_duration_ms, shown};
 use crate::history::{RunRecord, RunStatus, StepRecord, StepStatus};

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::parts::run_ink;
+use super::marks::run_ink;
 use super::{Align, Cell, Columns, Cut, Ink, Style, age, human_bytes, human_duration_ms};
 use crate::history::{FindingCounts, RunStatus, RunSummary};
 

@@ -6,13 +6,18 @@
 mod columns;
 mod details;
 mod history;
+mod marks;
 mod parts;
 mod style;
 mod summary;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests;
+mod waits;
 mod words;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod words_tests;
 
 pub use columns::{Align, Cell, Columns, Cut};
 pub use columns::{within, wrapped};

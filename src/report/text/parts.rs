@@ -3,9 +3,11 @@
 use chrono::{DateTime, Utc};
 
 use super::columns::{within, wrapped};
+use super::marks::{run_ink, run_mark};
+use super::waits::in_the_way;
 use super::words::{counted, shell_word};
 use super::{Ink, Style, human_bytes, human_count, human_duration_ms, shown};
-use crate::history::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus};
+use crate::history::{RunRecord, RunStatus, StepRecord, StepStatus};
 use crate::kinds::removes_rows;
 use crate::plan::{Finding, Severity};
 use crate::values::Engine;
@@ -56,47 +58,6 @@ impl Page<'_> {
 
 /// Width of the names of fields; the longest is `statement`.
 const FIELD_NAME: usize = 9;
-
-pub(super) fn run_ink(status: RunStatus) -> Ink {
-    match status {
-        RunStatus::Succeeded => Ink::Good,
-        RunStatus::Failed | RunStatus::Partial | RunStatus::Interrupted => Ink::Bad,
-        RunStatus::Incomplete | RunStatus::Cancelled | RunStatus::Skipped => Ink::Warning,
-        RunStatus::Running => Ink::Plain,
-    }
-}
-
-fn run_mark(status: RunStatus) -> &'static str {
-    match status {
-        RunStatus::Succeeded => "✓",
-        RunStatus::Failed | RunStatus::Partial | RunStatus::Interrupted => "✗",
-        RunStatus::Incomplete => "»",
-        RunStatus::Cancelled => "■",
-        RunStatus::Skipped => "–",
-        RunStatus::Running => "•",
-    }
-}
-
-pub(super) fn step_ink(status: StepStatus) -> Ink {
-    match status {
-        StepStatus::Succeeded => Ink::Good,
-        StepStatus::Failed => Ink::Bad,
-        StepStatus::Deferred | StepStatus::Cancelled => Ink::Warning,
-        StepStatus::Skipped => Ink::Faint,
-        StepStatus::Running => Ink::Plain,
-    }
-}
-
-pub(super) fn step_mark(status: StepStatus) -> &'static str {
-    match status {
-        StepStatus::Succeeded => "✓",
-        StepStatus::Failed => "✗",
-        StepStatus::Deferred => "»",
-        StepStatus::Cancelled => "■",
-        StepStatus::Skipped => "–",
-        StepStatus::Running => "•",
-    }
-}
 
 /// The kind whose steps only look: what they found says more than that they were done.
 pub(super) const CHECKS: &str = "integrity";
@@ -245,61 +206,6 @@ pub(super) fn sizes(step: &StepRecord) -> String {
         (None, Some(after)) => format!("→ {}", human_bytes(after)),
         (None, None) => String::new(),
     }
-}
-
-/// Who was in the way: what a person needs to find that session.
-pub(super) fn blocker(wait: &LockWait) -> String {
-    if wait.blocker_pid == 0 {
-        return format!(
-            "{}, role {}, open for {}; waited {}",
-            wait.blocker_application,
-            wait.blocker_user,
-            human_duration_ms(wait.blocker_transaction_age_ms),
-            human_duration_ms(wait.waited_ms)
-        );
-    }
-    let application = match wait.blocker_application.as_str() {
-        "" => "no application name".to_owned(),
-        name => format!("application {name}"),
-    };
-    let state = if wait.blocker_state.is_empty() {
-        "state unknown"
-    } else {
-        &wait.blocker_state
-    };
-    let since = match (wait.blocker_query_age_ms, wait.blocker_transaction_age_ms) {
-        // The server shows the session, and not since when.
-        (0, 0) => "since when is not known".to_owned(),
-        (query, transaction) => format!(
-            "its query began {} before, its transaction {}",
-            human_duration_ms(query),
-            human_duration_ms(transaction)
-        ),
-    };
-    format!(
-        "pid {}, role {}, {application}, {state}; {since}; waited {}",
-        wait.blocker_pid,
-        wait.blocker_user,
-        human_duration_ms(wait.waited_ms)
-    )
-}
-
-/// Who was in the way last.
-pub(super) fn in_the_way(step: &StepRecord) -> Option<&LockWait> {
-    step.lock_waits.iter().rev().find(|wait| !wait.stepped_back)
-}
-
-/// For whom a step was given up for a while.
-pub(super) fn waiter(wait: &LockWait) -> String {
-    let on = wait.relation.as_deref().map(shown);
-    format!(
-        "for pid {}, role {}, {}, which waited {}{}",
-        wait.blocker_pid,
-        shown(&wait.blocker_user),
-        shown(&wait.blocker_application),
-        human_duration_ms(wait.waited_ms),
-        on.map(|on| format!(" for {on}")).unwrap_or_default(),
-    )
 }
 
 /// What to do about a step that failed, and the command to try it again on

@@ -1,9 +1,10 @@
 //! What a run came to, on one screen: the verdict, a line per step, failures and findings in short.
 
+use super::marks::{step_ink, step_mark};
 use super::parts::{
-    CHECKS, Page, blocker, findings, heading, in_the_way, next_step, rows_of, saved_bytes,
-    short_id, sizes, step_ink, step_mark, totals,
+    CHECKS, Page, findings, heading, next_step, rows_of, saved_bytes, short_id, sizes, totals,
 };
+use super::waits::{blocker, in_the_way};
 use super::words::counted;
 use super::{Align, Cell, Columns, Cut, Ink, Style, human_bytes, human_duration_ms, shown};
 use crate::history::{RunRecord, StepRecord, StepStatus};
