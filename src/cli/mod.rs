@@ -12,16 +12,17 @@ mod check_formats;
 mod complete;
 mod context;
 mod demo;
-mod documents;
 mod doctor;
+mod documents;
 mod due;
 mod explain;
 mod export;
+mod failed;
 mod history;
 mod init;
 mod man;
-mod next;
 mod memory;
+mod next;
 mod notify;
 mod paste;
 mod pause;
@@ -45,6 +46,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use self::failed::tell;
 use crate::history::HistoryError;
 use crate::pipeline::{NotAnswered, PipelineError};
 use crate::values::Problems;
@@ -348,56 +350,6 @@ async fn call(args: &Args) -> Result<u8, Failure> {
         }
         Verb::Complete(verb) => verb.call(&context).await,
     }
-}
-
-fn tell(failure: &Failure, output: Output) {
-    if output == Output::Json {
-        let problems = match failure {
-            Failure::Problems(problems) | Failure::NotAnswered(NotAnswered { problems, .. }) => {
-                Some(problems)
-            }
-            _ => None,
-        };
-        let said = failure.to_string();
-        let (error, hint) = match said.split_once("\n  hint: ") {
-            Some((error, hint)) => (error, Some(hint.to_owned())),
-            None => (said.as_str(), None),
-        };
-        documents::print(&documents::Error {
-            error: error.to_owned(),
-            because: causes(failure),
-            hint: failure.hint().or(hint),
-            problems,
-        });
-        return;
-    }
-    match failure {
-        // Problems say `error:` themselves, each with its place.
-        Failure::Problems(problems) | Failure::NotAnswered(NotAnswered { problems, .. }) => {
-            errln!("{problems}");
-        }
-        _ => {
-            errln!("error: {}", lines(&failure.to_string()));
-            for cause in causes(failure) {
-                errln!("  because: {}", lines(&cause));
-            }
-        }
-    }
-    if let Some(hint) = failure.hint() {
-        errln!("  hint: {}", lines(&hint));
-    }
-}
-
-/// What is said in lines, each safe to print.
-fn lines(text: &str) -> String {
-    let lines: Vec<_> = text.split('\n').map(crate::values::shown).collect();
-    lines.join("\n")
-}
-
-/// What led to the failure, the nearest first, without what it says itself.
-fn causes(failure: &Failure) -> Vec<String> {
-    let causes = crate::values::causes(failure).into_iter();
-    causes.map(|cause| crate::values::redact(&cause)).collect()
 }
 
 fn start_logging(args: &Args) {

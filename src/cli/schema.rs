@@ -66,10 +66,10 @@ impl Of {
             Of::Run => any_of(&[
                 document::<documents::Runs<'_>>,
                 document::<documents::DueRuns<'_>>,
-                document::<documents::Plans<'_>>,
+                document::<documents::plans::Plans<'_>>,
             ]),
             Of::Plan => any_of(&[
-                document::<documents::Plans<'_>>,
+                document::<documents::plans::Plans<'_>>,
                 document::<documents::Saved<'_>>,
                 document::<documents::Checked<'_>>,
             ]),

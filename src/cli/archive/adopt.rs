@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::Failure;
-use super::manifests::{Archived, KIND, Known, asked_for, everything, narrowed, unit_of};
+use super::archived::{Archived, Known};
+use super::manifests::{KIND, asked_for, everything, narrowed, unit_of};
 use super::unknown;
 use crate::cli::context::{Context, known_target};
 use crate::history::{Entry, RunStatus};

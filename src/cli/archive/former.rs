@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::Value;
 
-use super::manifests::{Archived, KIND, Known};
+use super::archived::{Archived, Known};
+use super::manifests::KIND;
 use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::engines::postgres::timeline::Standpoint;

@@ -1,6 +1,7 @@
 //! What was archived into files: listed, proved, brought back.
 
 mod adopt;
+mod archived;
 mod documents;
 mod former;
 mod manifests;
@@ -12,8 +13,9 @@ mod unknown;
 
 use std::collections::BTreeSet;
 
+use self::archived::{Archived, Known};
 use self::former::Now;
-use self::manifests::{Archived, Known, NOT_CONFIGURED, everything, narrowed, unit_of};
+use self::manifests::{NOT_CONFIGURED, everything, narrowed, unit_of};
 use self::restore::restore;
 use self::returning::{How, Into};
 use self::settle::{Rows, settle};

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::manifests::{Archived, NOT_CONFIGURED, everything, narrowed, wholes};
+use super::archived::Archived;
+use super::manifests::{NOT_CONFIGURED, everything, narrowed, wholes};
 use super::returning::{ByDatabase, How, Into};
 use super::{Chosen, documents, rows, unknown};
 use crate::cli::Failure;

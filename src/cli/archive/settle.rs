@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use super::manifests::{Archived, KIND, asked_for};
+use super::archived::Archived;
+use super::manifests::{KIND, asked_for};
 use super::{Chosen, Failure};
 use crate::cli::context::Context;
 use crate::engines::storage::Storage;

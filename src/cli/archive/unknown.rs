@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Chosen;
-use super::manifests::{Archived, Everything, KIND, Known, narrowed};
+use super::archived::{Archived, Known};
+use super::manifests::{Everything, KIND, narrowed};
 use crate::cli::context::Context;
 use crate::cli::{Failure, documents};
 use crate::config::Config;

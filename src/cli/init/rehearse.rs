@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Place;
-use crate::cli::plan::sizes_of;
+use crate::cli::plan::text::sizes_of;
 use crate::config::Config;
 use crate::init::{Draft, DraftTask};
 use crate::pipeline::{self, Known};

@@ -79,7 +79,7 @@ impl Run {
             };
             let ran = run_all(context, &config, work, how, &signals.stop).await?;
             if ran.code != 0 {
-                super::saved::tell_left(&config, file, &saved).await?;
+                super::saved::done::tell_left(&config, file, &saved).await?;
             }
             return Ok(ran.code);
         }

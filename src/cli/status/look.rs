@@ -1,0 +1,349 @@
+//! What the history says that is not well, and since when.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::super::documents::NotWell as Reason;
+use crate::config::Config;
+use crate::history::{
+    FindingState, HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Period, RunFilter,
+    RunStatus, Store, TaskTotals, TrackedFinding, overdue, task_totals, with_known_databases,
+};
+use crate::plan::{Severity, tells_kept_out};
+use crate::report::{FORGOTTEN, finding_text, forgotten, long_pauses, without_url};
+use crate::scheduler::{troubles, with_reports, zone_of};
+
+/// How a run ends that has not done what it was to do.
+const FAILURES: [RunStatus; 3] = [
+    RunStatus::Failed,
+    RunStatus::Partial,
+    RunStatus::Interrupted,
+];
+
+/// So many runs are read at once.
+const PAGE: u32 = 1_000;
+
+/// So many findings are read, the worst first.
+const MOST_FINDINGS: u32 = 5_000;
+
+/// So many targets of one reason are named.
+const MOST_NAMED: usize = 4;
+
+/// Findings of earlier runs count for so long.
+const LOOK_BACK: TimeDelta = TimeDelta::days(90);
+
+pub(super) async fn look(
+    config: &Config,
+    store: &dyn Store,
+    now: DateTime<Utc>,
+) -> Result<Vec<Reason>, HistoryError> {
+    let config = &with_known_databases(config, store).await?;
+    let mut reasons = Vec::new();
+    let alerts = store.alerts().await?;
+    let ever = Period {
+        since: DateTime::UNIX_EPOCH,
+        until: now + TimeDelta::seconds(1),
+    };
+    let totals = task_totals(store, &ever, 0).await?;
+    for one in &totals {
+        let outcome = one.outcome.as_ref();
+        let failed = outcome.is_some_and(|last| FAILURES.contains(&last.status));
+        let alert = alerts
+            .iter()
+            .find(|alert| alert.task == one.task && alert.target == one.target);
+        // A task that is gone or off cannot succeed again, nor can one in a database that is gone.
+        let task = config.tasks.get(&one.task).filter(|task| task.enabled);
+        let enabled = task.is_some_and(|task| config.covers(task, &one.target));
+        if enabled && (failed || alert.is_some()) {
+            let since = match alert {
+                Some(alert) => alert.since,
+                None => failing_since(store, one).await?,
+            };
+            reasons.push(Reason {
+                targets: Vec::new(),
+                severity: Severity::Critical,
+                since: Some(since),
+                text: format!(
+                    "{} on {} has not succeeded since it failed",
+                    one.task, one.target
+                ),
+                hint: Some(format!("maint history --task {}", one.task)),
+            });
+        }
+    }
+    let period = Period {
+        since: now - LOOK_BACK,
+        until: now,
+    };
+    let tasks: Vec<String> = config.tasks.keys().cloned().collect();
+    let summaries = store.summaries();
+    if !tasks.is_empty() {
+        let findings = summaries
+            .tracked_findings(&period, &tasks, MOST_FINDINGS)
+            .await?;
+        let open = findings.listed.into_iter();
+        let open =
+            open.filter(|one| one.state != FindingState::Gone && !config.is_gone(&one.target));
+        reasons.extend(alike(open.collect(), config.targets.len() > 1));
+    }
+    for text in troubles(store, now).await? {
+        reasons.push(Reason {
+            targets: Vec::new(),
+            severity: Severity::Warning,
+            since: None,
+            text,
+            hint: None,
+        });
+    }
+    for one in overdue(config, store, now).await? {
+        reasons.push(Reason {
+            targets: Vec::new(),
+            severity: match one.ever {
+                true => Severity::Critical,
+                false => Severity::Warning,
+            },
+            since: one.at.first().copied(),
+            text: one.text(),
+            hint: Some(one.hint().to_owned()),
+        });
+    }
+    for name in scheduled(&with_reports(config)) {
+        let Some(one) = newest_over(store, name, now).await? else {
+            continue;
+        };
+        let left = one
+            .reason
+            .as_deref()
+            .filter(|_| one.succeeded == Some(false));
+        if let Some(left) = left {
+            reasons.push(Reason {
+                targets: Vec::new(),
+                severity: Severity::Warning,
+                since: Some(one.scheduled_for),
+                text: format!("schedule {name} did not do all that it was to do: {left}"),
+                hint: Some("maint next".to_owned()),
+            });
+        }
+        if one.status == OccurrenceStatus::Missed {
+            reasons.push(Reason {
+                targets: Vec::new(),
+                severity: Severity::Warning,
+                since: Some(one.scheduled_for),
+                text: format!(
+                    "schedule {} was missed, and has not run since: {}",
+                    one.schedule,
+                    one.reason.as_deref().unwrap_or("nobody was there")
+                ),
+                hint: Some(format!("maint run --due --schedule {name}")),
+            });
+        }
+    }
+    for pause in long_pauses(config, &store.pauses().await?, now) {
+        reasons.push(Reason {
+            targets: Vec::new(),
+            severity: Severity::Warning,
+            since: Some(pause.since),
+            text: format!("schedule {} is paused by {}", pause.schedule, pause.by),
+            hint: Some(format!("maint resume {}", pause.schedule)),
+        });
+    }
+    reasons.extend(unconfigured(config, &totals));
+    reasons.extend(never_ran(config, &totals, now));
+    if !totals.is_empty() {
+        let last = |task: &str| {
+            let all = totals.iter().filter(|one| one.task == task);
+            all.map(|one| one.last_started_at).max()
+        };
+        let told = forgotten(config, last, now).into_iter();
+        reasons.extend(told.map(|(task, text)| Reason {
+            targets: Vec::new(),
+            severity: Severity::Warning,
+            since: last(task),
+            text,
+            hint: Some(format!(
+                "{FORGOTTEN}; `maint run {task} --now` runs it once"
+            )),
+        }));
+    }
+    Ok(reasons)
+}
+
+/// What the findings say that make it not well: one reason for the same on several targets.
+fn alike(findings: Vec<TrackedFinding>, several: bool) -> Vec<Reason> {
+    let mut folded: Vec<(TrackedFinding, Vec<String>)> = Vec::new();
+    let mut places = HashMap::new();
+    for one in findings {
+        // Nothing has failed, and yet it does not get done.
+        let left = tells_kept_out(&one.code) || one.code == "database.closed";
+        let kept_out = one.severity == Severity::Warning && left;
+        if one.severity != Severity::Critical && !kept_out {
+            continue;
+        }
+        let same = (one.code.clone(), one.object.clone(), one.message.clone());
+        let place = *places.entry(same).or_insert(folded.len());
+        match folded.get_mut(place) {
+            Some((_, targets)) => targets.push(one.target),
+            None => {
+                let targets = vec![one.target.clone()];
+                folded.push((one, targets));
+            }
+        }
+    }
+    let reasons = folded.into_iter().map(|(one, mut targets)| {
+        targets.sort();
+        targets.dedup();
+        let on = named(&targets);
+        let text = match one.severity {
+            Severity::Critical => {
+                let object = match (one.object.as_str(), several) {
+                    ("", _) => on,
+                    (object, true) => format!("{object} on {on}"),
+                    (object, false) => object.to_owned(),
+                };
+                format!("{object}: {} [{}]", finding_text(&one.message), one.code)
+            }
+            _ => format!("on {on}, {} [{}]", finding_text(&one.message), one.code),
+        };
+        Reason {
+            severity: one.severity,
+            since: None,
+            text,
+            hint: Some(format!("maint explain {}", one.code)),
+            targets,
+        }
+    });
+    reasons.collect()
+}
+
+/// The first of them by name, and how many there are besides.
+fn named(targets: &[String]) -> String {
+    match targets {
+        [] => String::new(),
+        [one] => one.clone(),
+        all if all.len() > MOST_NAMED => {
+            let first = all.get(..MOST_NAMED).unwrap_or_default();
+            format!("{} and {} more", first.join(", "), all.len() - MOST_NAMED)
+        }
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// When a task failed first that has not succeeded since.
+async fn failing_since(store: &dyn Store, one: &TaskTotals) -> Result<DateTime<Utc>, HistoryError> {
+    let well = RunFilter {
+        task: Some(one.task.clone()),
+        target: Some(one.target.clone()),
+        statuses: vec![RunStatus::Succeeded, RunStatus::Incomplete],
+        limit: Some(1),
+        ..RunFilter::default()
+    };
+    let well_at = store.runs(&well).await?.pop().map(|run| run.started_at);
+    let mut page = RunFilter {
+        statuses: FAILURES.to_vec(),
+        since: well_at,
+        limit: Some(PAGE),
+        ..well
+    };
+    let last = one.outcome.as_ref();
+    let mut first = last.map_or(one.last_started_at, |last| last.started_at);
+    loop {
+        let runs = store.runs(&page).await?;
+        let Some(last) = runs.last() else {
+            return Ok(first);
+        };
+        first = last.started_at;
+        page.after = Some((last.started_at, last.id));
+    }
+}
+
+fn scheduled(config: &Config) -> impl Iterator<Item = &String> {
+    let enabled = config.schedules.iter().filter(|(_, one)| one.enabled);
+    enabled.map(|(name, _)| name)
+}
+
+/// The newest occurrence of a schedule that is over and was not skipped.
+async fn newest_over(
+    store: &dyn Store,
+    schedule: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<Occurrence>, HistoryError> {
+    let over = OccurrenceFilter {
+        schedule: Some(schedule.to_owned()),
+        statuses: vec![
+            OccurrenceStatus::Missed,
+            OccurrenceStatus::Ran,
+            OccurrenceStatus::CaughtUp,
+        ],
+        since: Some(now - LOOK_BACK),
+        until: Some(now),
+        limit: Some(1),
+    };
+    Ok(store.occurrences(&over).await?.pop())
+}
+
+/// Targets without a URL on which enabled tasks have run, or that are all there are.
+fn unconfigured(config: &Config, totals: &[TaskTotals]) -> Vec<Reason> {
+    let last = |target: &str| {
+        let there = totals.iter().filter(|one| one.target == target);
+        there.map(|one| one.last_started_at).max()
+    };
+    let ran = |task: &str, target: &str| {
+        let mut all = totals.iter();
+        all.any(|one| one.task == task && one.target == target)
+    };
+    let silent = without_url(config, ran).into_iter();
+    let reasons = silent.map(|(target, text)| Reason {
+        targets: Vec::new(),
+        severity: Severity::Warning,
+        since: last(target),
+        text,
+        hint: None,
+    });
+    reasons.collect()
+}
+
+/// Enabled tasks that a schedule has, whose time has come since anything ran here, and that never
+/// ran on one of their targets.
+fn never_ran(config: &Config, totals: &[TaskTotals], now: DateTime<Utc>) -> Vec<Reason> {
+    let first = totals.iter().map(|one| one.last_started_at).min();
+    let mut reasons = Vec::new();
+    for task in config.tasks.values().filter(|task| task.enabled) {
+        let due = config
+            .schedules
+            .values()
+            .filter(|one| one.enabled && one.tasks.contains(&task.name))
+            .filter_map(|one| one.cron.latest_at_or_before(now, zone_of(config, one)))
+            .max();
+        let Some(due) = due else { continue };
+        if task.targets.is_empty() {
+            reasons.push(Reason {
+                targets: Vec::new(),
+                severity: Severity::Warning,
+                since: None,
+                text: format!(
+                    "{} runs nowhere: the group {} has no members",
+                    task.name, task.target
+                ),
+                hint: Some("maint check".to_owned()),
+            });
+        }
+        for target in &task.targets {
+            let configured = config.targets.get(target).is_some_and(|one| one.configured);
+            let ran = totals
+                .iter()
+                .any(|one| one.task == task.name && one.target == *target);
+            if ran || !configured || first.is_none_or(|first| due < first) {
+                continue;
+            }
+            reasons.push(Reason {
+                targets: Vec::new(),
+                severity: Severity::Warning,
+                since: None,
+                text: format!("{} on {target} has never run", task.name),
+                hint: Some(format!("maint run {} --target {target} --now", task.name)),
+            });
+        }
+    }
+    reasons
+}
