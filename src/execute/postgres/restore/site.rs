@@ -37,7 +37,7 @@ const SCHEMA: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE n
 
 const COLUMNS: &str =
     "SELECT a.attname::text, a.attgenerated <> '', pg_catalog.format_type(a.atttypid, a.atttypmod),
-        a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+        a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS wanted
     FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped";
 
 const TRIGGERS: &str = concat!(
@@ -104,7 +104,7 @@ pub async fn look(
         if row.get(1)? {
             site.computed.push(name.clone());
         }
-        if row.get(3)? {
+        if row.named("wanted")? {
             wanted.push(name.clone());
         }
         there.push((name, row.get(2)?));

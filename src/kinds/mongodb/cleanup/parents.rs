@@ -26,7 +26,7 @@ pub(super) struct Pointing {
     /// Types of values that no parent has, and how many.
     pub(super) strays: Vec<(String, i64)>,
     /// Conditions on values of a form that no parent has, though some have their type.
-    unmet: Vec<Document>,
+    pub(super) unmet: Vec<Document>,
     /// Documents with an array there, or around it: each may point at several parents.
     pub(super) arrays: i64,
     /// Whether some are references (DBRef).
