@@ -4,6 +4,7 @@
 mod delete;
 mod ids;
 mod range;
+mod value;
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +12,12 @@ use mongodb::bson::{Bson, Document};
 use serde_json::Value;
 
 use self::range::Ahead;
+use self::value::Page;
 use super::gate::{Again, Ends, may_go_on, over, pass};
 use super::vanished::Begun;
 use super::{Event, Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, MongoError};
+use crate::engines::mongodb::{Json, MongoError, key};
 use crate::execute::goal::towards;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Path, Walk};
@@ -45,6 +47,7 @@ pub(super) async fn carry_out(
         ends: Ends::of(job.execution),
         size: FIRST,
         ahead: None,
+        page: None,
     };
     let start = walk.start.as_ref().and_then(|place| place.value().ok());
     let done = going.on(record, start.clone(), None).await?
@@ -64,6 +67,7 @@ struct Going<'a> {
     ends: Ends,
     size: i64,
     ahead: Option<Ahead>,
+    page: Option<Page>,
 }
 
 impl Going<'_> {
@@ -104,14 +108,17 @@ impl Going<'_> {
                 done: rows,
                 total: self.walk.documents.unwrap_or(0),
             });
-            let Some(last) = batch.last else {
-                return Ok(true);
-            };
-            self.remember(Json::of_value(&last).0);
+            match batch.next {
+                Next::End => return Ok(true),
+                Next::Same => {}
+                Next::Behind(last) => {
+                    self.remember(Json::of_value(&last).0);
+                    after = Some(last);
+                }
+            }
             // A process that is killed here leaves what was counted so far.
             execution.history.step(execution.run, record);
             self.adapt(began.elapsed(), batch.lost);
-            after = Some(last);
         }
     }
 
@@ -223,10 +230,36 @@ impl Going<'_> {
 /// What came of a batch.
 struct Batch {
     gone: i64,
-    /// The place behind it; none at the end.
-    last: Option<Bson>,
+    next: Next,
     /// Attempts whose answer was lost.
     lost: u32,
+}
+
+impl Batch {
+    /// There was nothing to delete.
+    fn empty(next: Next) -> Batch {
+        Batch {
+            gone: 0,
+            next,
+            lost: 0,
+        }
+    }
+}
+
+/// Where the walk goes on after a batch.
+enum Next {
+    /// Nowhere: it was the last one.
+    End,
+    /// Where it was: of the value that the batch ended at there may be more.
+    Same,
+    /// Behind this place.
+    Behind(Bson),
+}
+
+impl Next {
+    fn behind(last: Option<Bson>) -> Next {
+        last.map_or(Next::End, Next::Behind)
+    }
 }
 
 /// The size of the next batch; half of it after an answer that was lost.
@@ -245,6 +278,11 @@ fn at(document: &Document, path: &str) -> Option<Bson> {
         value = value.as_document()?.get(part)?;
     }
     Some(value.clone())
+}
+
+/// Whether two values are the same to the server, as far as that can be told here.
+fn same(a: &Bson, b: &Bson) -> bool {
+    a == b || key(a) == key(b)
 }
 
 fn bad(message: String) -> EngineError {
@@ -277,5 +315,16 @@ mod tests {
         let document = doc! { "a": { "b": 7 }, "c": [1] };
         assert_eq!(at(&document, "a.b"), Some(Bson::Int32(7)));
         assert_eq!(at(&document, "c.0"), None);
+    }
+    #[test]
+    fn numbers_are_the_same_whatever_their_type() {
+        assert!(same(&Bson::Int32(5), &Bson::Int64(5)));
+        assert!(same(&Bson::Double(5.0), &Bson::Int64(5)));
+        assert!(!same(
+            &Bson::Int64(9_007_199_254_740_993),
+            &Bson::Int64(9_007_199_254_740_992)
+        ));
+        assert!(!same(&Bson::String("5".to_owned()), &Bson::Int64(5)));
+        assert!(same(&Bson::Double(f64::NAN), &Bson::Double(f64::NAN)));
     }
 }

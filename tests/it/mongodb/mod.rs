@@ -10,6 +10,7 @@ mod counted;
 mod cut_off;
 mod disk;
 mod doctor;
+mod equal;
 mod expiring;
 mod failover;
 mod files;

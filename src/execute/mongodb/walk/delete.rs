@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::bson::{DateTime, Document, doc};
 
-use super::{Batch, Going};
+use super::{Batch, Going, Next};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{DAMAGED, Limit, at_moment, counted, counting};
 use crate::history::{StepRecord, StepStatus};
@@ -18,17 +18,10 @@ const CONFIRMED: i64 = 60_000;
 const PART: Limit = Limit(Duration::from_secs(3));
 
 impl Going<'_> {
-    pub(super) async fn delete(
-        &self,
-        record: &mut StepRecord,
-        filter: Document,
-        index: Option<&str>,
-        expected: i64,
-        last: Option<Bson>,
-    ) -> Result<Option<Batch>, EngineError> {
-        let walk = self.walk;
+    /// The condition of a batch, as the server is given it.
+    pub(super) fn as_deleted(&self, filter: Document) -> Document {
         let mut filter = filter;
-        if let Path::Range { field, .. } = &walk.path {
+        if let Path::Range { field, .. } = &self.walk.path {
             // The index was in order when the plan was made; an array may have come in since.
             let mut parts = vec![filter];
             parts.extend(single(field));
@@ -39,6 +32,19 @@ impl Going<'_> {
             let now = server.clock(wall_clock()).timestamp_millis();
             filter = at_moment(filter, DateTime::from_millis(now));
         }
+        filter
+    }
+
+    /// Deletes what meets a condition that [`Going::as_deleted`] has made.
+    pub(super) async fn delete(
+        &self,
+        record: &mut StepRecord,
+        filter: Document,
+        index: Option<&str>,
+        expected: i64,
+        next: Next,
+    ) -> Result<Option<Batch>, EngineError> {
+        let walk = self.walk;
         let mut delete = doc! { "q": filter, "limit": 0 };
         if let Some(index) = index {
             delete.insert("hint", index);
@@ -55,8 +61,8 @@ impl Going<'_> {
             Ok(Some(answer)) => answer,
             // Ended in the middle, it has deleted what it had come to.
             broken => {
-                // Many may have the value that a range ends at, and were not counted.
-                let is_exact = index.is_none() || last.is_none() || walk.most.is_some();
+                // Since it was seen where a range ends, more may have come in that was not counted.
+                let is_exact = index.is_none() || matches!(next, Next::End) || walk.most.is_some();
                 let failure = broken.as_ref().err();
                 self.count_part(record, &command, (expected, is_exact), failure)
                     .await;
@@ -70,7 +76,7 @@ impl Going<'_> {
         } else {
             deleted
         };
-        Ok(Some(Batch { gone, last, lost }))
+        Ok(Some(Batch { gone, next, lost }))
     }
 
     /// Adds to the record what a batch has deleted that did not come to its end: what is there

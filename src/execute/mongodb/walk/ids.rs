@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use mongodb::bson::{Bson, Document, doc};
 
-use super::{Batch, Going, at, bad};
+use super::{Batch, Going, Next, at, bad, same};
 use crate::engines::EngineError;
 use crate::engines::mongodb::key;
 use crate::history::StepRecord;
@@ -78,11 +78,7 @@ impl Going<'_> {
             }
         }
         if ids.is_empty() {
-            return Ok(Some(Batch {
-                gone: 0,
-                last,
-                lost: 0,
-            }));
+            return Ok(Some(Batch::empty(Next::behind(last))));
         }
         let expected = ids.len() as i64;
         let mut parts = vec![condition, doc! { "_id": { "$in": ids } }];
@@ -90,7 +86,8 @@ impl Going<'_> {
             // A document that was given another parent meanwhile stays.
             parts.push(doc! { field: { "$in": values } });
         }
-        self.delete(record, doc! { "$and": parts }, None, expected, last)
+        let filter = self.as_deleted(doc! { "$and": parts });
+        self.delete(record, filter, None, expected, Next::behind(last))
             .await
     }
 
@@ -189,26 +186,5 @@ impl Going<'_> {
             }
         }
         Ok(Some(gone))
-    }
-}
-
-fn same(a: &Bson, b: &Bson) -> bool {
-    a == b || key(a) == key(b)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_the_same_whatever_their_type() {
-        assert!(same(&Bson::Int32(5), &Bson::Int64(5)));
-        assert!(same(&Bson::Double(5.0), &Bson::Int64(5)));
-        assert!(!same(
-            &Bson::Int64(9_007_199_254_740_993),
-            &Bson::Int64(9_007_199_254_740_992)
-        ));
-        assert!(!same(&Bson::String("5".to_owned()), &Bson::Int64(5)));
-        assert!(same(&Bson::Double(f64::NAN), &Bson::Double(f64::NAN)));
     }
 }
