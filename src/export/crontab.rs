@@ -46,7 +46,7 @@ pub fn crontab(
             schedule: schedule.name.clone(),
             cron: schedule.cron.to_string(),
             scheduler: "cron",
-            why: format!("{part} is not known there; use `maint serve` or systemd timers"),
+            why: format!("{part} is not known there, nor to systemd timers; use `maint serve`"),
         })?;
         let command = format!(
             "{program} --config {} --color never run --due --schedule {}",

@@ -46,7 +46,7 @@ pub use engine::Engine;
 pub use epoch::Epoch;
 pub use files_used_up::FilesUsedUp;
 pub use local_time::first_instant;
-pub use machine::{host, is_alive, wall_clock};
+pub use machine::{host, is_alive, may_be_alive, process, wall_clock};
 pub use mail_address::MailAddress;
 pub use masks::Masks;
 pub use name_pattern::NamePattern;

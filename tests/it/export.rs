@@ -206,6 +206,15 @@ fn what_would_be_lost_or_known_is_refused() {
         text.contains("schedule `quarter`: `0 3 L * *` cannot be said to Kubernetes: `L` is not known there; use `--mode due` or `--mode serve`"),
         "{text}"
     );
+    // What cron has no words for systemd has none for either: neither sends to the other.
+    for day in ["* * MON#2", "15W * *", "* * 5L"] {
+        let odd = workspace(&SCHEDULES.replace("15 4 1,15 jan,apr * ", &format!("0 3 {day}")));
+        for to in ["crontab", "systemd"] {
+            let text = refused(&odd, &["export", to]);
+            assert!(text.contains("use `maint serve`"), "{text}");
+            assert!(!text.contains("or systemd"), "{text}");
+        }
+    }
 }
 
 /// Files that the configuration names and no pod has are named, in every mode.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::names::CLAIMS;
 use super::session::Claim;
 use super::{Limit, MongoError, Session, unconfirmed};
-use crate::values::{host, is_alive, with_causes};
+use crate::values::{host, may_be_alive, process, with_causes};
 
 /// How long a claim holds without a sign of life.
 const LEASE: Duration = Duration::from_secs(30);
@@ -300,24 +300,8 @@ fn has_died(holder: &Document) -> bool {
     if holder.get_str("host").ok() != Some(host().as_str()) {
         return false;
     }
-    let Ok(theirs) = holder.get_str("process") else {
-        return false;
-    };
-    let Some(pid) = theirs
-        .rsplit(' ')
-        .next()
-        .and_then(|pid| pid.parse::<u32>().ok())
-    else {
-        return false;
-    };
-    // Only where process ids mean the same to both.
-    theirs == process(pid) && !is_alive(i64::from(pid))
-}
-
-/// A process id together with the space in which it means something.
-fn process(pid: u32) -> String {
-    let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    format!("{} {pid}", space.display())
+    let theirs = holder.get_str("process").ok();
+    theirs.is_some_and(|theirs| !may_be_alive(theirs))
 }
 
 fn millis(duration: Duration) -> i64 {

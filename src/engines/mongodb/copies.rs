@@ -156,6 +156,20 @@ impl Session {
         .map(|_| ())
     }
 
+    /// Writes down that the batch has made these copies only: the others were there before.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub(crate) async fn narrow_copies(&self, mark: &CopyMark) -> Result<(), MongoError> {
+        let own = doc! { "_id": &mark.id, "state": Stage::Copying.word() };
+        let update = doc! { "q": own, "u": { "$set": { "copies": listed(&mark.copies) } } };
+        let command = doc! { "update": MARKS, "updates": [update], "writeConcern": concern() };
+        let doing = "writing down what was copied";
+        self.command(doing, self.database(), command, LOOK)
+            .await
+            .map(|_| ())
+    }
+
     /// Removes the mark of a batch.
     ///
     /// # Errors

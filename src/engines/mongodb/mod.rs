@@ -20,6 +20,7 @@ mod probe;
 mod rights;
 mod session;
 mod shards;
+mod sources;
 mod tiger;
 mod tls_files;
 
@@ -43,4 +44,5 @@ pub use names::{CLAIMS, LONGEST_NAMESPACE, misnamed, misnamed_database};
 pub use rights::{Right, Rights, STEP_DOWN};
 pub use session::{Claim, Limit, Server, Session, kill_operations, namespace, number};
 pub use shards::{Spread, Spreads};
+pub(crate) use sources::Source as ArchiveSource;
 pub use tiger::{is_compacting, writes};

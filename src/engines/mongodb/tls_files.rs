@@ -5,6 +5,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use mongodb::options::TlsOptions;
 
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
@@ -45,7 +47,11 @@ pub(super) fn flaws(tls: &TlsOptions) -> Vec<String> {
                 flaws.push(format!("{at}: its key is encrypted; {DECRYPT}"));
             }
             Ok(text) => match (text.contains(CERTIFICATE), text.contains(KEY)) {
-                (true, true) => {}
+                (true, true) => {
+                    if let Some(version) = version(&text).filter(|version| *version != 3) {
+                        flaws.push(format!("{at}: its certificate is of version {version} of X.509, and version 3 is needed: sign it anew with an extension, such as `extendedKeyUsage = clientAuth` (openssl x509 -req … -extfile FILE)"));
+                    }
+                }
                 (true, false) => {
                     flaws.push(format!("{at}: it holds no private key; {expected}"));
                 }
@@ -54,6 +60,46 @@ pub(super) fn flaws(tls: &TlsOptions) -> Vec<String> {
         }
     }
     flaws
+}
+
+/// The version of the first certificate in a text; none where that cannot be told.
+fn version(text: &str) -> Option<u8> {
+    let (_, rest) = text.split_once(CERTIFICATE)?;
+    let (body, _) = rest.split_once("-----END CERTIFICATE-----")?;
+    let body: String = body.split_whitespace().collect();
+    let der = STANDARD.decode(body).ok()?;
+    // A sequence, in which there is the sequence of what is signed. Its version is left out for 1.
+    let (0x30, whole) = element(&der)? else {
+        return None;
+    };
+    let (0x30, signed) = element(whole)? else {
+        return None;
+    };
+    match element(signed)? {
+        (0xa0, version) => match element(version)? {
+            (0x02, [number]) => number.checked_add(1),
+            _ => None,
+        },
+        _ => Some(1),
+    }
+}
+
+/// The tag of a DER element, and its content.
+fn element(der: &[u8]) -> Option<(u8, &[u8])> {
+    let (&tag, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x84 => {
+            let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            let length = bytes
+                .iter()
+                .fold(0, |length, byte| length << 8 | usize::from(*byte));
+            (length, rest)
+        }
+        _ => return None,
+    };
+    Some((tag, rest.get(..length)?))
 }
 
 fn text(path: &Path) -> Result<String, String> {
@@ -71,6 +117,23 @@ fn text(path: &Path) -> Result<String, String> {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_of_a_certificate_is_read() {
+        let pem = |signed: &[u8]| {
+            let mut der = vec![0x30, 2 + signed.len() as u8, 0x30, signed.len() as u8];
+            der.extend(signed);
+            let body = STANDARD.encode(der);
+            let (one, other) = body.split_at(4);
+            format!("key\n{CERTIFICATE}\n{one}\n{other}\n-----END CERTIFICATE-----\n")
+        };
+        assert_eq!(version(&pem(&[0x02, 1, 7])), Some(1));
+        assert_eq!(version(&pem(&[0xa0, 3, 0x02, 1, 1, 0x02, 1, 7])), Some(2));
+        assert_eq!(version(&pem(&[0xa0, 3, 0x02, 1, 2, 0x02, 1, 7])), Some(3));
+        assert_eq!(version(CERTIFICATE), None);
+        let long = rcgen::generate_simple_self_signed(["a".repeat(200)]).unwrap();
+        assert_eq!(version(&long.cert.pem()), Some(3));
+    }
 
     #[test]
     fn each_file_is_told_with_what_was_expected() {

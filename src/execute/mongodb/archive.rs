@@ -100,7 +100,7 @@ async fn go(
     // Documents left where they are that have the value the walk stands at.
     let mut left: Vec<Bson> = Vec::new();
     let (mut differing, mut rejected, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-    let mut misnamed = Vec::new();
+    let (mut misnamed, mut doubled, mut sources) = (Vec::new(), Vec::new(), String::new());
     let mut codes = BTreeSet::new();
     let mut again = Again::default();
     loop {
@@ -204,6 +204,10 @@ async fn go(
             total: walk.documents.unwrap_or(0),
         });
         differing.extend(batch.differing);
+        if !batch.doubled.is_empty() {
+            sources = batch.sources;
+        }
+        doubled.extend(batch.doubled);
         rejected.extend(batch.rejected);
         refused.extend(batch.refused);
         misnamed.extend(batch.misnamed);
@@ -235,8 +239,12 @@ async fn go(
     let refuses = format!(
         "did not take them: its validator, or an index that cannot hold their values, refuses them, or the server would fill in empty timestamps under names that cannot be set{codes}"
     );
+    let twice = format!(
+        "holds equal documents that were there before, and documents of others go there, too ({sources}): one of each would be left, and nobody would know of whom. Give each source a `destination` of its own"
+    );
     let stay = [
         (differing, "holds other documents with the same _id"),
+        (doubled, &twice),
         (
             rejected,
             "did not take them: a unique index has their values already",

@@ -59,6 +59,10 @@ pub(super) struct Batch {
     pub(super) left: Vec<Bson>,
     /// Ids of which the destination holds another document.
     pub(super) differing: Vec<String>,
+    /// Ids of which the destination holds an equal document that may be another source's.
+    pub(super) doubled: Vec<String>,
+    /// Those sources, for people.
+    pub(super) sources: String,
     /// Those that the destination did not take.
     pub(super) rejected: Vec<String>,
     /// Documents that the collection there does not take as they are.

@@ -6,6 +6,7 @@
 
 mod delete;
 mod insert;
+mod origins;
 
 use std::collections::HashMap;
 
@@ -21,7 +22,9 @@ use super::export::session_id;
 use super::gate::{Ends, make_marks};
 use super::source::{Most, Source, id_of, is_misnamed_for, value_at};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{CopyMark, MARKS, MongoError, Session, kill_operations, namespace};
+use crate::engines::mongodb::{
+    ArchiveSource, CopyMark, MARKS, MongoError, Session, kill_operations, namespace,
+};
 use crate::plan::Finding;
 use crate::plan::mongodb::{Destination, Walk};
 
@@ -44,6 +47,9 @@ pub(super) struct Mover<'a> {
     session: ClientSession,
     /// The mark of a batch that has not come to its end.
     open: Option<CopyMark>,
+    /// Into which collection it is written down that documents of this one go, and as what; none
+    /// where that may not be written.
+    noted: Option<(String, Option<ArchiveSource>)>,
     /// Documents that have gone in the batch under way.
     went: i64,
     /// What was found while copies were taken back.
@@ -81,6 +87,7 @@ impl<'a> Mover<'a> {
             elsewhere,
             session,
             open: None,
+            noted: None,
             went: 0,
             findings: Vec::new(),
         })
@@ -249,6 +256,15 @@ impl<'a> Mover<'a> {
             match copies.get(&id) {
                 // The batch that has copied it deletes the original, or takes its copy back.
                 _ if inserted.others.contains(&id) => {}
+                // It was there before: who says that it is the copy of this one?
+                Some(copy)
+                    if copy.as_bytes() == document.as_bytes()
+                        && !inserted.mine.contains(&id)
+                        && inserted.origins.are_doubtful() =>
+                {
+                    batch.doubled.push(shown());
+                    batch.sources = inserted.origins.told();
+                }
                 Some(copy) if copy.as_bytes() == document.as_bytes() => {
                     proved.insert(id, document);
                     continue;

@@ -57,6 +57,10 @@ impl<'a> Source<'a> {
         most: Most,
     ) -> Result<(Vec<RawDocumentBuf>, bool), Error> {
         let walk = self.walk;
+        // Nothing comes behind it, and the server takes no range that would be empty.
+        if matches!((&walk.path, after), (Path::Ids, Some(Bson::MaxKey))) {
+            return Ok((Vec::new(), false));
+        }
         let mut filter = walk.filter.document().map_err(Error::custom)?;
         let mut find = match &walk.path {
             Path::Range { field, index } => {

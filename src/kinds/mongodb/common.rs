@@ -65,6 +65,56 @@ impl Collection {
     pub(super) fn undeletable(&self) -> Option<&'static str> {
         self.shape.undeletable().or_else(|| self.spread.why_not())
     }
+
+    /// The indexes along which every document with a value in `field` is found, in the field's order.
+    pub(super) fn ordering<'a>(&'a self, field: &'a str) -> impl Iterator<Item = &'a Index> {
+        let unfit = move |index: &&Index| index.unfit(self.options.get("collation")).is_none();
+        self.beginning_with(field).filter(unfit)
+    }
+
+    fn beginning_with<'a>(&'a self, field: &'a str) -> impl Iterator<Item = &'a Index> {
+        let begins =
+            move |index: &&Index| index.keys.first().is_some_and(|(name, _)| name == field);
+        self.indexes.iter().filter(begins)
+    }
+
+    /// That there is no index to go along, and why those that seem to be one are none.
+    pub(super) fn lacks_order(&self, field: &str) -> String {
+        let unfit = self.beginning_with(field).filter_map(|index| {
+            let why = index.unfit(self.options.get("collation"))?;
+            Some(format!("`{}` {why}", index.name))
+        });
+        let unfit = unfit.collect::<Vec<_>>().join(", ");
+        let unfit = match unfit.is_empty() {
+            true => unfit,
+            false => format!(" and has all documents in that order ({unfit})"),
+        };
+        format!("there is no index that begins with `{field}`{unfit}")
+    }
+
+    /// The keys of an index by which the field has an order, beside those that are there.
+    pub(super) fn new_keys(&self, field: &str) -> Document {
+        let usual = doc! { field: 1 };
+        let is_free = |keys: &Document| {
+            let keys: Vec<(&String, i64)> = keys
+                .iter()
+                .filter_map(|(name, way)| Some((name, number(Some(way))?)))
+                .collect();
+            !self.indexes.iter().any(|index| {
+                let there = index
+                    .keys
+                    .iter()
+                    .map(|(name, way)| (name, number(Some(way))));
+                there.eq(keys.iter().map(|(name, way)| (*name, Some(*way))))
+            })
+        };
+        let all = [
+            usual.clone(),
+            doc! { field: -1 },
+            doc! { field: 1, "_id": 1 },
+        ];
+        all.into_iter().find(is_free).unwrap_or(usual)
+    }
 }
 
 /// An index.
@@ -130,14 +180,21 @@ impl Index {
         })
     }
 
-    /// Whether every document with a value in `field` is found along it, in the field's order.
-    pub(super) fn orders(&self, field: &str) -> bool {
-        let first = self.keys.first();
-        first.is_some_and(|(name, way)| name == field && matches!(number(Some(way)), Some(1 | -1)))
-            && self.has_all()
-            && !self.partial
-            && !self.hidden
-            && !self.collated
+    /// Why not every document with a value in its first field is found along it, in that order, by who
+    /// compares as its collection does by default.
+    fn unfit(&self, default: Option<&Bson>) -> Option<&'static str> {
+        let way = number(self.keys.first().map(|(_, way)| way));
+        if !matches!(way, Some(1 | -1)) || !self.has_all() {
+            Some("is of another type")
+        } else if self.partial {
+            Some("is partial")
+        } else if self.hidden {
+            Some("is hidden")
+        } else if self.collated && self.whole.get("collation") != default {
+            Some("has a collation of its own")
+        } else {
+            None
+        }
     }
 }
 
@@ -341,5 +398,35 @@ mod tests {
                     .starts_with("what is free on this member could not be told")
             );
         }
+    }
+    #[test]
+    fn an_index_with_the_collation_of_its_collection_orders_and_others_are_told() {
+        let index = |document: Document| Index::read(&document);
+        let german = doc! { "locale": "de" };
+        let mut collection = Collection {
+            options: doc! { "collation": german.clone() },
+            ..Collection::default()
+        };
+        let inherits = doc! { "name": "at_1", "key": { "at": 1 }, "collation": german };
+        let french = doc! { "name": "fr", "key": { "at": 1 }, "collation": { "locale": "fr" } };
+        let partial = doc! { "name": "p", "key": { "at": 1 }, "partialFilterExpression": {} };
+        let hidden = doc! { "name": "h", "key": { "at": -1 }, "hidden": true };
+        collection.indexes = vec![index(inherits)];
+        assert_eq!(collection.ordering("at").count(), 1);
+        assert_eq!(collection.ordering("b").count(), 0);
+        assert_eq!(collection.new_keys("b"), doc! { "b": 1 });
+        assert_eq!(
+            collection.lacks_order("b"),
+            "there is no index that begins with `b`"
+        );
+        collection.indexes = vec![index(french), index(partial)];
+        assert_eq!(collection.ordering("at").count(), 0);
+        assert_eq!(collection.new_keys("at"), doc! { "at": -1 });
+        assert_eq!(
+            collection.lacks_order("at"),
+            "there is no index that begins with `at` and has all documents in that order (`fr` has a collation of its own, `p` is partial)"
+        );
+        collection.indexes.push(index(hidden));
+        assert_eq!(collection.new_keys("at"), doc! { "at": 1, "_id": 1 });
     }
 }

@@ -119,6 +119,8 @@ pub(crate) struct Facts {
     shard: bool,
     /// Whether the user may validate nothing at all.
     no_validate: bool,
+    /// The database that the user was made in.
+    lives_in: String,
     /// Of the fields that checks name, by collection, whether any document has them.
     fields: BTreeMap<String, BTreeMap<String, Seen>>,
     /// Whether there is no collection but maint's own.
@@ -158,6 +160,7 @@ impl Kind for Integrity {
         let mut facts = Facts {
             database: db.database().to_owned(),
             shard: db.server.shard,
+            lives_in: db.lives_in().to_owned(),
             ..Facts::default()
         };
         facts.no_validate =

@@ -12,7 +12,7 @@ use mongodb::bson::{
 };
 
 use super::{codes, for_base, run, run_with, workspace};
-use crate::support::mongo::{Servers, TestBase};
+use crate::support::mongo::{Servers, TestBase, shared_set};
 
 pub(super) async fn raw(db: &mongodb::Database, collection: &str) -> Vec<RawDocumentBuf> {
     let found = db
@@ -303,4 +303,61 @@ async fn a_step_down_and_kills_lose_and_double_nothing() {
         before.len(),
         after.len()
     );
+}
+
+/// Two collections may have documents that are equal to the byte: in one archive they would be one, and
+/// nobody would know whose.
+async fn equal_ones_of_two_sources(version: u32) {
+    let base = TestBase::new(version).await;
+    let old = (0..10).map(|n| doc! { "_id": n, "at": DateTime::from_millis(1) });
+    let old: Vec<Document> = old.collect();
+    for name in ["one", "other"] {
+        base.collection(name).insert_many(&old).await.unwrap();
+    }
+    let rule = |name: &str| {
+        format!(
+            "kind: archive\ntarget: app\noptions:\n  rules: [{{ collection: {name}, field: at, older_than: 90d }}]\n  destination: {{ collection: kept }}\n"
+        )
+    };
+    let workspace = for_base(&base)
+        .task("one", &rule("one"))
+        .task("other", &rule("other"));
+    assert_eq!(run(&workspace, "one", 0)["rows"], 10);
+    // What was brought home by hand goes there again: it is known to be its own.
+    base.collection("one").insert_many(&old).await.unwrap();
+    assert_eq!(run(&workspace, "one", 0)["rows"], 10);
+    let single = doc! { "_id": "its own", "at": DateTime::from_millis(1) };
+    base.collection("other").insert_one(single).await.unwrap();
+    for rows in [1, 0] {
+        let refused = run(&workspace, "other", 1);
+        assert_eq!(refused["rows"], rows, "{refused:#}");
+        assert_eq!(codes(&refused), ["archive.differs"], "{refused:#}");
+        let told = refused["findings"][0]["message"].as_str().unwrap();
+        assert!(told.contains(".one of target app"), "{told}");
+        assert_eq!(base.count("other", doc! {}).await, 10);
+        assert_eq!(base.count("kept", doc! {}).await, 11);
+    }
+    // The collection that was renamed is the same.
+    let name = base.db.name();
+    let rename =
+        doc! { "renameCollection": format!("{name}.other"), "to": format!("{name}.renamed") };
+    let admin = shared_set(version).root().await.database("admin");
+    admin.run_command(rename).await.unwrap();
+    base.collection("kept")
+        .delete_many(doc! { "_id": { "$type": "int" } })
+        .await
+        .unwrap();
+    let workspace = workspace.task("other", &rule("renamed"));
+    let done = run(&workspace, "other", 0);
+    assert_eq!(done["rows"], 10, "{done:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_documents_of_two_sources_are_not_one_4_4() {
+    equal_ones_of_two_sources(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_documents_of_two_sources_are_not_one_6_0() {
+    equal_ones_of_two_sources(60).await;
 }

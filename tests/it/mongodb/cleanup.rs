@@ -572,3 +572,69 @@ async fn an_index_that_leaves_documents_out_is_not_walked_along() {
         }
     }
 }
+
+/// The values that tell an age are compared by no collation; where another index is in the way of the one
+/// that is suggested, another is suggested, which helps.
+async fn an_index_of_a_collection_with_a_collation(version: u32) {
+    let base = TestBase::new(version).await;
+    let german = doc! { "locale": "de", "strength": 1 };
+    let create = doc! { "create": "texts", "collation": german };
+    base.db.run_command(create).await.unwrap();
+    let old = (0..1000).map(|n| doc! { "_id": format!("Ä{n}"), "at": days_ago(100), "n": n });
+    base.collection("texts").insert_many(old).await.unwrap();
+    let index = IndexModel::builder().keys(doc! { "at": 1 }).build();
+    base.collection("texts").create_index(index).await.unwrap();
+    let rule = |name: &str| {
+        format!("max_scan: 1kB\n  rules: [{{ collection: {name}, field: at, older_than: 90d }}]")
+    };
+    let done = run(&cleanup(&base, &rule("texts")), "cleanup", 0);
+    assert_eq!(done["rows"], 1000, "{done:#}");
+    assert_eq!(base.count("texts", doc! {}).await, 0);
+
+    let old = (0..1000).map(|n| doc! { "_id": n, "at": days_ago(100) });
+    base.collection("parts").insert_many(old).await.unwrap();
+    let partial = doc! { "createIndexes": "parts", "indexes": [{ "key": { "at": 1 }, "name": "at_1", "partialFilterExpression": { "_id": { "$gt": 5 } } }] };
+    base.db.run_command(partial).await.unwrap();
+    let workspace = cleanup(&base, &rule("parts"));
+    let refused = run(&workspace, "cleanup", 1);
+    assert_eq!(codes(&refused), ["cleanup.index"], "{refused:#}");
+    let told = &refused["findings"][0];
+    let message = told["message"].as_str().unwrap();
+    assert!(message.contains("(`at_1` is partial)"), "{message}");
+    let suggested = told["suggestion"].as_str().unwrap();
+    assert!(suggested.ends_with(".createIndex({at: -1})"), "{suggested}");
+    let index = IndexModel::builder().keys(doc! { "at": -1 }).build();
+    base.collection("parts").create_index(index).await.unwrap();
+    let done = run(&workspace, "cleanup", 0);
+    assert_eq!(done["rows"], 1000, "{done:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_a_collection_with_a_collation_4_4() {
+    an_index_of_a_collection_with_a_collation(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_a_collection_with_a_collation_6_0() {
+    an_index_of_a_collection_with_a_collation(60).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_greatest_id_there_can_be_ends_a_walk() {
+    for version in [44, 60] {
+        let base = TestBase::new(version).await;
+        for task in ["cleanup", "archive"] {
+            let ids = [Bson::MinKey, Bson::Int32(1), Bson::MaxKey];
+            let old = ids.map(|id| doc! { "_id": id, "at": days_ago(100) });
+            base.collection("ends").insert_many(old).await.unwrap();
+            let more = match task {
+                "archive" => ", destination: { collection: kept }",
+                _ => "",
+            };
+            let workspace = for_base(&base).task(task, &format!("kind: {task}\ntarget: app\noptions: {{ rules: [{{ collection: ends, field: at, older_than: 90d }}]{more} }}\n"));
+            let done = run(&workspace, task, 0);
+            assert_eq!(done["rows"], 3, "{version} {task}: {done:#}");
+            assert_eq!(base.count("ends", doc! {}).await, 0);
+        }
+    }
+}

@@ -94,6 +94,11 @@ async fn looked_at(version: u32) {
         let none = run(&workspace, "refresh", 0);
         assert_eq!(codes(&none), ["refresh.nothing"], "{none:#}");
         assert!(told(&none).1.contains(why), "{none:#}");
+        let reason = match why {
+            "is empty" => "it does not exist yet",
+            _ => "its pipeline gave no document when it was last made",
+        };
+        assert!(told(&none).0.starts_with(reason), "{none:#}");
     }
 
     // A `$merge` that gives nothing leaves what was there, which looks as if all were well.

@@ -12,6 +12,7 @@ use super::super::batch::BatchError;
 use super::super::copies::hash;
 use super::super::export::session_id;
 use super::super::source::{can_be_stamped, id_of, key_of, majority, stamp, value_at};
+use super::origins::Origins;
 use super::{Mover, ids_of};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
@@ -22,7 +23,6 @@ use crate::engines::mongodb::{
 const EXISTS: i32 = 48;
 
 /// What an insert has come to.
-#[derive(Default)]
 pub(super) struct Inserted {
     /// Ids of what was copied.
     pub(super) mine: HashSet<String>,
@@ -32,6 +32,8 @@ pub(super) struct Inserted {
     pub(super) codes: BTreeSet<i32>,
     /// Ids of copies that another batch may take back.
     pub(super) others: HashSet<String>,
+    /// Who may have put there what was there before.
+    pub(super) origins: Origins,
 }
 
 impl<'a> Mover<'a> {
@@ -63,6 +65,7 @@ impl<'a> Mover<'a> {
         documents: &[RawDocumentBuf],
     ) -> Result<Inserted, BatchError> {
         let uuid = self.place().await?;
+        self.note_source(&uuid).await?;
         let there = self
             .copy
             .find(ids_of(documents))
@@ -76,8 +79,11 @@ impl<'a> Mover<'a> {
         let new = documents.iter().filter(is_new);
         let (new, other): (Vec<&RawDocumentBuf>, Vec<_>) = new.partition(|d| can_be_stamped(d));
         let mut inserted = Inserted {
+            mine: HashSet::new(),
             refused: other.into_iter().filter_map(id_of).collect(),
-            ..Inserted::default()
+            codes: BTreeSet::new(),
+            others: HashSet::new(),
+            origins: Origins::Own,
         };
         let mut met = !there.is_empty();
         if !new.is_empty() {
@@ -85,7 +91,17 @@ impl<'a> Mover<'a> {
             // From here on the next run knows what to look for.
             self.source.job.session.mark_copies(&mark).await?;
             self.open = Some(mark);
-            met |= self.put(&new, &mut inserted).await?;
+            if self.put(&new, &mut inserted).await? {
+                met = true;
+                // What somebody else has put there meanwhile is not ours to take back.
+                if let Some(mark) = &mut self.open {
+                    let mine = &inserted.mine;
+                    let is_mine =
+                        |copy: &Copy| key_of(&copy.id).is_some_and(|key| mine.contains(&key));
+                    mark.copies.retain(is_mine);
+                    self.source.job.session.narrow_copies(mark).await?;
+                }
+            }
             // What the server has filled in is put back before anybody compares it.
             for document in new {
                 if id_of(document).is_some_and(|id| inserted.mine.contains(&id)) {
@@ -95,6 +111,7 @@ impl<'a> Mover<'a> {
         }
         if met {
             inserted.others = self.of_others(&uuid).await?;
+            inserted.origins = self.origins(&uuid).await?;
         }
         Ok(inserted)
     }

@@ -17,6 +17,10 @@ impl Going<'_> {
         after: Option<&Bson>,
         until: Option<&Bson>,
     ) -> Result<Option<Batch>, EngineError> {
+        // Nothing comes behind it, and the server takes no range that would be empty.
+        if matches!(after, Some(Bson::MaxKey)) {
+            return Ok(Some(Batch::empty(Next::End)));
+        }
         let walk = self.walk;
         let size = self.size.max(1);
         let condition = walk.filter.document().map_err(bad)?;

@@ -144,10 +144,7 @@ impl Cleanup {
             };
         }
         if let (Some(field), Ok(Some(age))) = (&rule.field, look.age(rule))
-            && let Some(index) = collection
-                .indexes
-                .iter()
-                .find(|i| i.orders(field) && !i.sparse)
+            && let Some(index) = collection.ordering(field).find(|index| !index.sparse)
         {
             let along = (field.as_str(), index.name.as_str());
             look.ageless = ageless(db, place, along, age).await?;

@@ -343,9 +343,7 @@ impl Rule {
         if let Some(field) = &self.field
             && self.orphaned.is_none()
             && let Some(index) = collection
-                .indexes
-                .iter()
-                .filter(|index| index.orders(field))
+                .ordering(field)
                 // Fewer fields are fewer that could be arrays, and a smaller index.
                 .min_by_key(|index| index.keys.len())
         {
@@ -358,7 +356,8 @@ impl Rule {
         if size > most.get() {
             return Err(match &self.field {
                 Some(field) if self.orphaned.is_none() => format!(
-                    "there is no index that begins with `{field}`, and reading all {} for it is more than `max_scan` ({most})",
+                    "{}, and reading all {} for it is more than `max_scan` ({most})",
+                    collection.lacks_order(field),
                     Bytes(size)
                 ),
                 _ => format!(

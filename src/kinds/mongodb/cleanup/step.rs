@@ -7,7 +7,7 @@ use super::rule::Rule;
 use super::told::arrays;
 use super::{Cleanup, Facts, limits};
 use crate::engines::mongodb::{Json, namespace};
-use crate::plan::mongodb::{AgeLimit, Body, Path, Walk, Work, shell_key, shell_name};
+use crate::plan::mongodb::{AgeLimit, Body, Path, Walk, Work, shell_document, shell_name};
 use crate::plan::{Finding, Moment, Severity, Step};
 use crate::values::several;
 
@@ -64,21 +64,18 @@ impl Cleanup {
                 }
                 Some(parent)
                     if parent.documents > 10_000
-                        && !parent
-                            .indexes
-                            .iter()
-                            .any(|i| i.orders(&orphans.parent_field)) =>
+                        && parent.ordering(&orphans.parent_field).next().is_none() =>
                 {
                     return Err(refuse(
                         "cleanup.index",
                         format!(
-                            "every parent would be read for every child: {whole} has no index that begins with `{}`",
-                            orphans.parent_field
+                            "every parent would be read for every child in {whole}: {}",
+                            parent.lacks_order(&orphans.parent_field)
                         ),
                         Some(format!(
-                            "{}.createIndex({{{}: 1}})",
+                            "{}.createIndex({})",
                             shell_name(&orphans.parent_database, &orphans.parent),
-                            shell_key(&orphans.parent_field)
+                            shell_document(&parent.new_keys(&orphans.parent_field))
                         )),
                     ));
                 }
@@ -92,9 +89,9 @@ impl Cleanup {
                 why,
                 field.map(|field| {
                     format!(
-                        "{}.createIndex({{{}: 1}})",
+                        "{}.createIndex({})",
                         shell_name(database, name),
-                        shell_key(field)
+                        shell_document(&collection.new_keys(field))
                     )
                 }),
             )

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{Depth, Facts, Integrity, Shape};
-use crate::engines::mongodb::{namespace, role_for};
+use crate::engines::mongodb::{grant, namespace, role_for};
 use crate::plan::mongodb::{Body, Look, Validate, Work};
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity, Step};
 
@@ -90,7 +90,7 @@ impl Integrity {
                 severity: Severity::Critical,
                 object: facts.database.clone(),
                 message: format!("no collection was validated: the user may not, and the role {role} on {on} has that right"),
-                suggestion: Some(format!("db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{{ role: \"{role}\", db: \"{on}\" }}])")),
+                suggestion: Some(grant(&facts.lives_in, role, &on)),
             });
             return;
         }
@@ -208,6 +208,19 @@ mod tests {
             assert_eq!(told, n > 0 && shares[shares.len() - 1] < 1.0, "run {n}");
         }
         (turns, shares)
+    }
+
+    #[test]
+    fn who_was_made_elsewhere_is_granted_there() {
+        let facts = Facts {
+            no_validate: true,
+            lives_in: "$external".to_owned(),
+            ..facts()
+        };
+        let plan = Integrity::default().plan(facts, &moment(1_800_000_000, HashMap::new()));
+        let told = plan.findings.iter().find_map(|f| f.suggestion.clone());
+        let grant = "db.getSiblingDB(\"$external\").grantRolesToUser(USER, [{ role: \"dbAdmin\", db: \"app\" }])";
+        assert_eq!(told.as_deref(), Some(grant));
     }
 
     #[test]

@@ -296,7 +296,15 @@ impl Kind for Refresh {
                 format!("its source {first} is made anew")
             } else {
                 match (before.and_then(|b| b.get("state")), &state) {
-                    (None, _) => "it was not made by maint yet".to_owned(),
+                    // What was told of the last time is told until it is not so any more.
+                    (None, _) => match left.and_then(|left| left.get("documents")) {
+                        None => "it was not made by maint yet",
+                        Some(documents) if documents.as_i64() == Some(0) => {
+                            "its pipeline gave no document when it was last made"
+                        }
+                        Some(_) => "something was found when it was last made",
+                    }
+                    .to_owned(),
                     (_, None) => "whether its sources have changed cannot be known".to_owned(),
                     (Some(then), Some(now)) if then != now => "its sources have changed".to_owned(),
                     _ => match changed {

@@ -219,6 +219,20 @@ mod tests {
     }
 
     #[test]
+    fn what_the_keys_do_not_say_is_no_duplicate() {
+        let wildcard = |name: &str, only: &str| Index {
+            whole: mongodb::bson::doc! { "name": name, "wildcardProjection": { only: 1 } },
+            ..index(name, &["$**"])
+        };
+        assert!(findings(vec![wildcard("a", "x"), wildcard("b", "y")], &[], 0).is_empty());
+        let collated = Index {
+            collated: true,
+            ..index("c", &["a"])
+        };
+        assert!(findings(vec![index("b", &["a"]), collated], &[], 0).is_empty());
+    }
+
+    #[test]
     fn prefixes_and_duplicates_are_told_apart() {
         let told = findings(
             vec![
