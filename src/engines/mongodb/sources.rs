@@ -80,8 +80,10 @@ impl Session {
     ) -> Result<(), MongoError> {
         let mark = doc! { "state": STATE, "from": source.document(), "into": { "uuid": into } };
         let id = format!("{} into {into}", source.uuid);
-        let update = doc! { "q": { "_id": id }, "u": { "$set": mark }, "upsert": true };
-        let command = doc! { "update": MARKS, "updates": [update], "writeConcern": concern() };
+        let command = doc! {
+            "findAndModify": MARKS, "query": { "_id": id }, "update": { "$set": mark },
+            "upsert": true, "writeConcern": concern(),
+        };
         let doing = "writing down where archived documents come from";
         self.command(doing, database, command, LOOK)
             .await
