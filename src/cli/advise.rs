@@ -1,7 +1,7 @@
 //! Open advice as one file of SQL for a person to read: what destroys, keeps everybody waiting, or
 //! is no SQL at all stands in it as a comment only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::DateTime;
 
@@ -64,8 +64,10 @@ impl Advise {
         );
         for (target, list) in &of_targets {
             outln!("\n-- ===== target {} =====", shown(target));
+            let mut given: BTreeSet<&str> = BTreeSet::new();
             for one in list {
-                out!("{}", entry(one));
+                let suggestion = one.suggestion.as_deref().unwrap_or_default().trim();
+                out!("{}", entry(one, !given.insert(suggestion)));
             }
         }
         Ok(0)
@@ -110,8 +112,8 @@ pub(super) fn may_run(suggestion: &str) -> bool {
     is_sql(suggestion) && !destroys(suggestion) && !blocks(suggestion)
 }
 
-/// The evidence as a comment, then the statement.
-fn entry(one: &TrackedFinding) -> String {
+/// The evidence as a comment, then the statement, unless it is `above` already.
+fn entry(one: &TrackedFinding, above: bool) -> String {
     let severity = match one.severity {
         Severity::Critical => "critical",
         Severity::Warning => "warning",
@@ -125,6 +127,10 @@ fn entry(one: &TrackedFinding) -> String {
         one.run
     );
     let suggestion = one.suggestion.as_deref().unwrap_or_default().trim();
+    if above {
+        text.push_str("-- What helps is above.\n");
+        return text;
+    }
     let safe = may_run(suggestion);
     if is_sql(suggestion) && blocks(suggestion) {
         text.push_str("-- It blocks everybody who reads or writes the table while it runs:\n");
@@ -163,10 +169,14 @@ fn is_sql(text: &str) -> bool {
         && !text.contains(|c: char| c.is_control() && c != '\n')
 }
 
-/// Whether everybody has to wait for as long as it takes to write a table anew.
+/// The text without what stands in double quotes: names, whatever is in them.
+fn unnamed(text: &str) -> String {
+    text.split('"').step_by(2).collect::<Vec<_>>().join("\"\"")
+}
+
+/// Whether others have to wait for as long as it takes to write a table anew, or to read it.
 fn blocks(text: &str) -> bool {
-    let upper = text.to_ascii_uppercase();
-    // A `;` within a name makes two of one: each half is looked at all the same.
+    let upper = unnamed(text).to_ascii_uppercase();
     upper.split(';').map(str::trim).any(|one| {
         let within = |words: &[&str]| words.iter().any(|word| one.contains(word));
         let begins = |word: &str| one.starts_with(word);
@@ -182,6 +192,7 @@ fn blocks(text: &str) -> bool {
         let anew = within(&[" TYPE ", " SET TABLESPACE ", " SET LOGGED", " SET UNLOGGED"]);
         within(&["VACUUM FULL", "VACUUM (FULL"])
             || begins("CLUSTER")
+            || (begins("CREATE INDEX") || begins("CREATE UNIQUE INDEX")) && !concurrently
             || (begins("REINDEX") || begins("REPACK")) && !concurrently
             || begins("ALTER ") && !begins("ALTER SEQUENCE") && (anew || adds)
     })
@@ -214,16 +225,19 @@ mod tests {
     #[test]
     fn what_destroys_or_is_no_sql_is_a_comment() {
         let told = |suggestion: &str| {
-            let text = entry(&TrackedFinding {
-                state: FindingState::Open,
-                code: "index.unused".to_owned(),
-                severity: Severity::Info,
-                target: "app".to_owned(),
-                object: "public.a\n; DROP TABLE x".to_owned(),
-                message: "never used".to_owned(),
-                suggestion: Some(suggestion.to_owned()),
-                run: uuid::Uuid::nil(),
-            });
+            let text = entry(
+                &TrackedFinding {
+                    state: FindingState::Open,
+                    code: "index.unused".to_owned(),
+                    severity: Severity::Info,
+                    target: "app".to_owned(),
+                    object: "public.a\n; DROP TABLE x".to_owned(),
+                    message: "never used".to_owned(),
+                    suggestion: Some(suggestion.to_owned()),
+                    run: uuid::Uuid::nil(),
+                },
+                false,
+            );
             text.lines()
                 .filter(|line| !line.is_empty() && !line.starts_with("--"))
                 .map(str::to_owned)
@@ -246,6 +260,10 @@ mod tests {
             "ALTER TABLE a SET TABLESPACE b",
             "ALTER MATERIALIZED VIEW a SET TABLESPACE b",
             "CREATE INDEX CONCURRENTLY ON a (b); REINDEX INDEX c",
+            "CREATE INDEX ON a (b)",
+            "CREATE UNIQUE INDEX ON \"concurrently\" (b)",
+            "REINDEX INDEX \"concurrently\"",
+            "ALTER TABLE \"a;b\" ALTER COLUMN c TYPE bigint",
         ] {
             assert_eq!(told(blocking), [""; 0], "{blocking}");
         }

@@ -96,8 +96,11 @@ impl Collected {
         let mut places = self.places.clone();
         places.sort();
         places.dedup();
+        let is_here = |place: &Place, here: &str| {
+            here == place.name() && place.host.is_empty() && place.port.is_empty()
+        };
         let alone =
-            |place: &Place| places.len() == 1 && here.is_none_or(|here| here == place.name());
+            |place: &Place| places.len() == 1 && here.is_none_or(|here| is_here(place, here));
         for place in &places {
             let wanted = Draft::default().free_name(match place.name() {
                 "" => "app",

@@ -21,7 +21,11 @@ const OWN: &str = "SELECT c.relrowsecurity AND NOT r.rolsuper AS row_security, c
 
 const JOBS: &str =
     "SELECT j.jobid::int8 AS id, j.schedule::text AS schedule, j.command::text AS command, j.database::text AS database, j.username::text AS user_name,
-        j.active::bool AS active, coalesce(j.jobname::text, '') AS name
+        j.active::bool AS active, coalesce(j.jobname::text, '') AS name,
+        -- Of the server itself it says `localhost` and its port, unless somebody says more.
+        CASE WHEN pg_catalog.lower(j.nodename::text) IN ('', 'localhost', '127.0.0.1', '::1') OR pg_catalog.starts_with(j.nodename::text, '/')
+            THEN '' ELSE j.nodename::text END AS host,
+        CASE j.nodeport::text WHEN pg_catalog.current_setting('port') THEN '' ELSE j.nodeport::text END AS port
     FROM cron.job j ORDER BY id";
 
 /// Translates the jobs of the database's pg_cron. `Ok(Err(_))` says why that is not possible.
@@ -91,8 +95,9 @@ pub async fn draft(
         // pg_cron writes the last day of a month as `$`.
         let cron = schedule.replace('$', "L");
         let database = Place {
+            host: text("host")?,
+            port: text("port")?,
             database,
-            ..Place::default()
         };
         match translate(&command) {
             Ok(mut works) => {

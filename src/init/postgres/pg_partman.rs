@@ -31,6 +31,7 @@ struct Managed {
     epoch: String,
     automatic: bool,
     inner: bool,
+    undone: bool,
 }
 
 /// Translates what pg_partman looks after. `Ok(Err(_))` says why that is not possible.
@@ -91,6 +92,7 @@ pub async fn draft(
         "SELECT p.parent_table::text AS parent, p.control::text AS control, p.partition_interval::text AS partition_interval, coalesce(p.partition_type::text, '') AS way,
             coalesce(p.premake, 4)::int8 AS premake, p.retention::text AS retention, p.retention_schema::text AS retention_schema, coalesce(p.retention_keep_table, true)::bool AS keeps,
             coalesce(p.epoch::text, 'none') AS epoch, coalesce(p.automatic_maintenance::text, 'on') <> 'off' AS automatic,
+            coalesce((pg_catalog.to_jsonb(p) ->> 'undo_in_progress')::bool, false) AS undone,
             EXISTS (SELECT FROM {schema}.part_config_sub s WHERE s.sub_parent = p.parent_table) AS inner_partitions
         FROM {schema}.part_config p ORDER BY parent"
     );
@@ -108,6 +110,7 @@ pub async fn draft(
             epoch: row.named("epoch")?,
             automatic: row.named("automatic")?,
             inner: row.named("inner_partitions")?,
+            undone: row.named("undone")?,
         };
         match task(&managed, &draft) {
             Ok(task) => draft.tasks.push(task),
@@ -134,6 +137,9 @@ pub async fn draft(
 /// What one row is as a task.
 fn task(managed: &Managed, draft: &Draft) -> Result<DraftTask, String> {
     let name = table(&managed.parent)?;
+    if managed.undone {
+        return Err("pg_partman is taking it apart (`undo_in_progress`)".to_owned());
+    }
     if managed.inner {
         return Err("its partitions are partitioned again by pg_partman: give the inner level a task of its own".to_owned());
     }

@@ -261,13 +261,14 @@ async fn archive_then_delete_deletes_nothing() {
 
 const PG_CRON: &str = r#"CREATE SCHEMA cron;
 CREATE TABLE cron.job (jobid bigserial PRIMARY KEY, schedule text NOT NULL, command text NOT NULL, nodename text DEFAULT 'localhost',
-    nodeport int DEFAULT 5432, database text NOT NULL, username text NOT NULL, active bool NOT NULL DEFAULT true, jobname name);
+    nodeport int DEFAULT current_setting('port')::int, database text NOT NULL, username text NOT NULL, active bool NOT NULL DEFAULT true, jobname name);
 "#;
 
 const PG_PARTMAN: &str = r#"CREATE SCHEMA "part man";
 CREATE TABLE "part man".part_config (parent_table text PRIMARY KEY, control text NOT NULL, partition_interval text NOT NULL,
     partition_type text NOT NULL DEFAULT 'range', premake int NOT NULL DEFAULT 4, automatic_maintenance text NOT NULL DEFAULT 'on',
-    retention text, retention_schema text, retention_keep_table bool NOT NULL DEFAULT true, epoch text NOT NULL DEFAULT 'none');
+    retention text, retention_schema text, retention_keep_table bool NOT NULL DEFAULT true, epoch text NOT NULL DEFAULT 'none',
+    undo_in_progress bool NOT NULL DEFAULT false);
 CREATE TABLE "part man".part_config_sub (sub_parent text PRIMARY KEY);
 "#;
 
@@ -432,6 +433,20 @@ async fn pg_cron_and_pg_partman_become_tasks() {
         );
     }
     folder.run(&["check", "--config", "c"]).expect(0);
+
+    // Jobs of another server are another target's, be it the only one.
+    client
+        .batch_execute("UPDATE cron.job SET nodename = 'worker-7.internal', nodeport = 6432; UPDATE \"part man\".part_config SET undo_in_progress = parent_table = 'public.ids'")
+        .await
+        .unwrap();
+    folder
+        .run(&["init", "--from", "pg_cron", "--dir", "n"])
+        .expect(0);
+    let schedules = folder.text("n/schedules.yaml");
+    assert!(
+        schedules.contains("worker-7.internal") && !schedules.contains("\"${DATABASE_URL}\""),
+        "{schedules}"
+    );
 
     let partman = folder
         .run(&["init", "--from", "pg_partman", "--dir", "p"])

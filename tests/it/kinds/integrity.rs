@@ -227,7 +227,7 @@ for_each_version! {
         let document = workspace.run(["run", "integrity", "--now", "--output", "json"]).expect(1).json();
         let mine = document["runs"][0]["findings"].as_array().unwrap().iter().find(|f| f["object"] == "mine").unwrap();
         assert_eq!(mine["suggestion"], format!("GRANT SELECT ON public.notes TO {role}"));
-        assert_eq!(found(&document), ["privilege.missing amcheck", "privilege.missing mine", "privilege.missing public.customers_id_seq", "privilege.missing public.events"], "{document:#}");
+        assert_eq!(found(&document), ["privilege.missing amcheck", "privilege.missing mine", "privilege.missing public.customers_id_seq", "privilege.missing public.events", "privilege.missing public.orders"], "{document:#}");
         let message = document["runs"][0]["findings"].as_array().unwrap().iter().find(|f| f["object"] == "public.events").unwrap()["message"].as_str().unwrap().to_owned();
         assert!(message.contains("public.events and 2 more"), "{message}");
         // Who may read the table, but not all its rows, needs something else than a GRANT.
@@ -414,5 +414,22 @@ for_each_version! {
         let (_, statement) = suggestion.split_once("by hand: ").unwrap();
         db.execute(statement).await;
         assert_eq!(found(&run(&workspace)), [""; 0]);
+    }
+}
+
+for_oldest_and_newest! {
+    /// An integer key without a sequence is judged by its statistics: where the role may not see these, that is told,
+    /// with what lets it.
+    async fn keys_that_cannot_be_seen_are_told(major: u32) {
+        let db = fresh_database(major).await;
+        let role = format!("guest_{}", db.name);
+        db.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'x'; CREATE TABLE t (id smallint PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 32500); ANALYZE t")).await;
+        let url = format!("postgres://{role}:x@127.0.0.1:{}/{}?sslmode=disable", cluster(major).port(), db.name);
+        let workspace = Workspace::for_target(&url).task("integrity", &format!("{INTEGRITY}options: {{ amcheck: off }}\n"));
+        let document = workspace.run(["run", "integrity", "--now", "--output", "json"]).expect(0).json();
+        assert_eq!(found(&document), ["privilege.missing public.t"], "{document:#}");
+        db.execute(document["runs"][0]["findings"][0]["suggestion"].as_str().unwrap()).await;
+        let document = workspace.run(["run", "integrity", "--now", "--output", "json"]).expect(0).json();
+        assert_eq!(found(&document), ["sequence.near_end public.t.id"], "{document:#}");
     }
 }

@@ -108,6 +108,41 @@ const KEYS: &str = "WITH RECURSIVE whole(oid, base) AS (SELECT t.oid, t.oid FROM
     HAVING max(v.largest / k.most) >= $1::float8::numeric
     ORDER BY schema, name, column_name";
 
+// Tables whose statistics the role may not see: those of columns that it may not read, or where row security is in
+// force for it. A column that takes the numbers of a sequence is judged by that.
+const UNSEEN: &str = "SELECT n.nspname::text AS schema, t.relname::text AS name,
+        pg_catalog.bool_and(pg_catalog.has_column_privilege(t.oid, a.attnum, 'SELECT')) AS filtered
+    FROM pg_catalog.pg_constraint k CROSS JOIN LATERAL pg_catalog.unnest(k.conkey) u(att)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.att AND a.atttypid IN (21, 23)
+        JOIN pg_catalog.pg_class t ON t.oid = k.conrelid AND t.relkind IN ('r', 'p') AND NOT t.relispartition
+        JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+    WHERE k.contype IN ('p', 'u', 'f') AND t.reltuples <> 0 AND {not_system}
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i'))
+        AND (NOT pg_catalog.has_column_privilege(t.oid, a.attnum, 'SELECT') OR pg_catalog.row_security_active(t.oid))
+    GROUP BY schema, name ORDER BY schema, name";
+
+/// A table with integer keys of which cannot be seen how far they are.
+#[derive(Clone, Debug)]
+pub(super) struct Unseen {
+    table: RelationName,
+    /// The role may read them, and row-level security hides their statistics.
+    filtered: bool,
+}
+
+/// Tables with integer keys of which cannot be seen how far they are.
+pub(super) async fn unseen(db: &Session) -> Result<Vec<Unseen>, EngineError> {
+    let sql = UNSEEN.replace("{not_system}", NOT_SYSTEM_SCHEMA);
+    let doing = "reading which integer keys cannot be seen";
+    let found = db.query(doing, &sql, &[]).await?;
+    each(&found, |row| {
+        Ok(Unseen {
+            table: row.relation("schema", "name")?,
+            filtered: row.named("filtered")?,
+        })
+    })
+}
+
 /// All sequences that do not start again at their end; of those beyond the share `from`, what changes with their
 /// columns.
 pub(super) async fn sequences(db: &Session, from: f64) -> Result<Vec<Sequence>, EngineError> {
@@ -264,7 +299,7 @@ pub(super) fn near_end(
     options: &Integrity,
     sequences: &[Sequence],
     keys: &[Key],
-    role: &str,
+    (unseen, role): (&[Unseen], &str),
 ) -> Vec<Finding> {
     let selection = Selection::new(&options.include, &options.exclude, &options.schemas);
     let mut found: BTreeMap<String, (f64, Finding)> = BTreeMap::new();
@@ -378,6 +413,36 @@ pub(super) fn near_end(
             object: first.to_string(),
             message: format!("{role} cannot read the sequence {first}{others}: whether its numbers run out is not known"),
             suggestion: Some(grant("SELECT", "SEQUENCE ", &unreadable, &role)),
+        });
+    }
+    let role = Identifier::new(role);
+    for filtered in [false, true] {
+        let these = unseen.iter().filter(|one| one.filtered == filtered);
+        let these = these.map(|one| &one.table);
+        let these: Vec<&RelationName> = these.filter(|table| selection.covers(table)).collect();
+        let Some(first) = these.first() else {
+            continue;
+        };
+        let others = match these.len() - 1 {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        let (why, suggestion) = match filtered {
+            true => (
+                "row-level security is in force for it there, which hides the statistics, too",
+                format!("ALTER ROLE {role} BYPASSRLS"),
+            ),
+            false => (
+                "it may not read the keys",
+                grant("SELECT", "", &these, &role),
+            ),
+        };
+        findings.push(Finding {
+            code: "privilege.missing".to_owned(),
+            severity: Severity::Info,
+            object: first.to_string(),
+            message: format!("whether the numbers in keys of {first}{others} run out is not known to {role}: {why}"),
+            suggestion: Some(suggestion),
         });
     }
     findings

@@ -19,7 +19,7 @@ mod spread;
 use std::collections::HashMap;
 
 use self::amcheck::Amcheck;
-use self::counters::{Key, Sequence};
+use self::counters::{Key, Sequence, Unseen};
 use self::domains::DomainCheck;
 use self::facts::{Constraint, Index, Relation};
 use self::foreign_keys::ForeignKey;
@@ -72,6 +72,8 @@ pub(crate) struct Facts {
     amcheck: Amcheck,
     sequences: Vec<Sequence>,
     keys: Vec<Key>,
+    /// Tables with integer keys of which cannot be seen how far they are.
+    unseen: Vec<Unseen>,
     collations: Vec<ChangedCollation>,
     /// The replicas that can be read.
     replicas: Vec<usize>,
@@ -174,6 +176,7 @@ impl Kind for Integrity {
             amcheck: amcheck::read(db).await?,
             sequences: counters::sequences(db, self.near_end.share()).await?,
             keys: counters::keys(db, self.near_end.share()).await?,
+            unseen: counters::unseen(db).await?,
             collations: server::changed_collations(db).await?,
             replicas,
             replica: None,
@@ -210,7 +213,12 @@ impl Kind for Integrity {
         if facts.in_recovery {
             self.not_on_a_standby(&facts, &mut plan);
         }
-        let near_end = counters::near_end(self, &facts.sequences, &facts.keys, &facts.role);
+        let near_end = counters::near_end(
+            self,
+            &facts.sequences,
+            &facts.keys,
+            (&facts.unseen, &facts.role),
+        );
         plan.findings.extend(near_end);
         let changed = facts.collations.iter();
         plan.findings

@@ -19,7 +19,8 @@ pub(in crate::kinds::postgres) struct ForeignKey {
     pub(in crate::kinds::postgres) start: u32,
     /// Whose rows go first: the table of the rule, or the child of another cascade.
     via: u32,
-    pub(super) parent_rows: f64,
+    /// None where it was never analyzed.
+    pub(super) parent_rows: Option<f64>,
     pub(in crate::kinds::postgres) child_oid: u32,
     pub(in crate::kinds::postgres) child: RelationName,
     pub(in crate::kinds::postgres) name: String,
@@ -28,7 +29,8 @@ pub(in crate::kinds::postgres) struct ForeignKey {
     pub(super) columns: Vec<String>,
     /// Those of them that are set where `action` sets some: the constraint may name a part.
     pub(super) sets: Vec<String>,
-    pub(super) child_rows: f64,
+    /// None where it was never analyzed.
+    pub(super) child_rows: Option<f64>,
     pub(in crate::kinds::postgres) child_bytes: i64,
     /// Whether its last column is a PERIOD, which GiST looks up.
     over_period: bool,
@@ -85,13 +87,12 @@ const TRIGGERS: &str = concat!(
         t.tgfoid::pg_catalog.regprocedure::text AS definition_name,
         pg_catalog.hashtextextended({function}, 0) AS definition
     FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
-    WHERE t.tgrelid = ANY ($1) AND ",
+    WHERE ((t.tgrelid = ANY ($1) AND t.tgtype & 8 <> 0) OR (t.tgrelid = ANY ($2) AND t.tgtype & 16 <> 0)) AND ",
     by_people!("t"),
     " AND t.tgenabled IN ('O', 'A')
-        AND t.tgtype & 8 <> 0
     UNION ALL SELECT w.ev_class, w.rulename::text, NULL, pg_catalog.concat('rule ', pg_catalog.quote_ident(w.rulename), ' of ', w.ev_class::pg_catalog.regclass),
         pg_catalog.hashtextextended(pg_catalog.concat_ws('/', w.oid, w.ev_qual, w.ev_action), 0) FROM pg_catalog.pg_rewrite w
-    WHERE w.ev_class = ANY ($1) AND w.ev_type = '4' AND w.ev_enabled IN ('O', 'A') ORDER BY table_oid, name"
+    WHERE ((w.ev_class = ANY ($1) AND w.ev_type = '4') OR (w.ev_class = ANY ($2) AND w.ev_type = '2')) AND w.ev_enabled IN ('O', 'A') ORDER BY table_oid, name"
 );
 
 /// Reads the foreign keys that deletes in these tables, and in their
@@ -109,26 +110,30 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
         .collect();
     let (roots, oids): (Vec<u32>, Vec<u32>) = pairs.into_iter().unzip();
     // A partitioned table has what its partitions have.
-    let over_leaves = |alias: &str, of: &str| {
+    let over_leaves = |alias: &str, what: &str| {
         format!(
-            "(SELECT coalesce(pg_catalog.sum({of}), 0) FROM pg_catalog.pg_class l
+            "(SELECT {what} FROM pg_catalog.pg_class l
                 WHERE l.oid = {alias}.oid OR ({alias}.relkind = 'p' AND l.oid IN
                     {}))",
             tree(&format!("{alias}.oid"))
         )
     };
-    let rows = "greatest(CASE WHEN l.relkind = 'p' THEN 0 ELSE l.reltuples END, 0)::float8";
+    let bytes = size_of("l");
+    let rows = format!(
+        "CASE WHEN pg_catalog.bool_or(l.relkind <> 'p' AND l.reltuples < 0 AND {bytes} > 0) THEN NULL
+            ELSE coalesce(pg_catalog.sum(greatest(CASE WHEN l.relkind = 'p' THEN 0 ELSE l.reltuples END, 0)::float8), 0) END"
+    );
     let sql = FOREIGN_KEYS
-        .replace("{rows_p}", &over_leaves("p", rows))
+        .replace("{rows_p}", &over_leaves("p", &rows))
         .replace("{enforced}", &enforced(&db.server, "con"))
         .replace("{enforced_next}", &enforced(&db.server, "next"))
         .replace("{below}", &tree("fk.conrelid"))
         .replace("{without_index}", &without_index("whole"))
         .replace("{set_columns}", set_columns(&db.server))
-        .replace("{rows_c}", &over_leaves("c", rows))
+        .replace("{rows_c}", &over_leaves("c", &rows))
         .replace(
             "{bytes_c}",
-            &format!("{}::int8", over_leaves("c", &size_of("l"))),
+            &over_leaves("c", &format!("coalesce(pg_catalog.sum({bytes}), 0)::int8")),
         );
     let rows = db
         .query("reading foreign keys", &sql, &[&roots, &oids])
@@ -166,22 +171,20 @@ fn set_columns(server: &Server) -> &'static str {
 
 /// What becomes of the children of `victims` rows of `root`, and of theirs.
 fn texts(all: &[ForeignKey], (root, member): (u32, u32), victims: f64) -> Vec<String> {
-    // Rows expected to go, by table; parents come before their children.
-    let mut going: HashMap<u32, f64> = HashMap::from([(root, victims)]);
+    // Rows expected to go, by table, where that can be known; parents come before their children.
+    let mut going: HashMap<u32, Option<f64>> = HashMap::from([(root, Some(victims))]);
     let mut texts = Vec::new();
     for fk in all.iter().filter(|fk| fk.concerns(root, member)) {
-        let each = if fk.parent_rows > 0.0 {
-            fk.child_rows / fk.parent_rows
-        } else {
-            0.0
-        };
+        let each = fk.child_rows.zip(fk.parent_rows);
+        let each = each.map(|(child, parent)| if parent > 0.0 { child / parent } else { 0.0 });
         let parents = match fk.depth {
-            1 => victims,
-            _ => going.get(&fk.via).copied().unwrap_or(0.0),
+            1 => Some(victims),
+            _ => going.get(&fk.via).copied().unwrap_or(Some(0.0)),
         };
-        let children = parents * each;
+        let children = parents.zip(each).map(|(parents, each)| parents * each);
         if fk.action == "c" && fk.child_oid != root {
-            *going.entry(fk.child_oid).or_default() += children;
+            let sum = going.entry(fk.child_oid).or_insert(Some(0.0));
+            *sum = sum.zip(children).map(|(sum, more)| sum + more);
         }
         texts.push(fk.text(children));
     }
@@ -204,7 +207,9 @@ pub(in crate::kinds::postgres) fn announce(
     let changed = of_root.filter_map(ForeignKey::sets_off);
     step.body.sets_off.extend(changed.map(told));
     let below = foreign_keys.iter().filter(|fk| fk.concerns(root, member));
-    let below: Vec<&ForeignKey> = below.filter(|fk| fk.action == "c").collect();
+    let below: Vec<&ForeignKey> = below
+        .filter(|fk| fk.action == "c" || fk.changes())
+        .collect();
     for trigger in triggers {
         let child = below.iter().find(|fk| fk.child_oid == trigger.table);
         let of = match child {
@@ -225,7 +230,8 @@ pub(in crate::kinds::postgres) fn announce(
     }
 }
 
-/// Reads the triggers that deletes in these tables fire, and those of tables whose rows go along.
+/// Reads the triggers and rules that deletes in these tables set off, and those of tables whose rows go or change
+/// along.
 pub(in crate::kinds::postgres) async fn triggers(
     db: &Session,
     tables: &[u32],
@@ -234,8 +240,11 @@ pub(in crate::kinds::postgres) async fn triggers(
     let below = foreign_keys.iter().filter(|fk| fk.action == "c");
     let mut tables = tables.to_vec();
     tables.extend(below.map(|fk| fk.child_oid));
+    let changed = foreign_keys.iter().filter(|fk| fk.changes());
+    let changed: Vec<u32> = changed.map(|fk| fk.child_oid).collect();
     let sql = TRIGGERS.replace("{function}", FUNCTION);
-    let rows = db.query("reading triggers", &sql, &[&tables]).await?;
+    let doing = "reading triggers";
+    let rows = db.query(doing, &sql, &[&tables, &changed]).await?;
     each(&rows, |row| {
         Ok(Trigger {
             table: row.named("table_oid")?,
@@ -250,6 +259,11 @@ impl ForeignKey {
     /// Whether it points at rows of `member`, a part of `root`: at all of them, or at that one.
     pub(in crate::kinds::postgres) fn concerns(&self, root: u32, member: u32) -> bool {
         self.root == root && (self.start == root || self.start == member)
+    }
+
+    /// Whether rows that point at what goes are changed: set to null, or to a default.
+    fn changes(&self) -> bool {
+        matches!(self.action.as_str(), "n" | "d")
     }
 
     /// What it changes elsewhere; nothing where it only refuses.
@@ -267,13 +281,16 @@ impl ForeignKey {
         ))
     }
 
-    fn text(&self, children: f64) -> String {
+    fn text(&self, children: Option<f64>) -> String {
         let (columns, sets) = (self.columns.join(", "), self.sets.join(", "));
-        let about = super::super::common::of_rows(children);
+        let about = match children {
+            Some(children) => format!("about {}", super::super::common::of_rows(children)),
+            None => "rows (how many is not known before an ANALYZE)".to_owned(),
+        };
         let what = match self.action.as_str() {
-            "c" => format!("deletes about {about} of"),
-            "n" => format!("sets {sets} to null in about {about} of"),
-            "d" => format!("sets {sets} to its default in about {about} of"),
+            "c" => format!("deletes {about} of"),
+            "n" => format!("sets {sets} to null in {about} of"),
+            "d" => format!("sets {sets} to its default in {about} of"),
             _ => "fails where there is a child in".to_owned(),
         };
         let index = if self.indexed {

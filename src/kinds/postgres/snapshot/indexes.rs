@@ -74,9 +74,28 @@ struct Missing {
     constraint: Identifier,
     table: RelationName,
     referenced: RelationName,
-    columns: String,
+    /// Quoted, in the order of the key.
+    columns: Vec<String>,
     bytes: i64,
     partitioned: bool,
+}
+
+impl Missing {
+    /// The columns of the index that serves it, and as many other keys of the table without one as can be: any order
+    /// will do for a key, as long as its columns are the first ones.
+    fn served_by<'a>(&'a self, all: &'a [Missing]) -> &'a [String] {
+        let serves = |other: &&Missing| {
+            other.table == self.table
+                && other
+                    .columns
+                    .get(..self.columns.len())
+                    .is_some_and(|first| self.columns.iter().all(|column| first.contains(column)))
+        };
+        // Of as many columns the first one, so that it is the same for all that it serves.
+        let longest = all.iter().filter(serves).rev();
+        let longest = longest.max_by_key(|other| other.columns.len());
+        longest.map_or(&self.columns, |other| &other.columns)
+    }
 }
 
 /// Puts the bloat of the largest indexes into the time series, as `reindex`
@@ -166,12 +185,12 @@ impl Indexes {
                 message: format!(
                     "no index begins with the columns of {} ({}): every delete in {} reads all of {} ({}){blocks}",
                     missing.constraint,
-                    missing.columns,
+                    missing.columns.join(", "),
                     missing.referenced,
                     missing.table,
                     bytes(missing.bytes)
                 ),
-                suggestion: Some(format!("CREATE INDEX {how}ON {} ({})", missing.table, missing.columns)),
+                suggestion: Some(format!("CREATE INDEX {how}ON {} ({})", missing.table, missing.served_by(&self.missing).join(", "))),
             });
         }
     }

@@ -347,3 +347,32 @@ async fn a_key_over_a_period_has_its_index() {
     let run = clean(&workspace);
     assert_eq!(run["rows"], 500, "{run:#}");
 }
+
+for_oldest_and_newest! {
+    /// Rows that point at what goes are changed: what that sets off is told, and a saved plan is held to it. How many
+    /// they are is unknown before an ANALYZE, and not none.
+    async fn what_a_change_of_children_sets_off_is_told(major: u32) {
+        for (hook, told) in [
+            ("CREATE TRIGGER notes AFTER UPDATE ON kid FOR EACH ROW EXECUTE FUNCTION clear()", "fires the trigger notes of public.kid (public.clear)"),
+            ("CREATE RULE notes AS ON UPDATE TO kid DO ALSO DELETE FROM precious", "follows the rule notes of public.kid"),
+        ] {
+            let db = fresh_database(major).await;
+            db.execute("CREATE TABLE p (id int PRIMARY KEY, at timestamptz NOT NULL); INSERT INTO p SELECT n, '2020-05-01' FROM generate_series(1, 100) n; ANALYZE;
+                CREATE TABLE kid (id int, p int REFERENCES p ON DELETE SET NULL) WITH (autovacuum_enabled = off); INSERT INTO kid SELECT n, n FROM generate_series(1, 100) n; CREATE INDEX ON kid (p);
+                UPDATE pg_class SET reltuples = -1 WHERE oid = 'kid'::regclass;
+                CREATE TABLE precious (id int); INSERT INTO precious VALUES (1);
+                CREATE FUNCTION clear() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM public.precious; RETURN NULL; END'").await;
+            let workspace = workspace(&db, &json!([{ "table": "p", "column": "at", "older_than": "90d" }]));
+            let plan = workspace.run(["plan", "cleanup"]).expect(0).stdout;
+            workspace.run(["plan", "cleanup", "--save", "plan.json"]).expect(0);
+            assert!(plan.contains("sets p to null in rows (how many is not known before an ANALYZE) of public.kid (p)"), "{plan}");
+            db.execute(hook).await;
+            let check = workspace.run(["plan", "--check", "plan.json"]).expect(5);
+            assert!(check.stdout.contains(told) || check.stderr.contains(told), "{check:#?}");
+            workspace.run(["run", "--plan", "plan.json"]).expect(2);
+            assert_eq!(db.number("SELECT count(*) FROM precious").await, 1);
+            let plan = workspace.run(["plan", "cleanup"]).expect(0).stdout;
+            assert!(plan.contains(told), "{plan}");
+        }
+    }
+}

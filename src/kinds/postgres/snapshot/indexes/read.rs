@@ -100,9 +100,9 @@ const DOUBLES: &str = "WITH pairs AS MATERIALIZED (
     ORDER BY p.indexrelid, p.same DESC, p.other LIMIT 500";
 
 const MISSING: &str = "SELECT k.conname::text AS constraint_name, n.nspname::text AS schema, c.relname::text AS name, pn.nspname::text AS referenced_schema, p.relname::text AS referenced_name,
-        (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY u.place)
+        ARRAY(SELECT pg_catalog.quote_ident(a.attname)
             FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY u(att, place)
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.att) AS columns,
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.att ORDER BY u.place) AS columns,
         s.bytes::int8 AS bytes, c.relkind = 'p' AS partitioned
     FROM pg_catalog.pg_constraint k
     JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
