@@ -253,6 +253,7 @@ mod tests {
             epoch: "none".to_owned(),
             automatic: true,
             inner: false,
+            undone: false,
         }
     }
 

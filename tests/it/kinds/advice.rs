@@ -464,3 +464,25 @@ for_oldest_and_newest! {
         assert!(!drop_of("a") && !drop_of("b"), "all of it was looked at");
     }
 }
+
+for_oldest_and_newest! {
+    /// One index serves all foreign keys whose columns it begins with: it is asked for once, and made once.
+    async fn one_index_is_enough_for_several_keys(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE q (a int, b int, PRIMARY KEY (a, b)); INSERT INTO p SELECT generate_series(1, 100); INSERT INTO q SELECT n, n FROM generate_series(1, 100) n;
+            CREATE TABLE t (x int REFERENCES p, y int REFERENCES p, pad text DEFAULT repeat('x', 500), FOREIGN KEY (x) REFERENCES p, FOREIGN KEY (x, y) REFERENCES q);
+            INSERT INTO t SELECT 1 + n % 100, 1 + n % 100 FROM generate_series(1, 5000) n; ANALYZE").await;
+        let workspace = Workspace::for_target(&db.url).task("snapshot", "kind: snapshot\ntarget: app\noptions: { min_size: 8kB }\n");
+        workspace.run(["run", "snapshot", "--now"]).expect(0);
+        let sql = workspace.run(["advise"]).expect(0).stdout;
+        let made: Vec<&str> = sql.lines().filter(|line| line.starts_with("CREATE INDEX")).collect();
+        assert_eq!(made, ["CREATE INDEX CONCURRENTLY ON public.t (x, y);", "CREATE INDEX CONCURRENTLY ON public.t (y);"], "{sql}");
+        assert_eq!(sql.matches("index.missing_foreign_key").count(), 4, "{sql}");
+        for one in made {
+            db.execute(one).await;
+        }
+        workspace.run(["run", "snapshot", "--now"]).expect(0);
+        let sql = workspace.run(["advise"]).expect(0).stdout;
+        assert!(!sql.contains("index."), "{sql}");
+    }
+}
