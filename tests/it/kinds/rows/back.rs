@@ -451,7 +451,13 @@ async fn what_a_table_refuses_is_told_with_what_helps() {
         CREATE TABLE full_of_them (id int PRIMARY KEY, at timestamptz); INSERT INTO full_of_them SELECT g FROM generate_series(3, 4) g;
         CREATE TABLE by_id (id int, at timestamptz) PARTITION BY RANGE (id); CREATE TABLE by_id_1 PARTITION OF by_id FOR VALUES FROM (1) TO (5)").await;
     for (into, told) in [
-        ("lacking", vec!["NOT NULL of more", "DROP NOT NULL"]),
+        (
+            "lacking",
+            vec![
+                "column more of public.lacking has to have a value",
+                "DROP NOT NULL",
+            ],
+        ),
         (
             "pointing",
             vec!["the foreign key pointing_id_fkey", "bring those back first"],
