@@ -364,7 +364,7 @@ fn the_alert_rules_fire_when_they_should() {
     // Every metric of the rules and of the dashboard is one that is there.
     let dashboard = std::fs::read_to_string(root.join("deploy/grafana-dashboard.json")).unwrap();
     let rules = std::fs::read_to_string(root.join("deploy/prometheus-rules.yaml")).unwrap();
-    let source = ["metrics", "measured"]
+    let source = ["metrics", "metrics/page", "measured"]
         .map(|file| std::fs::read_to_string(root.join(format!("src/web/{file}.rs"))).unwrap())
         .concat();
     let mut seen = 0;
