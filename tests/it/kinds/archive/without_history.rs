@@ -1,6 +1,7 @@
 //! What lies beside the files is enough to list, prove and restore them.
 
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::json;
@@ -158,13 +159,30 @@ for_oldest_and_newest! {
     }
 }
 
+/// Copies all that is in a folder.
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let into = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&into).unwrap();
+            copy(&entry.path(), &into);
+        } else {
+            fs::copy(entry.path(), into).unwrap();
+        }
+    }
+}
+
 for_oldest_and_newest! {
     /// Files of the first format, with arrays as text and manifests that never
     /// say whether the rows have left.
     async fn files_of_an_earlier_version(major: u32) {
         let db = fresh_database(major).await;
         let (workspace, _) = into_files(&db, &json!({ "table": "e", "column": "at", "older_than": "1y" }));
-        let files = format!("file://{}/tests/it/kinds/archive/old-files", env!("CARGO_MANIFEST_DIR"));
+        // A restore is noted beside the files: those of the checkout stay as they are.
+        let folder = tempfile::tempdir().unwrap();
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/kinds/archive/old-files"), folder.path());
+        let files = format!("file://{}", folder.path().display());
         workspace.run(["archive", "verify", "--files", &files]).expect(0);
         let restore = ["archive", "restore", "--files", &files, "--into", "old"];
         let refused = workspace.run(restore).expect(2).stderr;
