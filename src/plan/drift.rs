@@ -4,10 +4,14 @@ use serde_json::Value;
 
 use super::body::{DEFINITION_OF, ID_OF, NUMBER_OF_COLUMN};
 use super::{SavedPlan, SavedStep};
+use crate::values::Bytes;
 
 /// A step may change so many rows more than twice what was looked at: time goes on, and a few
 /// rows are soon twice as many.
 const A_FEW_ROWS: i64 = 100;
+
+/// The same of what goes as a whole, and whose rows nobody counts.
+const A_FEW_BYTES: i64 = 1 << 20;
 
 impl SavedPlan {
     /// What keeps this plan from being carried out, given what the same task
@@ -164,6 +168,17 @@ impl SavedStep {
                 "{what}: {now} would go, and {then} were to go when the plan was made: more than twice as many"
             ));
         }
+        let all = |step: &SavedStep| step.bytes.filter(|_| step.bytes_after == Some(0));
+        if let (None, None, Some(then), Some(now)) = (self.rows, now.rows, all(self), all(now))
+            && now > then.saturating_mul(2).saturating_add(A_FEW_BYTES)
+        {
+            let shown = |bytes: i64| Bytes(u64::try_from(bytes).unwrap_or(0)).to_string();
+            lines.push(format!(
+                "{what}: {} would go, and {} were to go when the plan was made: more than twice as much",
+                shown(now),
+                shown(then)
+            ));
+        }
         lines
     }
 }
@@ -298,6 +313,27 @@ mod tests {
             [
                 "reindex a: 121 would go, and 10 were to go when the plan was made: more than twice as many"
             ]
+        );
+    }
+
+    /// Of what goes as a whole nobody counts the rows; what only becomes smaller may have grown.
+    #[test]
+    fn what_goes_as_a_whole_is_held_to_its_size() {
+        let sized = |bytes, after| {
+            let step = step("a", "x", json!(1)).expecting(bytes, after);
+            of(vec![step], &[])
+        };
+        let then = sized(1 << 20, Some(0));
+        assert_eq!(then.drift(&sized(3 << 20, Some(0))), [""; 0]);
+        assert_eq!(
+            then.drift(&sized(4 << 20, Some(0))),
+            [
+                "reindex a: 4 MB would go, and 1 MB were to go when the plan was made: more than twice as much"
+            ]
+        );
+        assert_eq!(
+            sized(1 << 20, Some(8)).drift(&sized(9 << 20, Some(8))),
+            [""; 0]
         );
     }
 

@@ -200,7 +200,9 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
     };
     let named = |name| leaving(oid, name, node, subject);
     let ours = |required, name| of_version_7(required, name, node, subject);
-    let mut step = step("retire_partition", oid, node, subject).expecting(node.bytes, None);
+    let drops = attic.is_none() && task.grace.get().is_zero();
+    let mut step =
+        step("retire_partition", oid, node, subject).expecting(node.bytes, drops.then_some(0));
     if subject.key == Key::Uuid && !foreign {
         step = step.touching(oid, Use::Read);
     }
@@ -236,7 +238,6 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
     let leave = named(part).free_to_leave();
     let mark = comment(kind, part, Some(&marked));
     let detach = format!("ALTER TABLE {root} DETACH PARTITION {part}");
-    let drops = attic.is_none() && task.grace.get().is_zero();
     if subject.default.is_some() {
         // The server cannot do it concurrently beside a default partition, and
         // what is detached takes any row. Sent as one, the two are one transaction.

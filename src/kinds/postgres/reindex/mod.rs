@@ -52,7 +52,7 @@ pub(crate) struct Reindex {
     /// Smaller indexes are left alone: what could be won is not worth the work.
     min_size: Bytes,
     /// Share of an index that a rebuild would save, from which on it is rebuilt.
-    /// `0%` rebuilds whatever the bloat, unless it has not grown since its last rebuild.
+    /// `0%` rebuilds whatever the bloat, unless it has neither grown nor lost entries since its last rebuild.
     min_bloat: Percent,
     /// How bloat is found.
     method: Method,

@@ -61,7 +61,7 @@ pub(crate) struct Repack {
     /// Smaller tables are left alone, their TOAST tables included.
     min_size: Bytes,
     /// Share of a table that could be given back, from which on it is.
-    /// `0%` whatever the bloat, unless it has not grown since its last repack.
+    /// `0%` whatever the bloat, unless it has neither grown nor lost rows since its last repack.
     min_bloat: Percent,
     /// How bloat is found.
     method: Method,

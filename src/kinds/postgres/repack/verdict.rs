@@ -10,6 +10,9 @@ use crate::values::Bytes;
 const STALE_SHARE: f64 = 0.05;
 const STALE_ROWS: f64 = 1_000.0;
 
+/// Below this share of its rows a table is due again that is no larger than it was.
+const SHED: f64 = 0.9;
+
 /// Estimates are no better than that, and those of small tables than that many bytes.
 const NOTHING_TO_WIN: f64 = 0.02;
 const LITTLE: f64 = 0.1;
@@ -83,6 +86,7 @@ pub(super) fn judge(
     if min_share == 0.0
         && let Some(b) = learned
         && table.bytes() <= b.bytes
+        && !(table.is_counted() && table.rows < b.tuples * SHED)
     {
         return Verdict::Fine;
     }

@@ -199,3 +199,29 @@ fn an_empty_table_is_left_alone_at_any_size_and_share() {
         assert_eq!(told(&any, empty, &at()), "", "{min_bloat}");
     }
 }
+
+/// `0%` is once for each table, and again where it has grown, or lost rows: not every night.
+#[test]
+fn whatever_the_bloat_is_not_every_night() {
+    let every = Repack {
+        min_bloat: Percent::new(0.0),
+        ..Repack::default()
+    };
+    let after = |bytes, tuples| {
+        let mut at = at();
+        let learned = crate::plan::Baseline {
+            object: "app.t".to_owned(),
+            bytes,
+            tuples,
+            learned_at: at.now,
+            rebuilt: true,
+            made_as: Some("1/7/0".to_owned()),
+        };
+        at.baselines.insert("app.t".to_owned(), learned);
+        told(&every, facts(table()), &at)
+    };
+    assert_eq!(after(300_000_000, 1_000_000.0), "");
+    assert_eq!(after(300_000_000, 1_050_000.0), "");
+    assert!(after(300_000_000, 3_000_000.0).starts_with("move_rows: "));
+    assert!(after(100_000_000, 1_000_000.0).starts_with("move_rows: "));
+}
