@@ -59,6 +59,8 @@ pub struct Prediction {
     pub ms: i64,
     /// What that rests on.
     pub basis: Basis,
+    /// After how many milliseconds it was cut off before, where that is all that is known of it: it takes longer.
+    pub cut_off_ms: Option<i64>,
 }
 
 /// Whether a step fits into what is left of a run's time.
@@ -253,23 +255,33 @@ impl Predictor {
                 .cut_off
                 .iter()
                 .filter(|_| !step.body.keeps_what_it_did());
-            let at_least = cut_off.map(|one| times(one.ms, LONGER * grown(one, now)));
-            let took = object.done.iter().map(|one| times(one.ms, grown(one, now)));
-            if let Some(ms) = at_least.chain(took).max() {
+            let at_least = cut_off.map(|one| {
+                let ms = times(one.ms, LONGER * grown(one, now));
+                (ms, Some(one.ms))
+            });
+            let took = object.done.iter();
+            let took = took.map(|one| (times(one.ms, grown(one, now)), None));
+            if let Some((ms, cut_off_ms)) = at_least.chain(took).max() {
                 let basis = Basis::Itself;
-                return Prediction { ms, basis };
+                return Prediction {
+                    ms,
+                    basis,
+                    cut_off_ms,
+                };
             }
         }
         match self.by_others(&step.action, now) {
             Some(ms) => Prediction {
                 ms,
                 basis: Basis::Others,
+                cut_off_ms: None,
             },
             None => Prediction {
                 ms: now.bytes.map_or(UNKNOWN_SIZE_MS, |bytes| {
                     1_000 + bytes.max(0) / UNKNOWN_BYTES_PER_MS
                 }),
                 basis: Basis::Nothing,
+                cut_off_ms: None,
             },
         }
     }

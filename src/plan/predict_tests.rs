@@ -117,7 +117,7 @@ fn what_was_left_comes_first_and_what_never_fits_is_told() {
     assert_eq!(
         forecast(&by, 1_000, 1, &steps),
         "big a c b in 21 min 45 s
-big: takes about 18 min 45 s (as long as it took before), more than the 16 min 40 s that a whole run has"
+big: takes about 18 min 45 s (it was not done when it was cut off after 15 min 0 s), more than the 16 min 40 s that a whole run has"
     );
     // Another night of the same length has time for it.
     assert_eq!(
@@ -196,6 +196,7 @@ fn what_keeps_what_it_did_fits_as_long_as_there_is_time() {
     let prediction = Prediction {
         ms: 5_000,
         basis: Basis::Itself,
+        cut_off_ms: None,
     };
     let time = |left: u64| Time {
         left: Duration::from_millis(left),

@@ -66,6 +66,15 @@ pub fn tree(oid: &str) -> String {
     )
 }
 
+/// SQL for a subquery: `relid` of the relation with this oid and of every table that it is a partition of. Foreign
+/// keys, publications, policies and triggers of all of them concern its rows; those of a table that it inherits
+/// from in another way do not.
+pub fn with_ancestors(oid: &str) -> String {
+    format!(
+        "(SELECT {oid}::pg_catalog.oid AS relid UNION SELECT a.relid FROM pg_catalog.pg_partition_ancestors({oid}) AS a (relid))"
+    )
+}
+
 /// SQL: whether the server holds writers to the constraint `alias` (`pg_constraint`):
 /// since 18 it may be NOT ENFORCED, and then nothing is looked up for it.
 pub fn enforced(server: &Server, alias: &str) -> String {

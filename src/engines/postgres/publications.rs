@@ -1,6 +1,7 @@
 //! Publications: what they tell of, and where one of them has the server refuse a DELETE or an UPDATE.
 
 use super::Server;
+use super::catalog::with_ancestors;
 
 /// SQL: whether the publication `publication` (`pg_publication`) tells of what happens in the
 /// table with this oid, by itself or as part of a table above it.
@@ -8,12 +9,13 @@ use super::Server;
 /// The server's own view answers the same, and opens every published table for it. Since 19 a
 /// publication of all tables may leave some out, with all that is part of them.
 pub fn published(server: &Server, publication: &str, oid: &str) -> String {
+    let itself = with_ancestors(oid);
     let (listed, left_out) = match server.major() >= 19 {
         true => (
             " AND NOT r.prexcept",
             format!(
                 " AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = {publication}.oid AND r.prexcept
-                    AND (r.prrelid = {oid} OR r.prrelid IN (SELECT a.relid FROM pg_catalog.pg_partition_ancestors({oid}) a)))"
+                    AND r.prrelid IN {itself})"
             ),
         ),
         false => ("", String::new()),
@@ -21,7 +23,7 @@ pub fn published(server: &Server, publication: &str, oid: &str) -> String {
     let schemas = match server.major() >= 15 {
         true => format!(
             " OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s JOIN pg_catalog.pg_class m ON m.relnamespace = s.pnnspid
-                WHERE s.pnpubid = {publication}.oid AND (m.oid = {oid} OR m.oid IN (SELECT a.relid FROM pg_catalog.pg_partition_ancestors({oid}) a)))"
+                WHERE s.pnpubid = {publication}.oid AND m.oid IN {itself})"
         ),
         false => String::new(),
     };
@@ -29,7 +31,7 @@ pub fn published(server: &Server, publication: &str, oid: &str) -> String {
         "(EXISTS (SELECT FROM pg_catalog.pg_class m WHERE m.oid = {oid} AND m.relkind IN ('r', 'p') AND m.relpersistence = 'p' AND m.oid >= 16384)
             AND ({publication}.puballtables{left_out}
                 OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = {publication}.oid{listed}
-                    AND (r.prrelid = {oid} OR r.prrelid IN (SELECT a.relid FROM pg_catalog.pg_partition_ancestors({oid}) a))){schemas}))"
+                    AND r.prrelid IN {itself}){schemas}))"
     )
 }
 

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::attempts::{Attempt, ends, until_done};
 use super::gate::{self, Halt, Outcome};
 use super::reach::is_elsewhere;
-use super::{Job, statements};
+use super::{Job, damage, statements};
 use crate::engines::EngineError;
-use crate::engines::postgres::{Damage, Fault, Identifier, Row, grants};
+use crate::engines::postgres::{Fault, Identifier, Row, grants};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Answer, Check, Finding, Question, Severity, escape_finding};
 use crate::values::{several, with_causes};
@@ -162,8 +162,12 @@ impl Asking<'_> {
             }
             Err(Halt::Failed(error)) => match Fault::of(&error) {
                 Fault::Damaged(what) => {
-                    self.findings
-                        .push(damage(what, &error, self.check, &job.step.object));
+                    self.findings.push(damage::told(
+                        what,
+                        &error,
+                        &job.step.object,
+                        self.check.repair.clone(),
+                    ));
                     Ok(Verdict::Damaged)
                 }
                 Fault::Forbidden => {
@@ -231,26 +235,6 @@ fn read(answer: &Answer, rows: &[Row]) -> Result<Vec<Finding>, EngineError> {
         }
     }
     Ok(found)
-}
-
-/// The server says that something is damaged: that is what the check is for.
-fn damage(what: Damage, error: &EngineError, check: &Check, object: &str) -> Finding {
-    let code = match what {
-        Damage::Data => "corruption.data",
-        Damage::Index => "corruption.index",
-        Damage::File => "corruption.file",
-    };
-    let message = match error {
-        EngineError::Statement { message, .. } => message.clone(),
-        other => other.to_string(),
-    };
-    Finding {
-        code: code.to_owned(),
-        severity: Severity::Critical,
-        object: object.to_owned(),
-        message: format!("{object} is damaged: {message}"),
-        suggestion: check.repair.clone(),
-    }
 }
 
 impl Forbidden {

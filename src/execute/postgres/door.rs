@@ -17,13 +17,13 @@ use super::load;
 use super::monitor::Monitor;
 use super::reach::{Door, Seen, dial, is_elsewhere, place, replicas};
 use super::{
-    ask_under, check, counting, gate, raised, room, settle, shrink, statements, walk, whole,
+    ask_under, check, counting, damage, gate, raised, room, settle, shrink, statements, walk, whole,
 };
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::copies;
 use crate::engines::postgres::seats::Seats;
-use crate::engines::postgres::{Session, claim, each, pooler};
+use crate::engines::postgres::{Fault, Session, claim, each, pooler};
 use crate::execute::step::end;
 use crate::execute::{self, Busy, Counts, Database, Execution, Holder, Size};
 use crate::history::{StepRecord, StepStatus};
@@ -243,7 +243,11 @@ impl execute::Door for Door {
             return Ok(None);
         };
         let doing = "measuring it";
-        let rows = gate::ask_aside(session, execution, doing, query).await?;
+        let rows = match gate::ask_aside(session, execution, doing, query).await {
+            // Its size stays unknown; whether it is the statement that waits, and for whom, the tries say.
+            Err(error) if Fault::of(&error) == Fault::Locked => return Ok(None),
+            rows => rows?,
+        };
         let Some(row) = rows.first() else {
             return Ok(None);
         };
@@ -321,7 +325,10 @@ async fn work(
             end(record, StepStatus::Skipped, with_causes(&error));
             Ok(())
         }
-        Err(error) => Err(raised::named(error, job.step, job.session).await),
+        Err(error) => {
+            findings.extend(damage::met(&error, job.step));
+            Err(raised::named(error, job.step, job.session).await)
+        }
         done => done,
     }
 }

@@ -13,6 +13,7 @@ mod bounds;
 mod came;
 mod check;
 mod counting;
+mod damage;
 mod door;
 pub(super) mod export;
 mod fate;

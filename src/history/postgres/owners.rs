@@ -10,7 +10,7 @@ use sqlx::{PgConnection, Row};
 
 use super::scalar;
 use crate::engines::postgres::Identifier;
-use crate::engines::postgres::trust::CODE;
+use crate::engines::postgres::trust::{CODE, STRANGERS};
 use crate::history::HistoryError;
 
 /// With `$1` only those that we could write to.
@@ -102,7 +102,12 @@ pub(super) async fn refuse_strangers(
             .map_err(failed)?,
     };
     let mut found = schema.map(|owner| ("the schema maint".to_owned(), owner));
-    if found.is_none() {
+    let any: Option<bool> = scalar(STRANGERS)
+        .bind(Vec::<String>::new())
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed)?;
+    if found.is_none() && any != Some(false) {
         let relations: Vec<Oid> = scalar(RELATIONS)
             .bind(!reads)
             .fetch_all(&mut *connection)
@@ -110,8 +115,8 @@ pub(super) async fn refuse_strangers(
             .map_err(failed)?;
         let rows = sqlx::query(CODE)
             .persistent(false)
-            .bind(relations)
             .bind(Vec::<String>::new())
+            .bind(relations)
             .fetch_all(&mut *connection)
             .await
             .map_err(failed)?;

@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::common::{Forbidden, Rights, Selection, forbid};
+use super::common::Selection;
+use super::rights::{Forbidden, Rights, forbid};
 use super::uncounted::Uncounted;
 use crate::engines::EngineError;
 use crate::engines::postgres::{RelationName, Session};

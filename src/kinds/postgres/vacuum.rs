@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::decide::{Decision, InVain, Want, kept_by};
-use super::common::{Forbidden, Rights, Selection, forbid, rows};
+use super::common::{Selection, rows};
 use super::horizon::{self, Holder};
+use super::rights::{Forbidden, Rights, forbid};
 use super::uncounted::Uncounted;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
@@ -58,7 +59,8 @@ pub(crate) struct Vacuum {
     buffer_usage_limit: Option<Bytes>,
     /// Whether empty pages at the end of a table go back to the operating
     /// system. That takes a short exclusive lock, which a standby replays.
-    truncate: bool,
+    /// Default: as the table's `vacuum_truncate` says, and they do where it says nothing.
+    truncate: Option<bool>,
 }
 
 impl Default for Vacuum {
@@ -75,7 +77,7 @@ impl Default for Vacuum {
             freeze_multixact_age: None,
             parallel: None,
             buffer_usage_limit: None,
-            truncate: true,
+            truncate: None,
         }
     }
 }
@@ -321,8 +323,10 @@ impl Vacuum {
         if !want.main && major >= 16 {
             options.push("PROCESS_MAIN FALSE".to_owned());
         }
-        if !self.truncate {
-            options.push("TRUNCATE FALSE".to_owned());
+        // What the table says of itself holds only where nothing is said here.
+        if let Some(truncate) = self.truncate {
+            let so = if truncate { "TRUE" } else { "FALSE" };
+            options.push(format!("TRUNCATE {so}"));
         }
         if let Some(workers) = self.parallel {
             options.push(format!("PARALLEL {workers}"));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, Fate, Query, Sweep, Work};
 use crate::engines::postgres::trust::{Guard, Named, Touch};
+use crate::plan::Finding;
 use crate::plan::body::ID_OF;
 
 /// What is done, and what is asked around it.
@@ -35,6 +36,9 @@ pub struct Body {
     /// what would take it back). Each is a finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outside: Option<Query>,
+    /// What is found where the server meets a key twice in what the step builds.
+    #[serde(skip)]
+    pub if_twice: Option<Finding>,
     /// Whether the step's own locks must yield to a vacuum that prevents
     /// transaction id wraparound on the same table.
     pub yields_to_wraparound_vacuum: bool,
@@ -122,6 +126,7 @@ impl Default for Body {
             on_abort: None,
             leaves: None,
             outside: None,
+            if_twice: None,
             yields_to_wraparound_vacuum: false,
             count: None,
             under: Under::default(),

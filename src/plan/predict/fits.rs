@@ -149,10 +149,13 @@ impl<B: Body> Plan<B> {
 pub fn too_long(prediction: Prediction, fit: Fit, time: Duration) -> String {
     let about = human(prediction.ms);
     let time = human(millis(time));
-    let rests = match prediction.basis {
-        Basis::Itself => "as long as it took before",
-        Basis::Others => "judged by others of its size",
-        Basis::Nothing => "nothing is known of it yet",
+    let rests = match (prediction.basis, prediction.cut_off_ms) {
+        (Basis::Itself, None) => "as long as it took before".to_owned(),
+        (Basis::Itself, Some(ms)) => {
+            format!("it was not done when it was cut off after {}", human(ms))
+        }
+        (Basis::Others, _) => "judged by others of its size".to_owned(),
+        (Basis::Nothing, _) => "nothing is known of it yet".to_owned(),
     };
     match fit {
         Fit::Never => {

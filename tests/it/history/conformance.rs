@@ -37,7 +37,7 @@ async fn a_file_conforms() {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     async fn postgres_conforms(major: u32) {
         let db = fresh_database(major).await;
         for check in CHECKS {

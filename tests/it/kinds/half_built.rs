@@ -206,3 +206,35 @@ for_oldest_and_newest! {
         assert_eq!(rebuilt, 2, "{run:#}");
     }
 }
+
+for_oldest_and_newest! {
+    /// Keys that are there twice in spite of a unique index keep it from being built again: what that says of the
+    /// database is a finding, and no value of a row.
+    async fn keys_that_are_there_twice_are_found_by_a_rebuild(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int, v text); CREATE UNIQUE INDEX t_v ON t (v);
+            INSERT INTO t SELECT n, md5(n::text) FROM generate_series(1, 20000) n; DELETE FROM t WHERE id % 10 > 0;
+            UPDATE pg_index SET indisready = false WHERE indexrelid = 't_v'::regclass; INSERT INTO t SELECT n + 1, md5(n::text) FROM generate_series(10, 30, 10) n;
+            UPDATE pg_index SET indisready = true WHERE indexrelid = 't_v'::regclass").await;
+        db.execute("VACUUM ANALYZE t").await;
+        let workspace = Workspace::for_target(&db.url).task(
+            "reindex",
+            "kind: reindex\ntarget: app\noptions: { min_size: 8kB, min_bloat: 0% }\n",
+        );
+        let output = workspace.run(["run", "reindex", "--now", "--output", "json"]);
+        let run = output.expect(1).json()["runs"][0].clone();
+        let findings = run["findings"].as_array().unwrap();
+        let found: Vec<_> = findings.iter().filter(|f| f["code"] == "index.duplicate_keys").collect();
+        assert_eq!(found.len(), 1, "{run:#}");
+        assert_eq!((&found[0]["object"], &found[0]["severity"]), (&"public.t_v".into(), &"critical".into()));
+        for n in [10, 20, 30] {
+            let key = db.strings(&format!("SELECT md5('{n}')")).await;
+            assert!(!run.to_string().contains(&key[0]), "{run:#}");
+        }
+        assert_eq!(invalid(&db).await, [""; 0]);
+        db.execute("DELETE FROM t WHERE id % 10 = 1").await;
+        let output = workspace.run(["run", "reindex", "--now", "--output", "json"]);
+        let run = output.expect(0).json()["runs"][0].clone();
+        assert_eq!((&run["status"], &run["findings"]), (&"succeeded".into(), &serde_json::json!([])), "{run:#}");
+    }
+}

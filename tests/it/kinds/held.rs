@@ -123,3 +123,30 @@ for_oldest_and_newest! {
         assert_eq!(of(&run(&workspace(&db, "analyze", "{}"), "analyze"), "steps", "object", "public.new").len(), 1);
     }
 }
+
+for_oldest_and_newest! {
+    /// However the table is held, a vacuum of it is left out, and whoever is in the way is named.
+    async fn a_vacuum_steps_over_what_is_held_in_any_mode(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int); INSERT INTO t SELECT g FROM generate_series(1, 20000) g").await;
+        db.execute("VACUUM t").await;
+        db.execute("DELETE FROM t WHERE id < 15000").await;
+        crate::support::servers::wait_for_statistics(&db.url);
+        let workspace = workspace(&db, "vacuum", "{}");
+        for mode in ["SHARE UPDATE EXCLUSIVE", "ACCESS EXCLUSIVE"] {
+            let holder = db.connect().await;
+            holder.batch_execute(&format!("SET application_name = 'nightly report'; BEGIN; LOCK TABLE t IN {mode} MODE")).await.unwrap();
+            let done = run(&workspace, "vacuum");
+            let steps = done["steps"].as_array().unwrap();
+            let of_t: Vec<_> = steps.iter().filter(|step| step["object"] == "public.t").collect();
+            assert!(!of_t.is_empty() && of_t.iter().all(|step| step["status"] == "skipped"), "{mode}: {done:#}");
+            for step in of_t {
+                let why = step["error"].as_str().unwrap();
+                assert!(why.contains("SQLSTATE 55P03") && why.contains("nightly report"), "{mode}: {why}");
+            }
+            holder.batch_execute("ROLLBACK").await.unwrap();
+        }
+        let done = run(&workspace, "vacuum");
+        assert_eq!(of(&done, "steps", "object", "public.t")[0]["status"], "succeeded", "{done:#}");
+    }
+}

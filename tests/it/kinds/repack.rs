@@ -450,6 +450,15 @@ async fn what_cannot_be_done_is_refused_by_name() {
             "{planned:#}"
         );
     }
+    // Each of them is a finding, where a run only names the first.
+    let findings = planned["findings"].as_array().unwrap();
+    for object in ["always", "unproved", "hidden", "published", "below"] {
+        let object = format!("public.{object}");
+        let found = findings
+            .iter()
+            .any(|f| f["object"] == *object && f["code"] == "table.bloat");
+        assert!(found, "{object}: {planned:#}");
+    }
     run(&workspace, 1);
     assert_eq!(db.number(sizes).await, before);
     // Given the parameter, the ordinary one is moved, and its trigger does not fire.

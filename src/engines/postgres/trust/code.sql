@@ -1,21 +1,4 @@
--- $1: the relations that would be touched; $2: roles whose code may run.
--- Reads catalogs only: nothing here evaluates what it looks at.
-WITH RECURSIVE
--- Whose rights are at stake. `plain`: whatever the role can do, its memberships give it.
-me AS MATERIALIZED (
-    SELECT r.oid,
-        NOT (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls)
-        AND NOT EXISTS (SELECT FROM pg_catalog.pg_shdepend d
-            WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.refobjid = r.oid
-                AND NOT (d.classid = 'pg_catalog.pg_database'::pg_catalog.regclass AND d.deptype = 'a'))
-        AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid AND m.admin_option)
-            AS plain
-    FROM pg_catalog.pg_roles r WHERE r.rolname IN (current_user, session_user)
-),
-held AS MATERIALIZED (
-    SELECT me.oid AS me, r.oid FROM me CROSS JOIN pg_catalog.pg_roles r
-    WHERE me.plain AND r.oid <> me.oid AND pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER')
-),
+, -- $2: the relations that would be touched.
 edge AS MATERIALIZED (
     SELECT inhparent AS above, inhrelid AS below, 'child' AS way FROM pg_catalog.pg_inherits
     UNION ALL
@@ -45,7 +28,7 @@ edge AS MATERIALIZED (
     WHERE w.oid >= 16384 AND w.ev_type = '1'
 ),
 way(root, relid, via) AS (
-    SELECT r, r, 'self' FROM pg_catalog.unnest($1::oid[]) AS r
+    SELECT r, r, 'self' FROM pg_catalog.unnest($2::oid[]) AS r
     UNION
     SELECT way.root, edge.below, CASE edge.way
             WHEN 'parent' THEN 'above'
@@ -70,14 +53,7 @@ reach AS MATERIALIZED (
     SELECT DISTINCT root, relid, CASE via WHEN 'set' THEN 'cascade' ELSE via END AS via FROM way
 ),
 owner AS MATERIALIZED (
-    SELECT o.oid, o.rolname::text AS name,
-        o.rolsuper OR o.rolname::text = ANY ($2::text[])
-        OR NOT EXISTS (SELECT FROM me
-            WHERE NOT pg_catalog.pg_has_role(o.oid, me.oid, 'USAGE')
-                AND NOT (me.plain AND NOT EXISTS (SELECT FROM held
-                    WHERE held.me = me.oid AND NOT pg_catalog.pg_has_role(o.oid, held.oid, 'USAGE'))))
-            AS trusted
-    FROM pg_catalog.pg_roles o
+    SELECT o.oid, o.name, o.trusted FROM role o
     WHERE o.oid IN (SELECT c.relowner FROM reach JOIN pg_catalog.pg_class c ON c.oid = reach.relid)
         OR o.oid IN (SELECT DISTINCT proowner FROM pg_catalog.pg_proc)
         OR o.oid IN (SELECT DISTINCT typowner FROM pg_catalog.pg_type)

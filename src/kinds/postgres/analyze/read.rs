@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
-use super::super::common::Rights;
+use super::super::rights::Rights;
 use super::super::uncounted::Uncounted;
 use super::{Facts, TableFacts};
 use crate::engines::EngineError;

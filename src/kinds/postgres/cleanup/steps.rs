@@ -22,6 +22,30 @@ pub(super) struct Subject<'a> {
     pub(super) action: &'a str,
 }
 
+/// That the role sees a part of the table only, and what goes of the rest all the same: no policy
+/// holds for what a foreign key does.
+fn hidden(table: &Table, facts: &Facts) -> Finding {
+    let own = |oid: u32| oid == table.oid || table.members.iter().any(|m| m.oid == oid);
+    let foreign_keys = facts.of_root(table.oid).iter();
+    let mut back = foreign_keys.filter(|fk| own(fk.child_oid));
+    let all_the_same = back.find_map(ForeignKey::sets_off).map(|what| {
+        format!(
+            "; no policy holds for what a foreign key does, which {what}, hidden ones as well, and they are not counted"
+        )
+    });
+    let all_the_same = all_the_same.unwrap_or_default();
+    Finding {
+        code: "cleanup.row_security".to_owned(),
+        severity: Severity::Warning,
+        object: table.name.to_string(),
+        message: format!(
+            "row-level security hides rows of {} from role {}: only those it may see are deleted{all_the_same}",
+            table.name, facts.role
+        ),
+        suggestion: None,
+    }
+}
+
 /// The steps of a rule; what stands in their way goes into the plan.
 pub(super) fn of_rule(
     options: &Cleanup,
@@ -46,16 +70,7 @@ pub(super) fn of_rule(
     plan.findings
         .extend(look.and_then(|look| doubted(rule, table, look)));
     if table.filtered {
-        plan.findings.push(Finding {
-            code: "cleanup.row_security".to_owned(),
-            severity: Severity::Warning,
-            object: table.name.to_string(),
-            message: format!(
-                "row-level security hides rows of {} from role {}: only those it may see are deleted",
-                table.name, facts.role
-            ),
-            suggestion: None,
-        });
+        plan.findings.push(hidden(table, facts));
     }
     let mut steps = Vec::new();
     let mut forbidden = Vec::new();

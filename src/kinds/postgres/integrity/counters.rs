@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::common::{Selection, grant};
+use super::super::common::Selection;
+use super::super::rights::grant;
 use super::Integrity;
 use super::columns::{self, Around, Column};
 use crate::engines::EngineError;

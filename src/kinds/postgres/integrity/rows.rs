@@ -10,8 +10,9 @@ use super::spread;
 use super::{Facts, located};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
-use crate::kinds::postgres::common::{Selection, grant, still_there};
+use crate::kinds::postgres::common::{Selection, still_there};
 use crate::kinds::postgres::held;
+use crate::kinds::postgres::rights::grant;
 use crate::plan::{Finding, Plan, Severity, Step};
 
 impl Integrity {

@@ -2,7 +2,7 @@
 
 use super::facts::{MARK, Node};
 use crate::engines::postgres::{RelationName, literal};
-use crate::kinds::postgres::common::one_line;
+use crate::kinds::postgres::leaving::one_line;
 use crate::values::unreadable;
 
 /// What the mark of a partition of this table begins with.

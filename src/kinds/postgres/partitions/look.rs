@@ -8,10 +8,11 @@ use super::calendar::KeyEpoch;
 use super::facts::{Facts, MARK, Retired, Table, a_held, bytes};
 use super::{default, nodes, subscribers};
 use crate::engines::EngineError;
+use crate::engines::postgres::catalog::with_ancestors;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
-use crate::kinds::postgres::common::DROPS_WATCHED;
 use crate::kinds::postgres::held::holders;
+use crate::kinds::postgres::leaving::DROPS_WATCHED;
 use crate::kinds::postgres::{dependents, trust};
 use crate::plan::Site;
 use crate::values::{TableName, unreadable};
@@ -29,7 +30,7 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text A
         nullif(p.partdefid, 0) AS default_oid,
         {lacks} AS lacks,
         ARRAY(SELECT DISTINCT f.conrelid::pg_catalog.regclass::text FROM pg_catalog.pg_constraint f
-            WHERE f.confrelid IN (SELECT c.oid UNION SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid))
+            WHERE f.confrelid IN {with_ancestors}
                 AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1) AS referenced_by,
         ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
@@ -144,6 +145,7 @@ pub(super) async fn read(
     let relations: Vec<&str> = names.iter().map(|name| name.table.as_str()).collect();
     let doing = "reading the partitioned tables";
     let sql = TABLES.replace("{watched}", DROPS_WATCHED);
+    let sql = sql.replace("{with_ancestors}", &with_ancestors("c.oid"));
     let sql = sql.replace("{lacks}", &lacks(facts.major));
     for row in db.query(doing, &sql, &[&schemas, &relations]).await? {
         let (schema, table): (String, String) = (row.named("schema")?, row.named("name")?);

@@ -13,20 +13,20 @@ mod nodes;
 mod planned;
 mod prune;
 mod retired;
+mod subject;
 mod subscribers;
 mod wanted;
 mod without;
 
 use std::collections::HashSet;
 
-use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::calendar::{FIRST, Interval, Key, KeyEpoch, LAST, Point};
-use self::coverage::{Stretch, missing};
+use self::calendar::{Interval, KeyEpoch};
+use self::facts::Facts;
 pub(in crate::kinds::postgres) use self::facts::MARK as RETIRED;
-use self::facts::{Facts, Node, Table};
+use self::subject::Subject;
 use super::by_schema::{self, is_meant};
 use super::{held, trust};
 use crate::engines::EngineError;
@@ -369,41 +369,6 @@ fn finding(
     }
 }
 
-/// So many tables are named that a name would fit.
-const MOST_FITTING: usize = 20;
-
-fn no_such_table(name: &TableName, facts: &Facts) -> String {
-    let Some(fit) = facts.fitting.get(name) else {
-        return "there is no such table".to_owned();
-    };
-    let some: Vec<&str> = fit.iter().take(MOST_FITTING).map(String::as_str).collect();
-    let which = match fit.len() {
-        0 => "no partitioned table would fit".to_owned(),
-        n if n > some.len() => format!(
-            "it would fit {} and {} more",
-            some.join(", "),
-            n - some.len()
-        ),
-        _ => format!("it would fit {}", some.join(", ")),
-    };
-    format!(
-        "there is no such table: `tables` takes names, not patterns, so that no table is partitioned or loses partitions because of how it is called; name each ({which})"
-    )
-}
-
-/// A table of the task, understood.
-struct Subject<'a> {
-    table: &'a Table,
-    column: &'a Identifier,
-    key: Key,
-    zone: Tz,
-    /// Its partitions in the order of the axis, but for the default one.
-    partitions: Vec<(Stretch, u32, &'a Node)>,
-    /// Those that somebody began to detach: they take no rows any more.
-    pending: Vec<(Stretch, u32, &'a Node)>,
-    default: Option<&'a Node>,
-}
-
 impl Partitions {
     /// The tables that are meant today. A table that is itself a partition is looked after with the one above it.
     async fn names(&self, db: &Session) -> Result<Vec<TableName>, EngineError> {
@@ -428,109 +393,5 @@ impl Partitions {
         missing
             .filter_map(|table| by_schema::nowhere(&self.schemas, schemas, &table.table))
             .collect()
-    }
-
-    fn subject<'a>(
-        &self,
-        name: &TableName,
-        facts: &'a Facts,
-        at: &Moment,
-    ) -> Result<Subject<'a>, String> {
-        let table = facts
-            .tables
-            .get(name)
-            .ok_or_else(|| no_such_table(name, facts))?;
-        if table.kind != "p" {
-            return Err(format!(
-                "{} is not partitioned; a table becomes partitioned only when it is created, {DOCS}",
-                table.name
-            ));
-        }
-        if table.strategy != "r" {
-            return Err(format!(
-                "{} is not partitioned by range, {DOCS}",
-                table.name
-            ));
-        }
-        let column = table.column.as_ref().ok_or_else(|| {
-            format!(
-                "the partition key of {} is not a single plain column, {DOCS}",
-                table.name
-            )
-        })?;
-        if let Some(operators) = &table.ordered_by {
-            return Err(format!(
-                "{} is partitioned in the order of the operator class {operators}, which is not that of its key's type: nothing tells which of its partitions are old, {DOCS}",
-                table.name
-            ));
-        }
-        let key = Key::of(&table.key_type, self.epoch)?;
-        let mut partitions = Vec::new();
-        let root = facts.nodes.get(&table.oid);
-        for oid in root.iter().flat_map(|root| &root.children) {
-            let Some(node) = facts.nodes.get(oid).filter(|_| Some(*oid) != table.default) else {
-                continue;
-            };
-            let bounds = node.bounds.as_deref().unwrap_or_default();
-            let read = |literal: &str| -> Option<Point> { key.point(literal) };
-            let stretch = calendar::range(bounds)
-                .and_then(|(from, to)| Some((read(from)?, read(to)?)))
-                .ok_or_else(|| format!("the bounds of {} cannot be read: {bounds}", node.name))?;
-            partitions.push((stretch, *oid, node));
-        }
-        partitions.sort_by_key(|(stretch, ..)| *stretch);
-        let begins = partitions.iter().map(|((from, _), ..)| *from);
-        if let Some(newest) = begins.filter(|from| *from != FIRST).max()
-            && let Some(why) = key.implausible(newest, at.now)
-        {
-            return Err(why);
-        }
-        let (pending, partitions) = partitions
-            .into_iter()
-            .partition(|(.., node): &(Stretch, u32, &Node)| node.detach_pending);
-        Ok(Subject {
-            table,
-            column,
-            key,
-            zone: self.time_zone.map_or(at.zone, TimeZone::get),
-            partitions,
-            pending,
-            default: table.default.and_then(|oid| facts.nodes.get(&oid)),
-        })
-    }
-}
-
-impl Subject<'_> {
-    fn stretches(&self) -> Vec<Stretch> {
-        self.partitions
-            .iter()
-            .map(|(stretch, ..)| *stretch)
-            .collect()
-    }
-
-    /// A stretch as people read it.
-    fn shown(&self, (from, to): Stretch) -> String {
-        format!(
-            "from {} to {}",
-            self.key.literal(from),
-            self.key.literal(to)
-        )
-    }
-
-    /// Stretches between existing partitions that none covers.
-    fn gaps(&self) -> Vec<Stretch> {
-        let finite = |point: &Point| *point != FIRST && *point != LAST;
-        let low = self
-            .partitions
-            .iter()
-            .map(|((from, to), ..)| if finite(from) { *from } else { *to });
-        let high = self
-            .partitions
-            .iter()
-            .map(|((from, to), ..)| if finite(to) { *to } else { *from });
-        match (low.min(), high.max()) {
-            (Some(low), Some(high)) if low < high => missing((low, high), &self.stretches()),
-            _ => Vec::new(),
-        }
     }
 }

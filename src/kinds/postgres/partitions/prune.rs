@@ -6,7 +6,8 @@ use super::facts::{Facts, MARK, Node};
 use super::{Expired, Partitions, Subject};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName, literal};
-use crate::kinds::postgres::common::{Leaving, still_there, try_to_drop};
+use crate::kinds::postgres::common::still_there;
+use crate::kinds::postgres::leaving::{Leaving, try_to_drop};
 use crate::kinds::postgres::retention::mark;
 use crate::kinds::postgres::retention::outside::Outside;
 use crate::plan::{

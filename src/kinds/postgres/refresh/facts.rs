@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::common::Rights;
+use super::super::rights::Rights;
 use super::super::uncounted::Uncounted;
 use super::calls;
 use crate::engines::EngineError;

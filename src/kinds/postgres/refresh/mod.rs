@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use self::facts::{Facts, View};
 use self::graph::Sources;
-use super::common::{Forbidden, Selection, forbid, still_there};
+use super::common::{Selection, still_there};
+use super::rights::{Forbidden, forbid};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Use;

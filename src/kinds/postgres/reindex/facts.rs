@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{may_reindex, size_of};
 use crate::engines::postgres::{RelationName, Session, each};
-use crate::kinds::postgres::common::Forbidden;
 use crate::kinds::postgres::half_built;
+use crate::kinds::postgres::rights::Forbidden;
 
 /// One index with storage of its own.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@ use super::facts::IndexFacts;
 use super::told::and_more;
 use super::{facts, leftovers};
 use crate::engines::postgres::trust::Use;
-use crate::plan::{Param, Query, Statement, Step, Sweep};
+use crate::plan::{Finding, Param, Query, Severity, Statement, Step, Sweep};
 
 /// Size and entries of the index that bears the name now: a rebuilt one has
 /// a new id.
@@ -131,12 +131,27 @@ pub(super) fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
         );
     }
     step = step.learning(&index.made_as);
+    step.body.if_twice = index.unique.then(|| twice(index));
     step.body.yields_to_wraparound_vacuum = true;
     step.body.on_abort = Some(Sweep {
         piles_up: true,
         query: leftovers::of_rebuild(index),
     });
     step
+}
+
+/// Of a unique index that cannot be built again.
+fn twice(index: &IndexFacts) -> Finding {
+    let (name, table) = (index.name(), index.table_name());
+    Finding {
+        code: "index.duplicate_keys".to_owned(),
+        severity: Severity::Critical,
+        object: name.clone(),
+        message: format!(
+            "{table} has rows with the same key of the unique index {name}: the index is damaged, or its sort order has changed, and what is looked up by it may be missed. It cannot be rebuilt before all but one row of each key are gone; `kind: integrity` with `amcheck` lists the keys, and REINDEX by hand names the first"
+        ),
+        suggestion: None,
+    }
 }
 
 /// The indexes of one table that cannot be judged, or used well, before an ANALYZE.

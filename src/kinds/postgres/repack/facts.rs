@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::super::common::{Forbidden, Unmeasured};
+use super::super::common::Unmeasured;
+use super::super::rights::Forbidden;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{
     NOT_SYSTEM_SCHEMA, by_people, enforced, may_reindex, may_vacuum, size_of,

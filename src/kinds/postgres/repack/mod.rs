@@ -13,14 +13,18 @@ use serde::{Deserialize, Serialize};
 use self::facts::{ServerFacts, TableFacts};
 use self::verdict::{Verdict, Waste};
 use self::way::Road;
-use super::common::{Rights, Selection, Unmeasured, Unseen, estimated, forbid, still_there};
+use super::common::{Selection, Unmeasured, estimated, still_there};
 use super::horizon::{self, Holder};
 use super::reindex::{self, IndexFacts};
+use super::rights::{Rights, Unseen, forbid};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::Standing;
-use crate::plan::{Baseline, Kind, Moment, Observation, Plan, Site, Skip, Statement, Step, Unfit};
+use crate::plan::{
+    Baseline, Finding, Kind, Moment, Observation, Plan, Severity, Site, Skip, Statement, Step,
+    Unfit,
+};
 use crate::values::{Bytes, Engine, NamePattern, Percent, SchemaPattern, TimeSpan, Window};
 
 /// How bloat is found.
@@ -237,7 +241,7 @@ impl Kind for Repack {
             let won = |(table, waste): &(&TableFacts, Waste)| table.bytes() - waste.after();
             won(b).cmp(&won(a)).then_with(|| a.0.name.cmp(&b.0.name))
         });
-        let mut held_back = Vec::new();
+        let (mut held_back, mut unwritable) = (Vec::new(), Vec::new());
         for (table, waste) in candidates {
             let name = table.name.to_string();
             if table.age >= facts.server.freeze_max_age {
@@ -251,11 +255,19 @@ impl Kind for Repack {
                 continue;
             }
             let road = self.road(table, &waste, &facts, at);
-            if let Some(finding) = self.only_in_toast(table, &waste, &road, &facts.server) {
-                plan.findings.push(finding);
-            }
+            let in_toast = self.only_in_toast(table, &waste, &road, &facts.server);
+            let told = in_toast.is_some();
+            plan.findings.extend(in_toast);
             match road {
-                Road::None(why) => plan.refuse(name, format!("{}, but {why}", waste.reason)),
+                Road::None(why) => {
+                    let why = format!("{}, but {why}", waste.reason);
+                    plan.refuse(&name, &why);
+                    if !table.may_write && self.way != Way::Repack {
+                        unwritable.push((table, why));
+                    } else if !told {
+                        plan.findings.push(left(name, &why));
+                    }
+                }
                 Road::Not(why) | Road::Never(why) => {
                     plan.skip(name, format!("{}, but {why}", waste.reason))
                 }
@@ -286,6 +298,7 @@ impl Kind for Repack {
             }
         }
         plan.findings.extend(horizon::finding(&held_back));
+        plan.findings.extend(way::lacking(&unwritable, &facts));
         for finding in unseen.findings("", &facts.role, &facts.rights) {
             plan.undone(finding);
         }
@@ -321,6 +334,17 @@ impl Repack {
                 last.learned_at.format("%Y-%m-%d")
             )
         })
+    }
+}
+
+/// That space is lost in a table, and stays so as the task is written.
+fn left(object: String, why: &str) -> Finding {
+    Finding {
+        code: "table.bloat".to_owned(),
+        severity: Severity::Warning,
+        message: format!("{object}: {why}"),
+        object,
+        suggestion: None,
     }
 }
 

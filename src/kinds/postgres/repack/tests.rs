@@ -167,17 +167,31 @@ fn the_best_way_is_chosen_with_its_reason() {
     };
     assert_eq!(
         told(&repacking, facts(table()), &at()),
-        format!("refused: {BLOAT}, but the server has no REPACK (CONCURRENTLY); 19 and newer have")
+        refused(
+            "table.bloat",
+            "the server has no REPACK (CONCURRENTLY); 19 and newer have"
+        )
     );
+}
+
+/// What is said of a table that stays as it is: to whoever asks for the plan, and in a finding.
+fn refused(code: &str, why: &str) -> String {
+    format!("refused: {BLOAT}, but {why}\n{code}: app.t: {BLOAT}, but {why}")
 }
 
 #[test]
 fn what_cannot_be_moved_is_refused_by_name() {
     let plain = Repack::default();
     let refused = |why: &str| {
-        format!(
-            "refused: {BLOAT}, but rows cannot be moved: {why}; the server has no REPACK (CONCURRENTLY); 19 and newer have"
-        )
+        let why = format!(
+            "rows cannot be moved: {why}; the server has no REPACK (CONCURRENTLY); 19 and newer have"
+        );
+        // Where it is the role's rights, all tables are told of at once.
+        let code = match why.contains("lacks") {
+            true => "privilege.missing",
+            false => "table.bloat",
+        };
+        refused(code, &why)
     };
     let hook = |when| with(|t| t.hooks = vec![("trigger audit".to_owned(), when)]);
     assert!(told(&plain, hook('O'), &at()).starts_with("move_rows"));
@@ -359,4 +373,33 @@ fn a_batch_takes_as_long_as_it_should() {
     };
     let why = "batch_goal is 9ms; expected at least 10ms";
     assert_eq!(none.check(), Err(Unfit::at("batch_goal", why)));
+}
+
+/// One statement lets the role move the rows of all tables that it may not write.
+#[test]
+fn rights_that_are_missing_are_named_at_once() {
+    let mut several = with(|t| t.may_write = false);
+    let mut another = several.tables[0].clone();
+    another.name = RelationName::new("log", "u");
+    several.tables.push(another);
+    let plan = Repack::default().plan(several, &at());
+    assert_eq!(plan.refused.len(), 2);
+    let said: Vec<_> = plan
+        .findings
+        .iter()
+        .map(|f| (&*f.code, &*f.object, f.suggestion.as_deref()))
+        .collect();
+    assert_eq!(
+        said,
+        [(
+            "privilege.missing",
+            "app.t",
+            Some("GRANT USAGE ON SCHEMA app, log TO maint; GRANT UPDATE ON app.t, log.u TO maint")
+        )]
+    );
+    assert!(
+        plan.findings[0]
+            .message
+            .ends_with("; 1 more stays for the like of it")
+    );
 }

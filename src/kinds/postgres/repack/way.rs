@@ -8,6 +8,7 @@ use super::{Facts, Repack, Way};
 use crate::engines::postgres::Identifier;
 use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::still_there;
+use crate::kinds::postgres::rights::grant;
 use crate::kinds::postgres::{horizon, reindex};
 use crate::plan::{Finding, Moment, Param, Query, Severity, Shrink, Statement, Step};
 use crate::values::{Bytes, TimeSpan, unreadable};
@@ -165,11 +166,7 @@ impl Repack {
     /// The column to write, or why no row can be moved.
     fn can_move(&self, table: &TableFacts, facts: &Facts) -> Result<String, String> {
         let server = &facts.server;
-        if !table.may_write {
-            let rights = match table.unread {
-                true => "SELECT, UPDATE",
-                false => "UPDATE",
-            };
+        if let Some(rights) = lacks(table) {
             return Err(format!(
                 "rows cannot be moved: the role lacks {rights} on it (GRANT {rights} ON {} TO {})",
                 table.name,
@@ -217,6 +214,36 @@ impl Repack {
             .map(|c| c.name.clone())
             .ok_or_else(|| "rows cannot be moved: it has no column that can be written".to_owned())
     }
+}
+
+/// What the role lacks to move rows of a table.
+fn lacks(table: &TableFacts) -> Option<&'static str> {
+    match (table.may_write, table.unread) {
+        (true, _) => None,
+        (false, true) => Some("SELECT, UPDATE"),
+        (false, false) => Some("UPDATE"),
+    }
+}
+
+/// That tables stay as they are because the role may not move their rows; `why` of the first of them.
+pub(super) fn lacking(tables: &[(&TableFacts, String)], facts: &Facts) -> Option<Finding> {
+    let ((first, why), more) = tables.split_first()?;
+    let others = match more.len() {
+        0 => String::new(),
+        1 => "; 1 more stays for the like of it".to_owned(),
+        n => format!("; {n} more stay for the like of it"),
+    };
+    let role = Identifier::new(&facts.role);
+    let all: Vec<_> = tables.iter().map(|(table, _)| &table.name).collect();
+    // The longer of the two lists, where one of them needs that.
+    let rights = tables.iter().filter_map(|(table, _)| lacks(table)).min();
+    Some(Finding {
+        code: "privilege.missing".to_owned(),
+        severity: Severity::Warning,
+        object: first.name.to_string(),
+        message: format!("{}: {why}{others}", first.name),
+        suggestion: rights.map(|rights| grant(rights, "", &all, &role)),
+    })
 }
 
 /// A column that costs nothing to write: nothing is made from it, few look at

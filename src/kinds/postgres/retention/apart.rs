@@ -8,7 +8,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::meaning::words;
 use crate::engines::postgres::reach::below;
 use crate::engines::postgres::{RelationName, Session};
-use crate::kinds::postgres::common::one_line;
+use crate::kinds::postgres::leaving::one_line;
 use crate::kinds::postgres::partitions::RETIRED;
 use crate::values::unreadable;
 

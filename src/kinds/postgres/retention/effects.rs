@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::facts::Table;
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{by_people, enforced, size_of, tree, without_index};
+use crate::engines::postgres::catalog::{
+    by_people, enforced, size_of, tree, with_ancestors, without_index,
+};
 use crate::engines::postgres::definitions::FUNCTION;
 use crate::engines::postgres::{Identifier, RelationName, Server, Session, each};
 use crate::plan::{Finding, Severity, Step};
@@ -15,8 +17,9 @@ use crate::values::unreadable;
 pub(in crate::kinds::postgres) struct ForeignKey {
     /// The table of the rule.
     pub(in crate::kinds::postgres) root: u32,
-    /// What is pointed at in the first place: the table of the rule, or one partition of it.
-    pub(in crate::kinds::postgres) start: u32,
+    /// Whose rows are pointed at in the first place: the table of the rule and its partitions, or some of those.
+    /// In order.
+    pub(in crate::kinds::postgres) members: Vec<u32>,
     /// Whose rows go first: the table of the rule, or the child of another cascade.
     via: u32,
     /// None where it was never analyzed.
@@ -51,25 +54,24 @@ pub(in crate::kinds::postgres) struct Trigger {
     pub(in crate::kinds::postgres) definition: (String, i64),
 }
 
-/// Who points at a partitioned table points at the rows of each of its partitions, be it one that a rule names.
-const FOREIGN_KEYS: &str = "WITH RECURSIVE of_rule AS (SELECT o.root, o.oid
-            FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.oid[]), pg_catalog.unnest($2::pg_catalog.oid[])) AS o (root, oid)),
+/// Of every foreign key by which a rule's rows are pointed at, whatever table above them it names, and of those that
+/// follow from it.
+const FOREIGN_KEYS: &str = "WITH RECURSIVE of_rule AS MATERIALIZED (SELECT o.root, o.oid, above.relid
+            FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.oid[]), pg_catalog.unnest($2::pg_catalog.oid[])) AS o (root, oid)
+                CROSS JOIN LATERAL {with_ancestors} AS above),
     fk AS (
         SELECT con.oid, con.conname, con.conrelid, con.confrelid, con.confdeltype, con.conkey,
-            o.root, o.start, o.root AS via, 1 AS depth
-        FROM (SELECT root, oid, oid AS start FROM of_rule
-                UNION SELECT r.root, above.relid, r.root FROM of_rule r CROSS JOIN LATERAL pg_catalog.pg_partition_ancestors(r.root) AS above
-                    WHERE r.oid = r.root AND above.relid <> r.root) o
-            JOIN pg_catalog.pg_constraint con ON con.confrelid = o.oid
+            o.root, o.relid AS start, o.root AS via, 1 AS depth
+        FROM (SELECT DISTINCT root, relid FROM of_rule) o JOIN pg_catalog.pg_constraint con ON con.confrelid = o.relid
         WHERE con.contype = 'f' AND con.conparentid = 0 AND {enforced}
         UNION SELECT next.oid, next.conname, next.conrelid, next.confrelid, next.confdeltype, next.conkey,
             fk.root, fk.start, fk.conrelid, fk.depth + 1
-        -- Rows of a child are rows of the table that it is a partition of, and of one of its own partitions.
-        FROM fk CROSS JOIN LATERAL (SELECT t.relid FROM {below} t UNION SELECT a.relid FROM pg_catalog.pg_partition_ancestors(fk.conrelid) a) child
+        -- Rows of a child are rows of what it is a partition of, and of its own partitions.
+        FROM fk CROSS JOIN LATERAL (SELECT below.relid FROM {below} AS below UNION SELECT above.relid FROM {above} AS above) child
             JOIN pg_catalog.pg_constraint next ON next.confrelid = child.relid
         WHERE next.contype = 'f' AND next.conparentid = 0 AND {enforced_next} AND fk.confdeltype = 'c' AND fk.depth < 5
     )
-    SELECT fk.root, fk.start, fk.via, pg_catalog.to_jsonb(whole) ->> 'conperiod' = 'true' AS over_period, {rows_p} AS parent_rows, c.oid AS child_oid, n.nspname::text AS child_schema, c.relname::text AS child_name, fk.conname::text AS name, fk.confdeltype::text AS action,
+    SELECT fk.root, ARRAY(SELECT DISTINCT r.oid FROM of_rule r WHERE r.root = fk.root AND r.relid = fk.start ORDER BY r.oid) AS members, fk.via, pg_catalog.to_jsonb(whole) ->> 'conperiod' = 'true' AS over_period, {rows_p} AS parent_rows, c.oid AS child_oid, n.nspname::text AS child_schema, c.relname::text AS child_name, fk.conname::text AS name, fk.confdeltype::text AS action,
         ARRAY(SELECT a.attname::text FROM pg_catalog.unnest(fk.conkey) WITH ORDINALITY AS k(attnum, ord)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum ORDER BY k.ord) AS columns,
         {rows_c} AS child_rows, {bytes_c} AS child_bytes,
@@ -127,6 +129,8 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
         .replace("{rows_p}", &over_leaves("p", &rows))
         .replace("{enforced}", &enforced(&db.server, "con"))
         .replace("{enforced_next}", &enforced(&db.server, "next"))
+        .replace("{with_ancestors}", &with_ancestors("o.oid"))
+        .replace("{above}", &with_ancestors("fk.conrelid"))
         .replace("{below}", &tree("fk.conrelid"))
         .replace("{without_index}", &without_index("whole"))
         .replace("{set_columns}", set_columns(&db.server))
@@ -141,7 +145,7 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
     each(&rows, |row| {
         Ok(ForeignKey {
             root: row.named("root")?,
-            start: row.named("start")?,
+            members: row.named("members")?,
             via: row.named("via")?,
             over_period: row.named::<Option<bool>>("over_period")? == Some(true),
             parent_rows: row.named("parent_rows")?,
@@ -256,9 +260,9 @@ pub(in crate::kinds::postgres) async fn triggers(
 }
 
 impl ForeignKey {
-    /// Whether it points at rows of `member`, a part of `root`: at all of them, or at that one.
+    /// Whether it points at rows of `member`, a part of `root`.
     pub(in crate::kinds::postgres) fn concerns(&self, root: u32, member: u32) -> bool {
-        self.root == root && (self.start == root || self.start == member)
+        self.root == root && self.members.binary_search(&member).is_ok()
     }
 
     /// Whether rows that point at what goes are changed: set to null, or to a default.
@@ -267,7 +271,7 @@ impl ForeignKey {
     }
 
     /// What it changes elsewhere; nothing where it only refuses.
-    fn sets_off(&self) -> Option<String> {
+    pub(in crate::kinds::postgres) fn sets_off(&self) -> Option<String> {
         let (columns, sets) = (self.columns.join(", "), self.sets.join(", "));
         let what = match self.action.as_str() {
             "c" => "deletes rows of".to_owned(),

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::size_of;
 use crate::engines::postgres::{RelationName, Session, each};
-use crate::kinds::postgres::common::DROPS_WATCHED;
+use crate::kinds::postgres::leaving::DROPS_WATCHED;
 use crate::values::{TableName, unreadable};
 
 /// A table that a rule names.

@@ -7,7 +7,7 @@ use super::mark::{self, Astray, comment, read_mark, unknown};
 use super::outside::Outside;
 use crate::engines::EngineError;
 use crate::engines::postgres::{RelationName, Session};
-use crate::kinds::postgres::common::one_line;
+use crate::kinds::postgres::leaving::one_line;
 use crate::plan::{Finding, Moment, Plan, Severity};
 use crate::values::{TableName, unreadable};
 

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use super::facts::{Member, Table};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{RelationName, literal};
-use crate::kinds::postgres::common::{Leaving, detached, on_one_line, one_line, still_there};
+use crate::kinds::postgres::common::still_there;
+use crate::kinds::postgres::leaving::{Leaving, detached, on_one_line, one_line};
 use crate::plan::{Finding, Memory, Moment, Param, Plan, Query, Severity, Statement, Step, Sweep};
 use crate::values::unreadable;
 

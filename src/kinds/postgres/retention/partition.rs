@@ -9,7 +9,7 @@ use super::outside::Outside;
 use super::rule::{AgeType, Rule};
 use super::ties::Ties;
 use crate::engines::postgres::RelationName;
-use crate::kinds::postgres::common::{detached, try_to_drop};
+use crate::kinds::postgres::leaving::{detached, try_to_drop};
 use crate::plan::{Finding, Param, Plan, Query, Severity, Statement, Step};
 use crate::values::Epoch;
 

@@ -2,10 +2,7 @@
 //! works out again then: a number that differs ends the step.
 
 use crate::engines::postgres::Server;
-
-/// A table, and those that it is a partition of.
-const OWN: &str =
-    "(SELECT {oid} UNION SELECT a.relid FROM pg_catalog.pg_partition_ancestors({oid}) a)";
+use crate::engines::postgres::catalog::with_ancestors;
 
 /// The columns of a table: what they are called, and of which type they are.
 const COLUMNS: &str = "pg_catalog.hashtextextended(coalesce((SELECT pg_catalog.string_agg(pg_catalog.concat_ws('/', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attgenerated, a.attisdropped), ' ' ORDER BY a.attnum)
@@ -41,5 +38,6 @@ pub(super) fn leaving(oid: &str, server: &Server) -> String {
         false => "",
     };
     let sql = LEAVING.replace("{schemas}", schemas);
-    sql.replace("{own}", OWN).replace("{oid}", oid)
+    sql.replace("{own}", &with_ancestors(oid))
+        .replace("{oid}", oid)
 }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use super::facts::{Member, Table};
 use super::standing;
 use crate::engines::postgres::RelationName;
+use crate::engines::postgres::catalog::with_ancestors;
 use crate::kinds::postgres::common::{still_below, still_there};
 use crate::plan::{Query, Reference};
 
@@ -189,14 +190,15 @@ impl Ties {
             "SELECT coalesce(({}), false) AS is_named_so, coalesce(({}), false) AS is_a_part, {} AS has_its_columns,
                 (SELECT pg_catalog.min(pg_catalog.format('%I of %s', con.conname, con.conrelid::pg_catalog.regclass)) FROM pg_catalog.pg_constraint con
                     WHERE con.contype = 'f' AND con.confdeltype IN ('c', 'n', 'd') AND con.oid <> ALL (ARRAY[{}]::pg_catalog.oid[])
-                        AND con.confrelid IN (SELECT $1::oid UNION SELECT a.relid FROM pg_catalog.pg_partition_ancestors($1::oid) a)) AS takes_along",
+                        AND con.confrelid IN {}) AS takes_along",
             still_there(member.oid, &member.name).sql,
             part.sql,
             match kept {
                 true => self.same_columns(member),
                 false => "true".to_owned(),
             },
-            known.join(", ")
+            known.join(", "),
+            with_ancestors("$1::pg_catalog.oid")
         );
         Query::new(sql, part.params)
     }

@@ -151,6 +151,11 @@ fn the_statement_says_how_it_is_to_be_done() {
         with(17, serde_json::json!({})),
         "VACUUM (SKIP_LOCKED, SKIP_DATABASE_STATS) app.t"
     );
+    // Without a word of ours it is the table's `vacuum_truncate` that holds.
+    assert_eq!(
+        with(17, serde_json::json!({ "truncate": true })),
+        "VACUUM (SKIP_LOCKED, SKIP_DATABASE_STATS, TRUNCATE TRUE) app.t"
+    );
     // 18 would go into the tables that inherit from it.
     dead.has_children = true;
     let said = decided(serde_json::json!({}), 18, dead.clone());

@@ -376,3 +376,55 @@ for_oldest_and_newest! {
         }
     }
 }
+
+for_oldest_and_newest! {
+    /// A partition may have partitions, and somebody may point at it, and not at the table or at one of those.
+    async fn a_foreign_key_may_point_between_the_table_and_its_partitions(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE ev (id int, at timestamptz NOT NULL, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+            CREATE TABLE ev_1 PARTITION OF ev FOR VALUES FROM (0) TO (1000) PARTITION BY RANGE (id);
+            CREATE TABLE ev_1_a PARTITION OF ev_1 FOR VALUES FROM (0) TO (500); CREATE TABLE ev_1_b PARTITION OF ev_1 FOR VALUES FROM (500) TO (1000);
+            CREATE TABLE ev_2 PARTITION OF ev FOR VALUES FROM (1000) TO (2000);
+            INSERT INTO ev SELECT n, now() - interval '2 years' FROM generate_series(1, 1999) n;
+            CREATE TABLE kid (id int, ev int REFERENCES ev_1 ON DELETE CASCADE); INSERT INTO kid SELECT n, n FROM generate_series(1, 999) n; ANALYZE").await;
+        let rules = json!([{ "table": "ev", "column": "at", "older_than": "1y" }]);
+        let guarded = with_options(&db, &json!({ "rules": rules, "max_unindexed": "8kB" }));
+        let plan = guarded.run(["plan", "cleanup"]).stdout;
+        assert!(plan.contains("has no index: each deleted row would read all of it"), "{plan}");
+        db.execute("CREATE INDEX ON kid (ev)").await;
+        let workspace = workspace(&db, &rules);
+        let plan = workspace.run(["plan", "cleanup", "--output", "json"]).expect(0).json();
+        let plan = plan["plans"][0]["plan"].clone();
+        let told = |object: &str| {
+            let steps = plan["steps"].as_array().unwrap();
+            let step = steps.iter().find(|step| step["object"] == object);
+            step.unwrap_or_else(|| panic!("{object}: {plan:#}")).to_string().contains("rows of public.kid (ev)")
+        };
+        assert_eq!(["public.ev_1_a", "public.ev_1_b", "public.ev_2"].map(told), [true, true, false], "{plan:#}");
+        assert_eq!(clean(&workspace)["rows"], 1999);
+        assert_eq!(db.number("SELECT count(*) FROM kid").await, 0);
+    }
+}
+
+for_oldest_and_newest! {
+    /// No policy holds for what a foreign key does, so that hidden rows may go with those that are seen.
+    async fn hidden_rows_that_go_along_are_told(major: u32) {
+        let db = fresh_database(major).await;
+        let role = format!("r_{}", &db.name[5..]);
+        db.execute(&format!("CREATE TABLE t (id int PRIMARY KEY, up int REFERENCES t ON DELETE CASCADE, hidden bool, at timestamptz);
+            INSERT INTO t SELECT g, CASE WHEN g > 500 THEN g - 500 END, g > 500, now() - interval '2 years' FROM generate_series(1, 750) g; CREATE INDEX ON t (up);
+            ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY seen ON t USING (NOT hidden);
+            CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT SELECT, DELETE ON t TO {role}; ANALYZE t")).await;
+        let mut url = url::Url::parse(&db.url).unwrap();
+        url.set_username(&role).unwrap();
+        url.set_password(Some("x")).unwrap();
+        let workspace = crate::support::workspace::Workspace::for_target(url.as_str()).task("cleanup",
+            "kind: cleanup\ntarget: app\ntrust_owners: [postgres]\noptions: { rules: [{ table: t, column: at, older_than: 1y }] }\n");
+        let said = workspace.run(["run", "cleanup", "--now", "--output", "json"]).json();
+        let run = &said["runs"][0];
+        let found = run["findings"].as_array().unwrap().iter().find(|f| f["code"] == "cleanup.row_security");
+        let message = found.unwrap_or_else(|| panic!("{run:#}"))["message"].as_str().unwrap();
+        assert!(message.contains("deletes rows of public.t (up), by t_up_fkey, hidden ones as well"), "{message}");
+        assert_eq!((&run["rows"], db.number("SELECT count(*) FROM t").await), (&500.into(), 0), "{run:#}");
+    }
+}

@@ -36,7 +36,8 @@ for_oldest_and_newest! {
         let (db, there) = (fresh_database(major).await, fresh_database(major).await);
         let folder = tempfile::tempdir().unwrap();
         for parted in [false, true] {
-            for (n, condition) in CONDITIONS.into_iter().enumerate() {
+            // Of a table in partitions every second: how it is asked does not depend on it.
+            for (n, condition) in CONDITIONS.into_iter().enumerate().filter(|(n, _)| !parted || n % 2 == 1) {
                 for (name, kind, mut options) in ways(&format!("file://{}/{n}{parted}", folder.path().display())) {
                     fill(&db, parted).await;
                     for one in [&db, &there] {

@@ -5,7 +5,7 @@ use super::super::leftover::Leftover;
 use super::super::standing;
 use super::{Tie, Ties};
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{by_people, enforced};
+use crate::engines::postgres::catalog::{by_people, enforced, with_ancestors};
 use crate::engines::postgres::publications::{Published, published, refusals};
 use crate::engines::postgres::{Row, Session};
 use crate::kinds::postgres::dependents;
@@ -49,9 +49,8 @@ const HANGING: &str = concat!(
 /// The foreign keys that point at each table, or at one that it is a partition of; and numbers for its columns,
 /// and for what decides whether it may be dropped.
 const STANDING: &str = "WITH own AS (
-        SELECT m.oid AS member, m.oid AS relation FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid)
-        UNION SELECT m.oid, a.relid FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid),
-            pg_catalog.pg_partition_ancestors(m.oid) AS a (relid)
+        SELECT m.oid AS member, above.relid AS relation FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid)
+            CROSS JOIN LATERAL {with_ancestors} AS above
     ), keys AS (
         SELECT own.member, pg_catalog.array_agg(con.oid ORDER BY con.oid) AS keys
         FROM own JOIN pg_catalog.pg_constraint con ON con.confrelid = own.relation AND con.contype = 'f' GROUP BY own.member
@@ -60,9 +59,8 @@ const STANDING: &str = "WITH own AS (
     FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid) LEFT JOIN keys k ON k.member = m.oid";
 
 const REFERENCES: &str = "WITH own AS (
-        SELECT m.oid AS member, m.oid AS relation FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid)
-        UNION SELECT m.oid, a.relid FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid),
-            pg_catalog.pg_partition_ancestors(m.oid) AS a (relid))
+        SELECT m.oid AS member, above.relid AS relation FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid)
+            CROSS JOIN LATERAL {with_ancestors} AS above)
     SELECT own.member, con.conname::text AS constraint_name, n.nspname::text AS child_schema, c.relname::text AS child_name, c.relkind = 'p' AS partitioned,
         EXISTS (SELECT FROM own o WHERE o.member = own.member AND o.relation = con.conrelid) AS own,
         ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.unnest(con.conkey) WITH ORDINALITY AS k (n, ord)
@@ -130,6 +128,7 @@ impl Ties {
         let doing = "reading which foreign keys there are";
         let leaving = |oid: &str| standing::leaving(oid, &db.server);
         let standing = STANDING
+            .replace("{with_ancestors}", &with_ancestors("m.oid"))
             .replace("{columns}", &standing::columns("m.oid"))
             .replace("{leaving}", &leaving("m.oid"));
         for row in db.query(doing, &standing, &[&oids]).await? {
@@ -143,6 +142,7 @@ impl Ties {
         }
         let doing = "reading which rows others point at";
         let references = REFERENCES
+            .replace("{with_ancestors}", &with_ancestors("m.oid"))
             .replace("{enforced}", &enforced(&db.server, "con"))
             .replace("{deleted}", &refusals(&db.server, Published::Delete))
             .replace("{updated}", &refusals(&db.server, Published::Update));
