@@ -9,6 +9,7 @@ use super::Failure;
 use super::context::Context;
 use super::written;
 use crate::export::{self, Exported, Kubernetes, Mode};
+use crate::report::built_in_files;
 use crate::values::{describe, read_text, wall_clock};
 
 /// Manifests from the schedules, for who already has a scheduler.
@@ -138,8 +139,10 @@ impl Export {
                     replicas: *replicas,
                     volume: *volume,
                     files: files(&config.path, &config.inventories)?,
+                    templates: templates(config.folder())?,
                 };
-                (export::kubernetes(&config, &options), "---\n")
+                let env = |name: &str| std::env::var(name).ok();
+                (export::kubernetes(&config, &options, &env), "---\n")
             }
             Format::Systemd { program } => {
                 let base = std::env::current_dir().map_err(|why| {
@@ -205,11 +208,24 @@ fn is_exported(text: &str) -> bool {
 /// The largest file of a configuration, in bytes.
 const LARGEST: u64 = 16 << 20;
 
+/// The templates of one's own, by their path below the folder of the configuration.
+fn templates(folder: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let mut found = Vec::new();
+    for name in built_in_files().map(|(name, _)| format!("templates/{name}")) {
+        let path = folder.join(&name);
+        if path.exists() {
+            found.push((name, read(&path)?));
+        }
+    }
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    read_text(path, LARGEST).map_err(|why| Failure::Other(format!("{} {why}", path.display())))
+}
+
 /// The files of the configuration, by their path below its folder.
 fn files(schedules: &Path, inventories: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
-    let read = |path: &Path| {
-        read_text(path, LARGEST).map_err(|why| Failure::Other(format!("{} {why}", path.display())))
-    };
     let mut files = vec![("schedules.yaml".to_owned(), read(schedules)?)];
     let folder = schedules.parent().unwrap_or(Path::new("")).join("tasks");
     let mut tasks: Vec<PathBuf> = std::fs::read_dir(&folder)

@@ -2,10 +2,14 @@
 
 mod clocks;
 mod error;
+mod listening;
 pub mod mongodb;
 pub mod parquet;
+mod ports;
 pub mod postgres;
 pub mod storage;
 
 pub use error::EngineError;
+pub use listening::Ports;
+pub use ports::ports;
 pub use postgres::Origin;

@@ -54,30 +54,24 @@ pub fn crontab(
             quoted(&schedule.name)
         );
         text.push_str(&format!("\n# {}\nCRON_TZ={zone}\n", schedule.name));
-        let line = |days: &str, weekdays: &str, command: &str| {
+        let line = |days: &str, weekdays: &str, condition: &str| {
             format!(
                 "{} {} {days} {} {weekdays} {}\n",
                 fields.minutes.cron(),
                 fields.hours.cron(),
                 fields.months.cron(),
-                // To cron a `%` is the end of the line.
-                command.replace('%', "\\%")
+                // To cron a `%` is the end of the line, wherever it stands.
+                format!("{condition}{command}").replace('%', "\\%")
             )
         };
         if fields.days != Field::List(Vec::new()) || !fields.last_day {
-            text.push_str(&line(
-                &fields.days.cron(),
-                &fields.weekdays.cron(),
-                &command,
-            ));
+            text.push_str(&line(&fields.days.cron(), &fields.weekdays.cron(), ""));
         }
         if fields.last_day {
             // The last day is the one before a first, there and not where the machine is: CRON_TZ
             // is for the time of the line alone. Every clock shows noon.
-            let command =
-                format!("[ \"$(TZ={zone} date -d 'tomorrow 12:00' +\\%d)\" = 01 ] && {command}");
-            let line = line("28-31", "*", "");
-            text.push_str(&format!("{} {command}\n", line.trim_end()));
+            let condition = format!("[ \"$(TZ={zone} date -d 'tomorrow 12:00' +%d)\" = 01 ] && ");
+            text.push_str(&line("28-31", "*", &condition));
             if !fields.weekdays.is_any() && fields.days == Field::List(Vec::new()) {
                 // Either restricted day is enough.
                 return Err(ExportError::Cron {

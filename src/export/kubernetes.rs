@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use self::cluster::Cluster;
 use super::fields::Fields;
+use super::ports::reached;
 use super::{ExportError, Exported, File, enabled, reports, variables};
 use crate::config::{Config, FileUse, Schedule, named_files, written_secrets};
 use crate::values::wall_clock;
@@ -19,6 +20,8 @@ const CONFIG_FOLDER: &str = "/etc/maint";
 const HISTORY_FOLDER: &str = "/var/lib/maint";
 /// A name of a CronJob may have so many characters; the rest is for its Jobs.
 const LONGEST_NAME: usize = 52;
+/// So many bytes a ConfigMap may have.
+const LARGEST_MAP: usize = 1 << 20;
 /// The user of the image.
 const USER: u32 = 65532;
 /// Where `maint serve` answers probes.
@@ -52,14 +55,20 @@ pub struct Kubernetes {
     pub volume: bool,
     /// The files of the configuration: path below its folder, and text.
     pub files: Vec<(String, String)>,
+    /// Templates of one's own, in the same way.
+    pub templates: Vec<(String, String)>,
 }
 
-/// Manifests for Kubernetes.
+/// Manifests for Kubernetes; `env` looks up variables, which say where everything listens.
 ///
 /// # Errors
 /// Where a schedule cannot be said in the cluster's words, or something would
 /// be lost or become known on the way.
-pub fn kubernetes(config: &Config, options: &Kubernetes) -> Result<Exported, ExportError> {
+pub fn kubernetes(
+    config: &Config,
+    options: &Kubernetes,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Exported, ExportError> {
     refuse_passwords(options)?;
     let claims_volume = claims_volume(config)? | claims_files(config)? | options.volume;
     if options.mode == Mode::Serve && options.replicas > 1 && claims_volume {
@@ -72,7 +81,8 @@ pub fn kubernetes(config: &Config, options: &Kubernetes) -> Result<Exported, Exp
         options,
         claims_volume,
     };
-    let mut documents = vec![cluster.config_map(), cluster.network_policy()];
+    let reached = reached(config, env);
+    let mut documents = vec![cluster.config_map(), cluster.network_policy(&reached.ports)];
     if claims_volume {
         documents.push(cluster.volume_claim());
     }
@@ -110,12 +120,29 @@ pub fn kubernetes(config: &Config, options: &Kubernetes) -> Result<Exported, Exp
         literals.concat()
     ));
     if !optional.is_empty() {
-        notes.push(format!(
+        let unset = |name: &&String| env(name.as_str()).is_none_or(|value| value.is_empty());
+        let unset: Vec<&str> = optional.iter().filter(unset).map(String::as_str).collect();
+        let mut note = format!(
             "it may also hold what has a default in the files: {}",
             optional.join(", ")
+        );
+        if !unset.is_empty() {
+            note.push_str(&format!(
+                "; not set here: {}, so that the NetworkPolicy knows the ports of the defaults only",
+                unset.join(", ")
+            ));
+        }
+        notes.push(note);
+    }
+    notes.extend(reached.notes);
+    notes.extend(outside(options, claims_volume));
+    let texts = options.files.iter().chain(&options.templates);
+    let bytes: usize = texts.map(|(_, text)| text.len()).sum();
+    if bytes > LARGEST_MAP {
+        notes.push(format!(
+            "the files have {bytes} bytes, and Kubernetes takes no ConfigMap of more than {LARGEST_MAP}: leave templates out that are as they were built in, or put them into the image"
         ));
     }
-    notes.extend(outside(options, claims_volume));
     let files = documents
         .iter()
         .map(|document| File {

@@ -4,6 +4,7 @@
 mod crontab;
 mod fields;
 mod kubernetes;
+mod ports;
 mod systemd;
 
 pub use crontab::crontab;
@@ -202,61 +203,6 @@ fn variables<'a>(texts: impl Iterator<Item = &'a str>) -> (Vec<String>, Vec<Stri
     }
     optional.retain(|name| !needed.contains(name));
     (needed.into_iter().collect(), optional.into_iter().collect())
-}
-
-/// The TCP ports at the other end of everything that is connected to.
-fn ports(config: &Config) -> BTreeSet<u16> {
-    let mut ports = BTreeSet::new();
-    let mut add = |url: &str, usual: u16| {
-        let authority = url.split("://").nth(1).unwrap_or_default();
-        let authority = authority.split(['/', '?']).next().unwrap_or_default();
-        let hosts = authority.rsplit('@').next().unwrap_or_default();
-        for host in hosts.split(',') {
-            let port = host.rsplit(':').next().and_then(|port| port.parse().ok());
-            ports.insert(port.unwrap_or(usual));
-        }
-    };
-    for target in config.targets.values() {
-        let usual = match target.engine {
-            crate::values::Engine::Postgres => 5432,
-            crate::values::Engine::Mongodb => 27017,
-        };
-        for url in target.url.iter().chain(&target.replicas) {
-            add(url.expose(), usual);
-        }
-        if target.url.is_none() {
-            add("", usual);
-        }
-    }
-    if config.history.expose().starts_with("postgres") {
-        add(config.history.expose(), 5432);
-    }
-    if let Some(smtp) = &config.smtp {
-        let implicit = smtp.url.expose().starts_with("smtps:");
-        add(smtp.url.expose(), if implicit { 465 } else { 587 });
-    }
-    // Webhooks, watchdogs and object storage.
-    let notify = config.notify.as_ref();
-    let hooks = notify.into_iter().flat_map(|notify| {
-        let webhook = notify.webhook.iter().map(|hook| &hook.url);
-        webhook.chain(notify.ping.iter().map(|hook| &hook.url))
-    });
-    let pings = config
-        .schedules
-        .values()
-        .filter_map(|one| one.ping.as_ref());
-    for url in hooks.chain(pings.map(|hook| &hook.url)) {
-        add(
-            url.expose(),
-            if url.expose().starts_with("http:") {
-                80
-            } else {
-                443
-            },
-        );
-    }
-    ports.insert(443);
-    ports
 }
 
 /// A name made of a-z, 0-9 and `-`, at most `longest` characters, different

@@ -21,6 +21,7 @@ mod demo;
 mod docs;
 mod engine;
 mod export;
+mod exported;
 mod fleet;
 mod history;
 mod idle;

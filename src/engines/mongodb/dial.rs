@@ -196,7 +196,7 @@ fn tags(options: Option<ReadPreferenceOptions>) -> Vec<HashMap<String, String>> 
         .unwrap_or_default()
 }
 
-fn parsed(url: &Secret) -> Result<ConnectionString, MongoError> {
+pub(super) fn parsed(url: &Secret) -> Result<ConnectionString, MongoError> {
     let options = url
         .expose()
         .split_once('?')

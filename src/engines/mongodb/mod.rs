@@ -16,6 +16,7 @@ mod marks;
 mod masked;
 mod members;
 mod names;
+mod ports;
 mod probe;
 mod rights;
 mod session;

@@ -5,6 +5,7 @@ mod address;
 mod disk;
 mod error;
 mod listing;
+mod ports;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use self::address::{Named, place_of};
 use self::disk::{may_make, on_disk, part, write};
 use self::error::is_no_file;
 pub use self::error::{Refusal, StorageError};
+pub use self::ports::ports;
 
 /// How large a file may be that is read, in bytes.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,10 @@
 //! The manifests themselves: what each object of the cluster holds.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
-use super::super::{ExportError, plain_name, ports};
+use super::super::{ExportError, plain_name};
 use super::{
     CONFIG_FOLDER, HISTORY_FOLDER, Kubernetes, LONGEST_NAME, Mode, PORT, USER, cron,
     starting_deadline,
@@ -30,8 +32,10 @@ impl Cluster<'_> {
     /// The files with their keys: a key has no `/`, and must be plain.
     pub(super) fn keys(&self) -> Vec<(String, &str, &str)> {
         let mut taken = Vec::new();
-        let files = self.options.files.iter();
+        let files = &self.options.files;
         files
+            .iter()
+            .chain(&self.options.templates)
             .map(|(path, text)| {
                 let key = plain_name(path, 200, &mut taken);
                 (key, path.as_str(), text.as_str())
@@ -50,14 +54,10 @@ impl Cluster<'_> {
 
     /// Nobody talks to the pods but for probes, metrics and the page; they talk to what the
     /// configuration names, by port, and ask for names.
-    pub(super) fn network_policy(&self) -> Value {
+    pub(super) fn network_policy(&self, ports: &BTreeSet<u16>) -> Value {
         let port = |protocol: &str, port: u16| json!({ "protocol": protocol, "port": port });
         let mut out = vec![port("UDP", 53), port("TCP", 53)];
-        out.extend(
-            ports(self.config)
-                .into_iter()
-                .map(|number| port("TCP", number)),
-        );
+        out.extend(ports.iter().map(|number| port("TCP", *number)));
         let ingress = match self.options.mode {
             Mode::Serve => json!([{ "ports": [port("TCP", PORT)] }]),
             Mode::CronJobs | Mode::Due => json!([]),
@@ -146,7 +146,10 @@ impl Cluster<'_> {
         let container = &mut pod["containers"][0];
         container["ports"] = json!([{ "name": "http", "containerPort": PORT }]);
         let probe = |path: &str, period: u32| json!({ "httpGet": { "path": path, "port": "http" }, "periodSeconds": period, "timeoutSeconds": 5 });
-        container["startupProbe"] = probe("/healthz", 2);
+        // It answers once the history does, which may have to be waited for, or be brought to the form
+        // of this version.
+        container["startupProbe"] = probe("/healthz", 5);
+        container["startupProbe"]["failureThreshold"] = json!(60);
         container["livenessProbe"] = probe("/healthz", 20);
         container["readinessProbe"] = probe("/readyz", 10);
         // A history in a file is for one process at a time.

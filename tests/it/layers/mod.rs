@@ -18,7 +18,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("plan", &["values", "engines"]),
     ("kinds", &["values", "engines", "plan"]),
     ("config", &["values", "engines", "plan"]),
-    ("export", &["values", "config"]),
+    ("export", &["values", "engines", "config"]),
     ("history", &["values", "engines", "plan", "config"]),
     (
         "execute",

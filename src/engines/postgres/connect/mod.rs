@@ -18,6 +18,7 @@ mod link;
 mod parameters;
 mod passfile;
 mod plain;
+mod ports;
 mod resolve;
 mod resolve_tls;
 mod service;

@@ -21,7 +21,7 @@ use super::{service, url};
 /// that drops packets it would hang through its whole window.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-const DEFAULT_PORT: u16 = 5432;
+pub(super) const DEFAULT_PORT: u16 = 5432;
 const ROLE: &str = "the name of a role alone: between it and the password stands a `:` that is not percent-encoded, as in `postgres://role:password@host`; a role whose name has one, or a `;` or `,`, is given as PGUSER";
 const PORT: &str = "a number from 1 to 65535, or one per host, separated by commas";
 
@@ -34,32 +34,41 @@ impl Dial {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Dial, DialError> {
         let environment = Environment::new(env);
-        let mut settings = Settings::default();
-        if let Some(url) = url {
-            let parsed = url::parse(url)?;
-            // The last word of a URL wins, and the first one accepted does.
-            for (name, value) in parsed.pairs.into_iter().rev() {
-                let discreet = parsed.discreet;
-                settings.accept(
-                    &name,
-                    Setting {
-                        value,
-                        origin: Origin::Url,
-                        discreet,
-                    },
-                )?;
-            }
-        }
-        let service = settings
-            .value("service")
-            .map(str::to_owned)
-            .or_else(|| environment.get("PGSERVICE"));
-        if let Some(service) = service {
-            service::accept(&mut settings, &service, &environment)?;
-        }
-        settings.accept_environment(env)?;
-        build(&settings, &environment)
+        build(&settings(url, env, &environment)?, &environment)
     }
+}
+
+/// What the URL, the service file and the variables say, in this order.
+pub(super) fn settings(
+    url: Option<&str>,
+    env: &dyn Fn(&str) -> Option<String>,
+    environment: &Environment<'_>,
+) -> Result<Settings, DialError> {
+    let mut settings = Settings::default();
+    if let Some(url) = url {
+        let parsed = url::parse(url)?;
+        // The last word of a URL wins, and the first one accepted does.
+        for (name, value) in parsed.pairs.into_iter().rev() {
+            let discreet = parsed.discreet;
+            settings.accept(
+                &name,
+                Setting {
+                    value,
+                    origin: Origin::Url,
+                    discreet,
+                },
+            )?;
+        }
+    }
+    let service = settings
+        .value("service")
+        .map(str::to_owned)
+        .or_else(|| environment.get("PGSERVICE"));
+    if let Some(service) = service {
+        service::accept(&mut settings, &service, environment)?;
+    }
+    settings.accept_environment(env)?;
+    Ok(settings)
 }
 
 fn build(settings: &Settings, environment: &Environment<'_>) -> Result<Dial, DialError> {
@@ -156,7 +165,7 @@ fn build(settings: &Settings, environment: &Environment<'_>) -> Result<Dial, Dia
 }
 
 /// The hosts with their ports, in the order given.
-fn places(settings: &Settings) -> Result<Vec<(Place, u16)>, DialError> {
+pub(super) fn places(settings: &Settings) -> Result<Vec<(Place, u16)>, DialError> {
     let list = |name| -> Vec<String> {
         let value: Option<&str> = settings.value(name);
         value
