@@ -1,12 +1,15 @@
 //! Whether anybody can be told anything: addresses of mail servers and webhooks that lead nowhere,
 //! and `notify` without a way to anybody. No message shows an address.
 
+use std::path::Path;
+
 use url::{Host, Url};
 
 use super::check::{is_smtp, is_web, span};
 use super::files::File;
 use super::model::SchedulesFile;
 use super::node::Node;
+use crate::values::{TimeSpan, trusted_certificates};
 
 /// What a URL of a mail server may have behind its `?`.
 const OPTIONS: [&str; 4] = ["auth", "tls", "ca", "timeout"];
@@ -90,6 +93,21 @@ fn mail_server(url: &str) -> Result<(), String> {
                 let other = other.escape_debug();
                 return Err(format!("`auth={other}` is none of plain, login, xoauth2"));
             }
+            ("timeout", span) => {
+                let parsed: Option<TimeSpan> = span.parse().ok();
+                if parsed.is_none_or(|span| span.get().is_zero()) {
+                    let span = span.escape_debug();
+                    return Err(format!(
+                        "`timeout={span}` is no time for a mail to be handed over in; expected one such as `30s`"
+                    ));
+                }
+            }
+            ("ca", file) => {
+                trusted_certificates(Path::new(file)).map_err(|why| {
+                    let file = file.escape_debug();
+                    format!("`ca={file}`: {why}; expected a file of certificates in PEM")
+                })?;
+            }
             (other, _) if !OPTIONS.contains(&other) => {
                 return Err(format!(
                     "`{}` is none of {}",
@@ -133,6 +151,16 @@ mod tests {
                 "only for a relay on this machine",
             ),
             ("smtp://u:geheim@h?auth=ntlm", "`auth=ntlm` is none of"),
+            (
+                "smtps://u:geheim@h?timeout=0s",
+                "expected one such as `30s`",
+            ),
+            ("smtps://u:geheim@h?timeout=soon", "`timeout=soon` is no"),
+            ("smtps://u:geheim@h?ca=/no/such.pem", "`ca=/no/such.pem`: "),
+            (
+                "smtps://u:geheim@h?ca=/dev/null",
+                "expected a file of certificates in PEM",
+            ),
         ] {
             let said = mail_server(url).unwrap_err();
             assert!(said.contains(why) && !said.contains("geheim"), "{said}");

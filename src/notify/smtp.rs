@@ -9,9 +9,9 @@ use lettre::address::Envelope;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use url::Url;
 
-use super::smtp_door::{Door, DoorError, Protection, certificates};
+use super::smtp_door::{Door, DoorError, Protection};
 use super::{Left, Outcome};
-use crate::values::{Masks, TimeSpan, redact, with_causes};
+use crate::values::{Masks, TimeSpan, redact, trusted_certificates, with_causes};
 
 /// How long handing one mail over may take in all. The library's own limit
 /// is for connecting only.
@@ -100,8 +100,12 @@ impl Smtp {
                 }
                 ("ca", path) => ca = Some(PathBuf::from(path)),
                 ("timeout", value) => {
-                    send_within = value.parse().map_err(|_| {
-                        wrong(&format!("`timeout={value}` is no time such as `30s`"))
+                    let span: Option<TimeSpan> = value.parse().ok();
+                    let span = span.filter(|span| !span.get().is_zero());
+                    send_within = span.ok_or_else(|| {
+                        wrong(&format!(
+                            "`timeout={value}` is no time such as `30s`, and more than none"
+                        ))
                     })?;
                 }
                 (other, _) => {
@@ -112,10 +116,14 @@ impl Smtp {
             }
         }
         let trusted = match &ca {
-            Some(path) => Some(certificates(path).map_err(|why| SmtpError::Certificates {
-                path: path.display().to_string(),
-                why,
-            })?),
+            Some(path) => {
+                Some(
+                    trusted_certificates(path).map_err(|why| SmtpError::Certificates {
+                        path: path.display().to_string(),
+                        why,
+                    })?,
+                )
+            }
             None => None,
         };
         let port = match protection {
@@ -357,6 +365,7 @@ mod tests {
                 "smtp://u:geheim@h?tls=none",
                 "`tls=none` is only for a relay on this machine",
             ),
+            ("smtp://u:geheim@h?timeout=0s", "`timeout=0s` is no time"),
             (
                 "smtp://u:geheim@h?tsl=none",
                 "`tsl` is none of auth, tls, ca, timeout",

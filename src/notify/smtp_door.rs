@@ -1,22 +1,16 @@
 //! The connection to a mail server: TLS, the certificate, the log-in.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
-use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::ring;
-use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 
 use super::bounded::Bounded;
-use crate::values::{ChainOrNamed, regular};
+use crate::values::ChainOrNamed;
 
 /// How the connection is protected.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,34 +113,4 @@ impl Door {
         trusted.verify_server_cert(own, others, &name, &[], UnixTime::now())?;
         Ok(())
     }
-}
-
-/// The largest file of certificates that is read, in bytes.
-const LARGEST: u64 = 16 << 20;
-
-/// The certificates of a file in PEM, and those that they vouch for.
-///
-/// # Errors
-/// What is wrong with the file.
-pub(super) fn certificates(file: &Path) -> Result<ChainOrNamed, String> {
-    // Opening a pipe would wait for somebody to write to it.
-    let named = regular(file, LARGEST)
-        .map_err(pem::Error::Io)
-        .and_then(|()| CertificateDer::pem_file_iter(file))
-        .and_then(Iterator::collect::<Result<Vec<_>, pem::Error>>)
-        .map_err(|why| why.to_string())?;
-    if named.is_empty() {
-        return Err("there is no certificate in it".to_owned());
-    }
-    let mut roots = RootCertStore::empty();
-    for certificate in &named {
-        roots
-            .add(certificate.clone())
-            .map_err(|why| why.to_string())?;
-    }
-    let provider = Arc::new(ring::default_provider());
-    let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map_err(|why| why.to_string())?;
-    Ok(ChainOrNamed { chain, named })
 }

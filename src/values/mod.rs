@@ -38,7 +38,7 @@ mod window;
 pub use bytes::Bytes;
 pub use calendar_span::CalendarSpan;
 pub use causes::{causes, with_causes};
-pub(crate) use certificate::ChainOrNamed;
+pub(crate) use certificate::{ChainOrNamed, trusted_certificates};
 pub use closest::closest;
 pub use cron::Cron;
 pub use database_pattern::DatabasePattern;

@@ -51,7 +51,7 @@ fn pods_get_through_to_what_addresses_name() {
     let workspace = Workspace::new(&everything)
         .task(
             "old",
-            "kind: archive\ntarget: app\noptions:\n  collection: t\n  field: at\n  older_than: 90d\n  destination: { files: \"s3://bucket/t\" }\n",
+            "kind: archive\ntarget: app\noptions:\n  rules: [{ collection: t, field: at, older_than: 90d }]\n  destination: { files: \"s3://bucket/t\" }\n",
         )
         .task("statistics", "kind: snapshot\ntarget: app\n")
         .env("APP_URL", "mongodb://a:6001,b/d?replicaSet=r")

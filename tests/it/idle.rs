@@ -242,6 +242,14 @@ fn what_would_tell_nobody_is_a_problem() {
             "only for a relay on this machine",
         ),
         (
+            "smtp: { url: \"smtps://u:geheim@h?ca=/no/such.pem\", from: a@example.com }\n",
+            "`smtp.url` cannot be used: `ca=/no/such.pem`: ",
+        ),
+        (
+            "smtp: { url: \"smtps://u:geheim@h?timeout=0s\", from: a@example.com }\n",
+            "`timeout=0s` is no time for a mail to be handed over in; expected one such as `30s`",
+        ),
+        (
             "notify: { webhook: { url: \"https://geheim:99999/x\" } }\n",
             "`notify.webhook.url` cannot be used: invalid port number",
         ),
@@ -251,6 +259,7 @@ fn what_would_tell_nobody_is_a_problem() {
             .task("analyze", "kind: analyze\ntarget: app\n");
         let said = workspace.run(["check"]).expect(2);
         assert!(said.stderr.contains(why), "{said:#?}");
+        assert!(said.stderr.contains("schedules.yaml:"), "{said:#?}");
         assert!(!said.stderr.contains("geheim"), "{said:#?}");
     }
     for limits in ["step_timeout: 0s", "budget: 0s"] {

@@ -29,7 +29,8 @@ pub fn ports(url: &str, env: &dyn Fn(&str) -> Option<String>) -> Ports {
                 numbers.insert(port);
                 guess = None;
             }
-            None => guess = Some(format!("{name} is no URL here")),
+            None if numbers.is_empty() => guess = Some(format!("{name} is no URL here")),
+            None => {}
         }
     }
     if numbers.is_empty() {
