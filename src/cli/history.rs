@@ -1,6 +1,8 @@
 //! What ran: the list of runs, one run or one step in full, and the copy of a history in SQLite
 //! into PostgreSQL.
 
+use std::path::Path;
+
 use super::Failure;
 use super::context::{Context, spool_folder};
 use super::documents;
@@ -11,7 +13,7 @@ use crate::report::text::{
     Align, Cell, Columns, Cut, counted, history_table, run_details, run_details_folded, shown,
     step_details,
 };
-use crate::values::wall_clock;
+use crate::values::{redact, wall_clock};
 
 /// What ran, newest first.
 #[derive(Debug, clap::Args)]
@@ -39,8 +41,8 @@ enum Verb {
         after_help = "Examples:\n  maint history copy --to postgres://maint@db.example.com/maint\n  maint history copy --from sqlite:/var/lib/maint/maint.db"
     )]
     Copy {
-        /// The file; the configured history where it is left out
-        #[arg(long, value_name = "sqlite:FILE")]
+        /// The file, with or without `sqlite:` before it; the configured history where it is left out
+        #[arg(long, value_name = "FILE")]
         from: Option<String>,
         /// The database, as `history:` names it; the configured history where it is left out
         #[arg(
@@ -142,8 +144,44 @@ impl History {
     }
 }
 
+/// What `--from` names, as `history:` would: a plain name is that of a file, which has to be there.
+fn source(from: &str) -> Result<String, Failure> {
+    let file = match from.strip_prefix("sqlite:") {
+        Some(file) => file.strip_prefix("//").unwrap_or(file),
+        None if from.contains("://") => {
+            return Err(Failure::Usage(
+                "`--from` names no file that a history can be copied from\n  hint: write `--from maint.db`, or `--from sqlite:/var/lib/maint/maint.db`"
+                    .to_owned(),
+            ));
+        }
+        None => from,
+    };
+    if !Path::new(file).exists() {
+        return Err(Failure::Usage(format!(
+            "`--from` names {}, and there is no such file",
+            redact(file)
+        )));
+    }
+    Ok(format!("sqlite:{file}"))
+}
+
+/// What `--to` names, which is not repeated: it may hold a password.
+fn destination(to: &str) -> Result<&str, Failure> {
+    let is_database = ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| to.starts_with(scheme));
+    is_database.then_some(to).ok_or_else(|| {
+        Failure::Usage(
+            "`--to` (or MAINT_HISTORY_TO) names no database that a history can be copied to\n  hint: write `--to postgres://user@host/database`"
+                .to_owned(),
+        )
+    })
+}
+
 async fn copy(context: &Context<'_>, from: Option<&str>, to: Option<&str>) -> Result<u8, Failure> {
-    let configured = match (from, to) {
+    let from = from.map(source).transpose()?;
+    let to = to.map(destination).transpose()?;
+    let configured = match (&from, to) {
         (Some(_), Some(_)) => String::new(),
         _ => context
             .config_for_looking()
@@ -152,8 +190,11 @@ async fn copy(context: &Context<'_>, from: Option<&str>, to: Option<&str>) -> Re
             .expose()
             .to_owned(),
     };
-    let copied =
-        crate::history::copy(from.unwrap_or(&configured), to.unwrap_or(&configured)).await?;
+    let copied = crate::history::copy(
+        from.as_deref().unwrap_or(&configured),
+        to.unwrap_or(&configured),
+    )
+    .await?;
     if context.json() {
         outln!("{}", serde_json::json!({ "copied": copied }));
         return Ok(0);

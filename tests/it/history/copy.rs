@@ -181,3 +181,46 @@ async fn only_from_a_file_to_a_database() {
         "{missing:?}"
     );
 }
+
+/// What is wrong with the command line is not said of the configuration; a plain name is that of a file.
+#[tokio::test]
+async fn what_the_command_line_names_is_told_as_such() {
+    let workspace = Workspace::new(
+        "history: sqlite:own.db\ntargets:\n  app: { engine: postgres, url: \"postgres://h/d\" }\n",
+    );
+    let file = workspace.path().join("other.db").display().to_string();
+    drop(open(&format!("sqlite:{file}")).await.unwrap());
+    let to = "postgres://u@127.0.0.1:1/d?sslmode=disable";
+    for (from, to, code, said) in [
+        // It is read; what does not answer is the database.
+        (file.as_str(), to, 3, "127.0.0.1:1/d"),
+        ("/no/such.db", to, 2, "`--from` names /no/such.db, and"),
+        (
+            "sqlite:/no/such.db",
+            to,
+            2,
+            "`--from` names /no/such.db, and",
+        ),
+        ("mysql://u:s3cret@h/d", to, 2, "`--from` names no file"),
+        (
+            file.as_str(),
+            "mysql://u:s3cret@h/d",
+            2,
+            "`--to` (or MAINT_HISTORY_TO) names no database",
+        ),
+        (
+            file.as_str(),
+            "other.db",
+            2,
+            "`--to` (or MAINT_HISTORY_TO) names no database",
+        ),
+    ] {
+        let told = workspace.run(["history", "copy", "--from", from, "--to", to]);
+        let told = told.expect(code).stderr;
+        assert!(told.contains(said), "{from} {to}: {told}");
+        assert!(
+            !told.contains("`history:`") && !told.contains("s3cret"),
+            "{told}"
+        );
+    }
+}
