@@ -289,7 +289,7 @@ fn run(args: &Args) -> u8 {
             return 1;
         }
     };
-    match runtime.block_on(call(args)) {
+    let code = match runtime.block_on(call(args)) {
         Ok(code) => code,
         Err(failure) => {
             tell(&failure, args.output);
@@ -303,6 +303,10 @@ fn run(args: &Args) -> u8 {
             }
             failure.code()
         }
+    };
+    match &args.verb {
+        Some(Verb::Run(run)) => run.ends_with(code),
+        _ => code,
     }
 }
 

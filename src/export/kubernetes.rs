@@ -24,6 +24,8 @@ const LONGEST_NAME: usize = 52;
 const LARGEST_MAP: usize = 1 << 20;
 /// The user of the image.
 const USER: u32 = 65532;
+/// A Job knows no exit code but 0 that is no failure.
+const NOT_STARTED_OK: &str = "--not-started-ok";
 /// Where `maint serve` answers probes.
 const PORT: u16 = 8288;
 
@@ -100,7 +102,7 @@ pub fn kubernetes(
             "*/5 * * * *",
             "Etc/UTC",
             240,
-            json!(["run", "--due"]),
+            json!(["run", "--due", NOT_STARTED_OK]),
             &config.tasks.keys().map(String::as_str).collect::<Vec<_>>(),
         )),
         Mode::Serve => {

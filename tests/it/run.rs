@@ -54,6 +54,14 @@ async fn an_occurrence_runs_once_and_only_inside_both_windows() {
             outside.stderr.contains("`--now` runs it at once"),
             "{outside:#?}"
         );
+        // To a scheduler that knows no code but 0 it is told the same way.
+        let for_jobs = workspace(&db.url, &window(schedule), &window(task))
+            .run(["run", "analyze", "--not-started-ok"])
+            .expect(0);
+        assert!(
+            for_jobs.stderr.contains("not started: outside its window"),
+            "{for_jobs:#?}"
+        );
     }
     let inside = workspace(&db.url, &window(true), &window(true));
     let first = inside

@@ -8,6 +8,7 @@ mod pings;
 use std::path::PathBuf;
 
 pub(super) use self::all::{How, Ran, run_all, say_kept, tell};
+use self::exit::NOT_STARTED;
 pub(super) use self::exit::{exit_code, longest_grace, signal_code, worse};
 use self::nothing::no_tasks;
 pub(super) use self::nothing::nothing_to_run;
@@ -42,6 +43,10 @@ pub(super) struct Run {
     /// scheduler; waits for its window and its jitter
     #[arg(long, requires = "due", value_name = "SCHEDULE")]
     schedule: Option<String>,
+    /// Ends with 0 where nothing was started, instead of 4: for schedulers to whom every other code
+    /// is a failure
+    #[arg(long)]
+    not_started_ok: bool,
     /// Print the plan and exactly how many rows would change, and stop
     #[arg(long)]
     dry_run: bool,
@@ -54,6 +59,14 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// The exit code of the process, from what came of it.
+    pub(super) fn ends_with(&self, code: u8) -> u8 {
+        match code {
+            NOT_STARTED if self.not_started_ok => 0,
+            other => other,
+        }
+    }
+
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let target = self.target.as_deref();
         if self.dry_run {
@@ -98,7 +111,7 @@ impl Run {
                         "{}: not started: no schedule has it\n  hint: `--now` runs it at once",
                         task.name
                     );
-                    code = 4;
+                    code = NOT_STARTED;
                 }
                 scheduled
             });

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::super::{ExportError, plain_name};
 use super::{
-    CONFIG_FOLDER, HISTORY_FOLDER, Kubernetes, LONGEST_NAME, Mode, PORT, USER, cron,
-    starting_deadline,
+    CONFIG_FOLDER, HISTORY_FOLDER, Kubernetes, LONGEST_NAME, Mode, NOT_STARTED_OK, PORT, USER,
+    cron, starting_deadline,
 };
 use crate::config::{Config, Schedule};
 
@@ -94,7 +94,7 @@ impl Cluster<'_> {
         let name = plain_name(&schedule.name, LONGEST_NAME - "maint-".len(), taken);
         // As an instance of `maint serve` would: the occurrence is claimed and recorded, what was
         // missed meanwhile is made up for, or recorded, and told.
-        let args = json!(["run", "--due", "--schedule", schedule.name]);
+        let args = json!(["run", "--due", NOT_STARTED_OK, "--schedule", schedule.name]);
         let tasks: Vec<&str> = schedule.tasks.iter().map(String::as_str).collect();
         Ok(self.cron_job(
             &format!("maint-{name}"),
