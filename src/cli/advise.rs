@@ -144,7 +144,8 @@ fn entry(one: &TrackedFinding, above: bool) -> String {
         }
         text.push('\n');
     }
-    if safe && !suggestion.ends_with(';') {
+    // Whoever takes the dashes away has a statement.
+    if (safe || is_sql(suggestion)) && !suggestion.ends_with(';') {
         text.pop();
         text.push_str(";\n");
     }

@@ -100,7 +100,7 @@ impl History {
 }
 
 /// Says that there is more than what is listed: records that the history has not taken yet.
-fn tell_waiting(config: &Config) {
+pub(super) fn tell_waiting(config: &Config) {
     let folder = spool_folder(config);
     let count = crate::history::waiting(&folder);
     if count > 0 {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 use super::context::Context;
+use super::history::tell_waiting;
 use super::written;
 use crate::config::{self, Config};
 use crate::notify::{PostError, deliver, delivery, last_posted, post_report};
@@ -92,6 +93,7 @@ impl Report {
             }
             None => out!("{}", composed.rendered.text),
         }
+        tell_waiting(&config);
         Ok(0)
     }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use self::look::look;
 use super::Failure;
-use super::context::Context;
+use super::context::{Context, spool_folder};
 use super::documents::{self, NotWell as Reason};
 use crate::history::{HistoryError, RunFilter, Store};
 use crate::plan::Severity;
@@ -36,7 +36,26 @@ impl Status {
             last = newest(store.as_ref()).await?;
             reasons = look(&config, store.as_ref(), now).await?;
         }
-        if last.is_none() {
+        let folder = spool_folder(&config);
+        let waiting = crate::history::waiting(&folder);
+        if waiting > 0 {
+            reasons.push(Reason {
+                targets: Vec::new(),
+                severity: Severity::Critical,
+                since: None,
+                text: format!(
+                    "{} of what ran {} beside the history, in {}: what failed of it is not known here",
+                    counted(waiting, "record"),
+                    if waiting == 1 { "waits" } else { "wait" },
+                    folder.display()
+                ),
+                hint: Some(
+                    "the next run that reaches the history writes them down, or says why it cannot"
+                        .to_owned(),
+                ),
+            });
+        }
+        if last.is_none() && waiting == 0 {
             reasons.push(Reason {
                 targets: Vec::new(),
                 severity: Severity::Warning,

@@ -132,6 +132,12 @@ pub enum EngineError {
         /// How many, and what it means for the batch.
         message: String,
     },
+    /// A table that is to be made would be published at once, to subscribers that have none like it.
+    #[error("{message}")]
+    Published {
+        /// By which publications, and what helps.
+        message: String,
+    },
     /// Code that hangs on a table has undone what was done to it, or what is relied upon.
     #[error("{message}")]
     Aftermath {
@@ -245,6 +251,7 @@ impl EngineError {
             | EngineError::Driver { .. }
             | EngineError::Files { .. }
             | EngineError::Stayed { .. }
+            | EngineError::Published { .. }
             | EngineError::Aftermath { .. }
             | EngineError::NotKept { .. }
             | EngineError::NotVisible { .. }

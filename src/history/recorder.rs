@@ -105,6 +105,11 @@ impl Recorder {
         self.hurried.cancel();
     }
 
+    /// Whether the process is ending.
+    pub fn is_hurried(&self) -> bool {
+        self.hurried.is_cancelled()
+    }
+
     /// Somebody has waited for the history in vain: it is left alone for a while.
     pub fn leave_alone(&self) {
         self.away.begins(LONG);

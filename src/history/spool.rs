@@ -141,7 +141,8 @@ pub fn waiting(folder: &Path) -> usize {
 /// Files that a living process holds are left to it. Returns how many files were written.
 ///
 /// # Errors
-/// Only the history's own; a file that cannot be read is named in the log and kept.
+/// When the history is away. A file that cannot be read, or that the history does not take, is named in the log and
+/// kept.
 pub(super) async fn take_up(folder: &Path, store: &dyn Store) -> Result<usize, HistoryError> {
     let places = places(folder).into_iter().enumerate();
     // No folder: nobody ever had to keep anything.
@@ -167,7 +168,15 @@ pub(super) async fn take_up(folder: &Path, store: &dyn Store) -> Result<usize, H
                 continue;
             }
         };
-        record(store, &entries).await?;
+        match record(store, &entries).await {
+            Ok(()) => {}
+            // What one file holds may be what the history never takes: that keeps nothing else from its way.
+            Err(error) if !error.is_away() => {
+                tracing::error!(path = %path.display(), error = %with_causes(&error), "the history does not take what an earlier run had kept beside it; it stays there");
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
         if let Err(error) = fs::remove_file(&path) {
             tracing::warn!(path = %path.display(), error = %with_causes(&error), "could not remove a spool file");
         }

@@ -16,7 +16,7 @@ use crate::values::{MailAddress, wall_clock};
 const LEASE: TimeDelta = TimeDelta::minutes(5);
 /// After so long nobody wants the news any more.
 const GIVE_UP_AFTER: TimeDelta = TimeDelta::days(3);
-/// How long after a refusal it is tried again: somebody may be mending the configuration right now.
+/// How long after the first refusals it is tried again: somebody may be mending the configuration right now.
 const MENDING: TimeDelta = TimeDelta::minutes(30);
 /// The longest pause between two attempts.
 pub(super) const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(4);
@@ -87,8 +87,10 @@ pub async fn deliver(
                     counted(letter.attempts as usize, "attempt")
                 ));
             }
-            Outcome::Refused(why) if letter.attempts < 3 => {
-                store.letter_later(letter.id, now + MENDING, &why).await?;
+            // Passwords expire at night, and are mended by day.
+            Outcome::Refused(why) if now - letter.created_at < GIVE_UP_AFTER => {
+                let next = now + mended(letter.attempts);
+                store.letter_later(letter.id, next, &why).await?;
                 done.problems.push(why);
             }
             Outcome::Refused(why) => {
@@ -119,6 +121,14 @@ fn for_the_rest(letter: &Letter, left: &Left, next: DateTime<Utc>) -> Option<Let
 fn pause(attempts: u32) -> TimeDelta {
     let minutes = 1_i64 << attempts.saturating_sub(1).min(10);
     TimeDelta::minutes(minutes).min(LONGEST_PAUSE)
+}
+
+/// How long after a refusal it is tried again.
+fn mended(attempts: u32) -> TimeDelta {
+    match attempts {
+        0..3 => MENDING,
+        _ => LONGEST_PAUSE,
+    }
 }
 
 /// Hands one letter over, once, and keeps nothing.

@@ -1,5 +1,6 @@
 //! What happened becomes notices, and notices become letters.
 
+mod alone;
 mod letters;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use self::alone::Alone;
 use super::pinger::Pinger;
 use super::rules::{
     ESCALATED, RECOVERED, event_of, is_failure, is_overdue, notice, noticed, of_severity, outcome,
@@ -32,6 +34,7 @@ pub struct Teller {
     templates: Arc<Templates>,
     host: String,
     pub(super) pinger: Pinger,
+    alone: Alone,
 }
 
 impl Teller {
@@ -42,6 +45,7 @@ impl Teller {
             templates: Arc::new(templates),
             host,
             pinger: Pinger::default(),
+            alone: Alone::default(),
         }
     }
 

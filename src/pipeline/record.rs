@@ -55,8 +55,8 @@ pub(super) async fn closed(mut record: RunRecord, around: &Surroundings) -> RunR
 }
 
 /// Notes what is worth telling, once the record is in the history. Where it
-/// is only beside it, what is to be told is kept there too: without what the
-/// history knows of earlier failures. Tells where the records are, if not in the history.
+/// is only beside it, it is told at once, without what the history knows of earlier failures; what cannot be is kept
+/// there, too. Tells where the records are, if not in the history.
 pub(super) async fn note(around: &Surroundings, run: &RunRecord) -> Option<Kept> {
     let kept = around.history.settle().await;
     let Some(teller) = &around.teller else {
@@ -70,7 +70,13 @@ pub(super) async fn note(around: &Surroundings, run: &RunRecord) -> Option<Kept>
             }
         }
     }
-    around.history.add_notices(teller.notices_alone(run));
+    let notices = teller.notices_alone(run);
+    // The history may be away for days, and the file with it, as where a pod ends: it is told now.
+    let untold = match around.history.is_hurried() {
+        true => notices,
+        false => teller.tell_alone(notices).await,
+    };
+    around.history.add_notices(untold);
     around.history.settle().await
 }
 

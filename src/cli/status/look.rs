@@ -1,16 +1,18 @@
 //! What the history says that is not well, and since when.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::documents::NotWell as Reason;
 use crate::config::Config;
 use crate::history::{
-    FindingState, HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Period, RunFilter,
-    RunStatus, Store, TaskTotals, TrackedFinding, overdue, task_totals, with_known_databases,
+    FindingState, HistoryError, Letter, Occurrence, OccurrenceFilter, OccurrenceStatus, Period,
+    RunFilter, RunStatus, Store, TaskTotals, TrackedFinding, overdue, task_totals,
+    with_known_databases,
 };
 use crate::plan::{Severity, tells_kept_out};
+use crate::report::text::counted;
 use crate::report::{FORGOTTEN, finding_text, forgotten, long_pauses, without_url};
 use crate::scheduler::{troubles, with_reports, zone_of};
 
@@ -32,6 +34,9 @@ const MOST_NAMED: usize = 4;
 
 /// Findings of earlier runs count for so long.
 const LOOK_BACK: TimeDelta = TimeDelta::days(90);
+
+/// Messages that were given up count for so long, or until one goes out.
+const LOST_FOR: TimeDelta = TimeDelta::days(14);
 
 pub(super) async fn look(
     config: &Config,
@@ -96,6 +101,7 @@ pub(super) async fn look(
             hint: None,
         });
     }
+    reasons.extend(unsent(store.stuck_letters(now - LOST_FOR).await?));
     for one in overdue(config, store, now).await? {
         reasons.push(Reason {
             targets: Vec::new(),
@@ -167,6 +173,33 @@ pub(super) async fn look(
         }));
     }
     Ok(reasons)
+}
+
+/// Messages that nobody gets: who waits for one would hear of nothing.
+fn unsent(letters: Vec<Letter>) -> Vec<Reason> {
+    let mut by_channel: BTreeMap<String, Vec<Letter>> = BTreeMap::new();
+    for letter in letters {
+        let of_channel = by_channel.entry(letter.channel.clone()).or_default();
+        of_channel.push(letter);
+    }
+    let reasons = by_channel.into_iter().map(|(channel, letters)| {
+        let why = letters
+            .iter()
+            .rev()
+            .find_map(|one| one.last_error.as_deref());
+        Reason {
+            targets: Vec::new(),
+            severity: Severity::Critical,
+            since: letters.first().map(|one| one.created_at),
+            text: format!(
+                "{} did not go out ({channel}): {}",
+                counted(letters.len(), "message"),
+                why.unwrap_or("nobody knows why")
+            ),
+            hint: Some("`maint notify test` once that is mended".to_owned()),
+        }
+    });
+    reasons.collect()
 }
 
 /// What the findings say that make it not well: one reason for the same on several targets.

@@ -1,7 +1,8 @@
 //! Publications: what they tell of, and where one of them has the server refuse a DELETE or an UPDATE.
 
-use super::Server;
 use super::catalog::with_ancestors;
+use super::{Server, Session, first};
+use crate::engines::EngineError;
 
 /// SQL: whether the publication `publication` (`pg_publication`) tells of what happens in the
 /// table with this oid, by itself or as part of a table above it.
@@ -126,4 +127,35 @@ pub fn refusals(server: &Server, what: Published) -> String {
         what.column(),
         published(server, "b", "c.oid"),
     )
+}
+
+/// Why a new table in this schema would do harm: publications take it in by themselves, and subscribers that have no
+/// such table end their replication of all tables with its first row. None where no publication does.
+///
+/// # Errors
+/// When the server reports one, or the connection is gone.
+pub async fn taking_in(
+    db: &Session,
+    schema: &str,
+    table: &str,
+) -> Result<Option<String>, EngineError> {
+    let of_schema = match db.server.major() >= 15 {
+        true => {
+            " OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s JOIN pg_catalog.pg_namespace n ON n.oid = s.pnnspid
+                WHERE s.pnpubid = p.oid AND n.nspname = $1::text)"
+        }
+        false => " OR $1::text IS NULL",
+    };
+    let sql = format!(
+        "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(p.pubname), ', ' ORDER BY p.pubname)
+        FROM pg_catalog.pg_publication p WHERE p.pubinsert AND (p.puballtables{of_schema})"
+    );
+    let doing = "reading which publications take in new tables";
+    let found = db.query(doing, &sql, &[&schema]).await?;
+    let names: Option<String> = first(&found, 0)?.flatten();
+    Ok(names.map(|names| {
+        format!(
+            "{table} is not made: the publication {names} takes in every new table there, and whoever subscribes to it and has no such table stops at its first row, with all other tables. Make it by hand, here and at the subscribers, and have them run ALTER SUBSCRIPTION … REFRESH PUBLICATION; or name a table of another database"
+        )
+    }))
 }

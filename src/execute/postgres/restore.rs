@@ -16,6 +16,7 @@ use crate::engines::EngineError;
 use crate::engines::parquet::{Column, copy_line, rows};
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::heirs::Heirs;
+use crate::engines::postgres::publications::taking_in;
 use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::engines::storage::Storage;
@@ -104,6 +105,10 @@ async fn within(
     let into = how.into;
     let site = look(session, into, manifests).await?;
     if site.oid.is_none() {
+        let (schema, name) = (into.schema.raw(), into.to_string());
+        if let Some(message) = taking_in(session, schema, &name).await? {
+            return Err(EngineError::Published { message });
+        }
         if site.no_schema {
             let sql = format!("CREATE SCHEMA {}", into.schema);
             session.execute_with("making the schema", &sql, &[]).await?;

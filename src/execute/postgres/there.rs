@@ -10,6 +10,7 @@ use crate::engines::parquet::Column;
 use crate::engines::postgres::catalog::{FOREIGN_PART, UNLOGGED, no_table};
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::copies;
+use crate::engines::postgres::publications::taking_in;
 use crate::engines::postgres::{Identifier, RelationName, Row, Session, each, first};
 use crate::execute::{LAST_PLACE, PLACES};
 use crate::plan::postgres::only_for_its_owner;
@@ -73,6 +74,11 @@ pub(super) async fn fits(here: &Session, there: &Session, send: &Send) -> Result
     let doing = "reading the columns there";
     let mut rows = there.query(doing, COLUMNS, &[&send.into]).await?;
     if rows.is_empty() {
+        if let Some(why) = taking_in(there, &send.schema, &send.into).await? {
+            let target = &send.target;
+            let why = format!("nothing was deleted: on target {target}, {why}");
+            return Err(ExportError::Proof(why));
+        }
         let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname::text = $1)";
         let answer = there
             .query("looking for the schema", sql, &[&send.schema])

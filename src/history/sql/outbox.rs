@@ -42,6 +42,15 @@ static GIVE_UP: Sql = Sql::new(
 static POSTED_SINCE: Sql =
     Sql::new("SELECT count(*) AS n FROM maint.letters WHERE channel = $1 AND created_at >= $2");
 
+/// The first tries may meet a server that is busy for a moment.
+static STUCK: Sql = Sql::new(
+    "SELECT * FROM maint.letters l
+    WHERE (l.state = 'waiting' AND l.attempts > 2 AND l.last_error IS NOT NULL)
+        OR (l.state = 'given_up' AND l.finished_at >= $1 AND NOT EXISTS (SELECT 1 FROM maint.letters s
+            WHERE s.channel = l.channel AND s.state = 'sent' AND s.finished_at > l.finished_at))
+    ORDER BY l.created_at, l.id LIMIT 500",
+);
+
 static ALERTS: Sql = Sql::new("SELECT * FROM maint.alerts ORDER BY since, task, target");
 
 static PUT_ALERT: Sql = Sql::new(
@@ -172,6 +181,10 @@ impl Outbox for SqlStore {
         let statement = POSTED_SINCE.with([channel.into(), since.into()]);
         let counted = self.fetch_by("count letters", statement, |row| row.count("n"));
         Ok(counted.await?.pop().unwrap_or_default())
+    }
+
+    async fn stuck_letters(&self, since: DateTime<Utc>) -> Result<Vec<Letter>, HistoryError> {
+        self.fetch("read letters", STUCK.with([since.into()])).await
     }
 
     async fn alerts(&self) -> Result<Vec<Alert>, HistoryError> {

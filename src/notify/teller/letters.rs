@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use super::super::delivery::{LONGEST_PAUSE, letter};
 use super::super::rules::message_of;
-use super::super::{Delivered, Mail, deliver};
+use super::super::{Delivered, Mail, Outcome, deliver, hand_over};
 use super::{Teller, delivery};
 use crate::config::{Email, Notify, WebhookFormat};
 use crate::history::{HistoryError, Letter, Notice, Store, surely_wrong};
 use crate::report::{Digest, Message, Rendered, Shape};
-use crate::values::with_causes;
+use crate::values::{wall_clock, with_causes};
 
 impl Teller {
     /// Makes letters of what is to be told, and hands over every letter that
@@ -74,17 +74,9 @@ impl Teller {
                 return Ok(());
             }
         }
-        let mut by_message: BTreeMap<&str, (Message, Vec<Notice>)> = BTreeMap::new();
         let ids: Vec<Uuid> = pending.iter().map(|notice| notice.id).collect();
-        for notice in pending {
-            let message = message_of(&notice.event);
-            let (_, notices) = by_message
-                .entry(message.folder())
-                .or_insert_with(|| (message, Vec::new()));
-            notices.push(notice);
-        }
         let mut letters = Vec::new();
-        for (message, notices) in by_message.into_values() {
+        for (message, notices) in by_message(pending) {
             let page = self.config.web.url.as_deref();
             let digest = Digest::of(&notices, &self.host, now).linked_to(page);
             letters.extend(self.letters(notify, message, &digest, now));
@@ -92,6 +84,45 @@ impl Teller {
         // Where another process was faster, it has told them.
         store.post(&ids, &letters).await?;
         Ok(())
+    }
+
+    /// Tells at once, without a history that would keep it until it is told. What could not be handed over by every
+    /// way is the answer: somebody else has to tell it, whom it may reach twice.
+    pub async fn tell_alone(&self, notices: Vec<Notice>) -> Vec<Notice> {
+        let (Some(notify), Ok(delivery)) = (self.notify(), delivery(&self.config)) else {
+            return notices;
+        };
+        let now = wall_clock();
+        let mut untold = Vec::new();
+        for (message, notices) in by_message(notices) {
+            if !self.alone.may_tell(now, notify.max_per_hour) {
+                untold.extend(notices);
+                continue;
+            }
+            let page = self.config.web.url.as_deref();
+            let digest = Digest::of(&notices, &self.host, now).linked_to(page);
+            let letters = self.letters(notify, message, &digest, now);
+            let mut told = !letters.is_empty();
+            for letter in letters {
+                match hand_over(&delivery, &letter).await {
+                    Outcome::Sent => {}
+                    Outcome::Later(why) | Outcome::Refused(why) => {
+                        tracing::warn!("a message was not sent: {why}");
+                        told = false;
+                    }
+                    Outcome::Partly { later, refused } => {
+                        for left in later.iter().chain(&refused) {
+                            tracing::warn!("a message was not sent to everybody: {}", left.why);
+                        }
+                        told &= later.is_none();
+                    }
+                }
+            }
+            if !told {
+                untold.extend(notices);
+            }
+        }
+        untold
     }
 
     /// One letter for each way that is configured.
@@ -150,6 +181,19 @@ impl Teller {
             .map(|notify| self.letters(notify, Message::Test, &digest, now))
             .unwrap_or_default()
     }
+}
+
+/// What belongs into one message, in the order of those.
+fn by_message(notices: Vec<Notice>) -> Vec<(Message, Vec<Notice>)> {
+    let mut all: BTreeMap<&str, (Message, Vec<Notice>)> = BTreeMap::new();
+    for notice in notices {
+        let message = message_of(&notice.event);
+        let (_, these) = all
+            .entry(message.folder())
+            .or_insert_with(|| (message, Vec::new()));
+        these.push(notice);
+    }
+    all.into_values().collect()
 }
 
 fn mail(to: &Email, rendered: Rendered, thread: &str) -> Value {

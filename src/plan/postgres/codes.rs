@@ -306,6 +306,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Make a table of that name at each subscriber, and run ALTER SUBSCRIPTION … REFRESH PUBLICATION there.",
     ),
     code(
+        "partitions.table_ends",
+        "Partitions are asked for beyond the bounds of the table, which is a part of another itself.",
+        "They are not made: no row would come into them.",
+        "Make a table beside it for that time, partitioned as it is, and name it in `tables`.",
+    ),
+    code(
         "partitions.tablespace",
         "New partitions are not in the tablespace of their siblings.",
         "The role of maint may create nothing there; the disk meant for other data fills up.",
@@ -337,6 +343,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "The message says what is understood.",
     )
     .keeps(Keeps::FromAll),
+    code(
+        "publication.new_table",
+        "A table that is to be made would be published at once (FOR ALL TABLES, or TABLES IN SCHEMA).",
+        "It is not made: subscribers without it would stop at its first row, with all other tables.",
+        "Make it by hand, here and at the subscribers, and have them run `ALTER SUBSCRIPTION … REFRESH PUBLICATION`; or name a table of another database.",
+    ),
     code(
         "publication.refuses",
         "A publication has the server refuse to delete any row of a table.",

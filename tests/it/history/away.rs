@@ -201,8 +201,20 @@ async fn a_run_begins_without_the_history_but_not_where_it_is_the_proof() {
     assert_eq!(target.number("SELECT count(*) FROM t_old").await, 0);
     assert_eq!(target.number("SELECT count(*) FROM t").await, 9000);
     assert_eq!(spooled(&workspace), 2);
+    // It is told at once: the history may stay away for as long as it likes.
+    let told = || std::fs::read_to_string(workspace.path().join("told.jsonl")).unwrap_or_default();
+    assert!(told().contains("old"), "{}", told());
+    let at_once = told();
 
     wire.set(Mode::Pass);
+    // Whoever asks before a run has written them down is not told that all is well.
+    let status = workspace.run(["status"]).expect(1).stdout;
+    assert!(
+        status.contains("records of what ran wait beside the history"),
+        "{status}"
+    );
+    let nagios = workspace.run(["status", "--output", "nagios"]).expect(2);
+    assert!(nagios.stdout.contains("MAINT CRITICAL"), "{nagios:#?}");
     let ran = workspace.run(["run", "analyze", "--now"]).expect(0);
     assert_eq!(spooled(&workspace), 0, "{ran:#?}");
     let shown = workspace.run(["history", "--output", "json"]).expect(0);
@@ -211,7 +223,37 @@ async fn a_run_begins_without_the_history_but_not_where_it_is_the_proof() {
         4,
         "{shown:#?}"
     );
-    // The failure is told although the history did not know of it when it happened.
-    let told = std::fs::read_to_string(workspace.path().join("told.jsonl")).unwrap_or_default();
-    assert!(told.contains("old"), "{told}");
+    assert_eq!(told(), at_once);
+}
+
+/// What one run has kept, and the history does not take, keeps no other from its work: neither by rights that are
+/// missing, nor by what it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_not_taken_stop_nothing() {
+    let (target, kept, _wire, workspace) = workspace().await;
+    workspace.run(["run", "analyze", "--now"]).expect(0);
+    let refuse = "CREATE FUNCTION maint.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE insufficient_privilege; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON maint.runs FOR EACH ROW EXECUTE FUNCTION maint.refuse()";
+    kept.execute(refuse).await;
+    for night in 1..=3 {
+        target
+            .execute("INSERT INTO t SELECT generate_series(1, 50000)")
+            .await;
+        let ran = workspace.run(["run", "analyze", "--now", "--output", "json"]);
+        assert_eq!(
+            ran.expect(0).json()["runs"][0]["status"],
+            "succeeded",
+            "night {night}"
+        );
+        assert_eq!(spooled(&workspace), night);
+        let status = workspace.run(["status"]).expect(1).stdout;
+        assert!(status.contains("beside the history"), "{status}");
+    }
+    kept.execute("DROP TRIGGER refuse ON maint.runs").await;
+    workspace.run(["run", "analyze", "--now"]).expect(0);
+    assert_eq!(spooled(&workspace), 0);
+    let shown = workspace.run(["history", "--output", "json"]).expect(0);
+    assert_eq!(shown.json()["runs"].as_array().unwrap().len(), 5);
+    let status = workspace.run(["status"]).stdout;
+    assert!(!status.contains("beside the history"), "{status}");
 }

@@ -479,3 +479,54 @@ fn options_that_make_no_sense_are_refused() {
         assert!(output.stderr.contains(said), "{output:#?}");
     }
 }
+
+for_oldest_and_newest! {
+    /// A table that is a part of another takes no more than its bounds say: a partition beyond them would be there, and
+    /// take no row.
+    async fn none_is_made_beyond_the_table_itself(major: u32) {
+        let db = fresh_database(major).await;
+        let month = |n: i32| format!("(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '{n} months')");
+        // The part ends in the middle of the second period ahead.
+        db.execute(&format!("DO $$ BEGIN
+            CREATE TABLE ev (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+            EXECUTE format('CREATE TABLE ev_part PARTITION OF ev FOR VALUES FROM (%L) TO (%L) PARTITION BY RANGE (at)', {} AT TIME ZONE 'UTC', ({} + interval '10 days') AT TIME ZONE 'UTC');
+            EXECUTE format('CREATE TABLE ev_part_old PARTITION OF ev_part FOR VALUES FROM (%L) TO (%L)', {} AT TIME ZONE 'UTC', {} AT TIME ZONE 'UTC'); END $$",
+            month(-1), month(2), month(-1), month(0))).await;
+        let workspace = workspace(&db.url, "tables: [ev_part], interval: month, ahead: 4, time_zone: UTC");
+        let document = run(&workspace);
+        assert_eq!(codes(&document), ["partitions.table_ends"], "{document:#}");
+        let message = document["runs"][0]["findings"][0]["message"].as_str().unwrap();
+        assert!(message.starts_with("3 of the partitions that are asked for reach beyond what public.ev_part takes"), "{message}");
+        assert_eq!(steps(&document), 3, "{document:#}");
+        // Each row that fits comes in by the table above, up to the last moment; and none is left that cannot.
+        db.execute(&format!("INSERT INTO ev SELECT 1, at AT TIME ZONE 'UTC' FROM generate_series({}, {} + interval '10 days' - interval '1 second', interval '1 day') at", month(-1), month(2))).await;
+        let full = bounds(&db, "ev_part").await;
+        assert_eq!(full.len(), 4, "{full:?}");
+        let again = run(&workspace);
+        assert_eq!(steps(&again), 0, "{again:#}");
+    }
+}
+
+for_oldest_and_newest! {
+    /// A gap of times that are over is no gap: what would fill it would be retired by the next run, and made again.
+    async fn gaps_that_are_over_stay(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE g (id int, at date NOT NULL) PARTITION BY RANGE (at);
+            CREATE TABLE g_old PARTITION OF g FOR VALUES FROM ('2020-01-01') TO ('2020-02-01'); CREATE VIEW reads AS SELECT * FROM g_old").await;
+        db.execute("DO $$ BEGIN EXECUTE format('CREATE TABLE g_now PARTITION OF g FOR VALUES FROM (%L) TO (%L)', date_trunc('month', now() AT TIME ZONE 'UTC')::date,
+            (date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month')::date); END $$").await;
+        let options = "tables: [g], interval: month, ahead: 1, keep: 6mo, time_zone: UTC";
+        let told = workspace(&db.url, options).run(["plan", "partitions"]).stdout;
+        assert!(told.contains("partitions.gap"), "{told}");
+        assert!(!told.contains("covers the values from '2020-"), "{told}");
+        let filling = workspace(&db.url, &format!("{options}, fill_gaps: true"));
+        filling.run(["run", "partitions", "--now"]);
+        let made = bounds(&db, "g").await;
+        // This month and the next, six or seven before, and the one that something depends on.
+        assert!((9..=10).contains(&made.len()), "{made:?}");
+        for _ in 0..2 {
+            filling.run(["run", "partitions", "--now"]);
+            assert_eq!(bounds(&db, "g").await, made);
+        }
+    }
+}

@@ -80,6 +80,10 @@ for_oldest_and_newest! {
             ("CREATE PUBLICATION feed FOR TABLE e WITH (publish_via_partition_root = true)", "subscribers of publication feed", "DROP PUBLICATION feed"),
             ("CREATE PUBLICATION feed FOR TABLE e", "subscribers of publication feed", "DROP PUBLICATION feed"),
             ("CREATE PUBLICATION feed FOR ALL TABLES", "subscribers of publication feed", "DROP PUBLICATION feed"),
+            // The rows come in a table that is no partition yet, and that subscribers do not have.
+            ("CREATE PUBLICATION feed FOR ALL TABLES WITH (publish = 'insert')", "subscribers of publication feed", "DROP PUBLICATION feed"),
+            ("CREATE PUBLICATION feed FOR TABLE e WITH (publish = 'insert', publish_via_partition_root = true)",
+                "subscribers of publication feed", "DROP PUBLICATION feed"),
         ];
         for (made, words, gone) in obstacles {
             db.execute(made).await;
@@ -91,8 +95,8 @@ for_oldest_and_newest! {
             assert_eq!(db.number("SELECT count(*) FROM kid").await, 30);
             db.execute(gone).await;
         }
-        // Who only hears of what comes is not misled.
-        db.execute("CREATE PUBLICATION news FOR ALL TABLES WITH (publish = 'insert')").await;
+        // Who hears neither of what comes nor of what goes is not misled.
+        db.execute("CREATE PUBLICATION news FOR ALL TABLES WITH (publish = 'update, truncate')").await;
         run(&workspace(&db.url), 0);
         assert_eq!(db.number("SELECT count(*) FROM ONLY e_rest").await, 0);
         assert_eq!(db.number("SELECT count(*) FROM e").await, 30);

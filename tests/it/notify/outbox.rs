@@ -218,6 +218,38 @@ async fn greylisted_mail_goes_later_and_once() {
     assert_eq!(server.mails().len(), 1);
 }
 
+/// A password that expires at night is mended by day: what was refused meanwhile goes then. Nobody is told meanwhile
+/// that messages go out, nor for ever that one did not.
+#[tokio::test]
+async fn what_is_refused_goes_for_three_days_and_is_not_forgotten() {
+    let server = MailServer::start(Fault::None);
+    let now = Utc::now();
+    let wrong = by(Smtp::new(&server.url("smtp", "geheim-falsch", "")).unwrap());
+    for (mended_after, sent) in [(TimeDelta::days(2), 1), (TimeDelta::days(4), 0)] {
+        let store = store_with(&[mail("hello")], now).await;
+        let mut at = now;
+        while at < now + mended_after {
+            deliver(&wrong, store.as_ref(), at).await.unwrap();
+            at += TimeDelta::minutes(30);
+        }
+        let stuck = store.stuck_letters(now - TimeDelta::days(1)).await.unwrap();
+        assert_eq!(stuck.len(), 1);
+        let why = stuck[0].last_error.as_deref().unwrap();
+        assert!(why.contains("does not accept user and password"), "{why}");
+        let later = at + TimeDelta::hours(5);
+        let done = deliver(&by(server.smtp()), store.as_ref(), later).await;
+        assert_eq!(done.unwrap().sent, sent);
+        // Once something goes out again, what was given up is the past.
+        let body = serde_json::to_value(mail("again")).unwrap();
+        let next = letter("email", body, later);
+        store.post(&[], &[next]).await.unwrap();
+        let done = deliver(&by(server.smtp()), store.as_ref(), later).await;
+        assert_eq!(done.unwrap().sent, 1);
+        let stuck = store.stuck_letters(now - TimeDelta::days(1)).await.unwrap();
+        assert_eq!(stuck, []);
+    }
+}
+
 #[tokio::test]
 async fn what_keeps_a_mail_from_going_is_said_without_secrets() {
     let server = MailServer::start(Fault::None);

@@ -15,11 +15,12 @@ use super::columns::Found;
 use super::{beside, columns};
 use crate::engines::EngineError;
 use crate::engines::postgres::heirs::Heirs;
+use crate::engines::postgres::publications::taking_in;
 use crate::engines::postgres::rights as rights_of;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Identifier, Session, first};
-use crate::plan::{Finding, Site};
+use crate::plan::{Finding, Severity, Site};
 use crate::values::{TableName, wall_clock};
 
 /// What the decision is made from.
@@ -52,7 +53,7 @@ pub(crate) struct Facts {
     pub(super) rights: Option<i64>,
     /// Its columns that may not be null from now on, and may be in rows that it has.
     pub(super) nulls_from_before: Vec<Identifier>,
-    /// What the role lacks at the destination.
+    /// What the role lacks at the destination, or why that may not be made.
     pub(super) into_lacks: Option<Finding>,
     /// What lies in the place of the files, where rows go into files.
     pub(super) place: Option<beside::Place>,
@@ -69,6 +70,17 @@ pub(crate) struct Facts {
     pub(super) elsewhere: Vec<Leftover>,
     /// What was detached from tables of other names, one of which may be this one's of before.
     pub(super) astray: Vec<Leftover>,
+}
+
+/// That the destination cannot be made without harm to subscribers.
+fn published(object: String, why: String) -> Finding {
+    Finding {
+        code: "publication.new_table".to_owned(),
+        severity: Severity::Critical,
+        object,
+        message: why,
+        suggestion: None,
+    }
 }
 
 impl Archive {
@@ -175,6 +187,11 @@ impl Archive {
             into_itself = columns::related(db, &self.table, destination).await?;
             into_schema = columns::has_schema(db, destination).await?;
             if let (None, Some(table)) = (into_oid, tables.get(&self.table)) {
+                if into_lacks.is_none() {
+                    let name = destination.to_string();
+                    let why = taking_in(db, &destination.schema, &name).await?;
+                    into_lacks = why.map(|why| published(name, why));
+                }
                 heirs = Heirs::of(db, &[table.oid], &destination.schema).await?;
                 rights_now = rights_of::of(db, table.oid).await?;
                 nulls_from_before = columns::with_nulls_from_before(db, table.oid).await?;

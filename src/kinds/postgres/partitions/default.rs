@@ -29,7 +29,7 @@ const KEEPING: &str = concat!(
     by_people!("t"),
     " AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 ORDER BY 1),
         ARRAY(SELECT 'publication ' || pg_catalog.quote_ident(p.pubname)
-            FROM pg_catalog.pg_publication p WHERE p.pubdelete AND EXISTS (SELECT FROM {tree} l WHERE {published}) ORDER BY 1),
+            FROM pg_catalog.pg_publication p WHERE (p.pubdelete OR p.pubinsert) AND EXISTS (SELECT FROM {tree} l WHERE {published}) ORDER BY 1),
         ARRAY(SELECT DISTINCT f.conrelid::pg_catalog.regclass::text FROM pg_catalog.pg_constraint f
             WHERE f.confrelid IN {tree} AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1)"
 );
@@ -266,7 +266,7 @@ pub(super) fn may_move(
         )
     } else if !subject.table.published.is_empty() {
         format!(
-            "moving them would have them deleted at the subscribers of {}, and not come back there",
+            "the subscribers of {} would lose them, have them twice, or stop at a table that they do not have",
             subject.table.published.join(", ")
         )
     } else {

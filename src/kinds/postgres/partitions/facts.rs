@@ -22,6 +22,8 @@ pub(super) struct Table {
     pub(super) column: Option<Identifier>,
     /// Whether event triggers see tables be dropped, and may refuse it.
     pub(super) watched: bool,
+    /// `FOR VALUES …` of itself and of the tables above it, where those are partitioned by the same column.
+    pub(super) within: Vec<String>,
     /// The operators that order it, where they are not those of its type.
     pub(super) ordered_by: Option<String>,
     /// Name of the key's type below all domains.
@@ -49,8 +51,8 @@ pub(super) struct Table {
     /// The question that the four lists around this are the answer to, of the default partition
     /// `$1`: it is asked once more under the lock that the rows are moved under.
     pub(super) keeps: String,
-    /// Publications that would tell of the leaving: the rows come back into a
-    /// table that is in none of them yet.
+    /// Publications that would tell of the leaving, or of the coming: the new table is in none of them as a partition
+    /// yet, and may be in some of them by itself.
     pub(super) published: Vec<String>,
 }
 

@@ -38,7 +38,14 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text A
         (SELECT pg_catalog.format('%I.%I', m.nspname, o.opcname) FROM pg_catalog.pg_opclass o
                 JOIN pg_catalog.pg_namespace m ON m.oid = o.opcnamespace
             WHERE o.oid = p.partclass[0] AND NOT o.opcdefault) AS ordered_by,
-        {watched} AS watched
+        {watched} AS watched,
+        -- Where tables above are partitioned by the same column, their bounds are this one's, too.
+        ARRAY(SELECT pg_catalog.pg_get_expr(b.relpartbound, 0) FROM {with_ancestors} AS above
+            JOIN pg_catalog.pg_class b ON b.oid = above.relid AND b.relpartbound IS NOT NULL
+            JOIN pg_catalog.pg_inherits h ON h.inhrelid = b.oid
+            JOIN pg_catalog.pg_partitioned_table u ON u.partrelid = h.inhparent AND u.partstrat = 'r' AND u.partnatts = 1
+            JOIN pg_catalog.pg_attribute ua ON ua.attrelid = u.partrelid AND ua.attnum = u.partattrs[0]
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] AND p.partnatts = 1 AND a.attname = ua.attname) AS within
     FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS want (schema, relation)
         JOIN pg_catalog.pg_namespace n ON n.nspname = want.schema
         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = want.relation
@@ -168,6 +175,7 @@ pub(super) async fn read(
             columns: row.named("columns")?,
             ordered_by: row.named("ordered_by")?,
             watched: row.named("watched")?,
+            within: row.named("within")?,
             strays: Vec::new(),
             unread: None,
             keeping: Vec::new(),

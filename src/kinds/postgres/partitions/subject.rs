@@ -121,6 +121,17 @@ impl Partitions {
 }
 
 impl Subject<'_> {
+    /// What the table itself takes, as a part of another.
+    pub(super) fn within(&self) -> Stretch {
+        let own = self.table.within.iter().filter_map(|bounds| {
+            let (from, to) = calendar::range(bounds)?;
+            Some((self.key.point(from)?, self.key.point(to)?))
+        });
+        own.fold((FIRST, LAST), |(low, high), (from, to)| {
+            (low.max(from), high.min(to))
+        })
+    }
+
     pub(super) fn stretches(&self) -> Vec<Stretch> {
         self.partitions
             .iter()

@@ -56,6 +56,38 @@ pub(super) fn within_type(
     wanted
 }
 
+/// Those that lie within what the table itself takes: a row that fits in a partition of it and not in the table comes
+/// nowhere.
+pub(super) fn within_table(
+    subject: &Subject<'_>,
+    mut wanted: Vec<Wanted>,
+    plan: &mut Plan,
+) -> Vec<Wanted> {
+    let within = subject.within();
+    let (low, high) = within;
+    let beyond = |w: &&Wanted| w.stretch.0 < low || w.stretch.1 > high;
+    let beyond = wanted.iter().filter(beyond).count();
+    if beyond == 0 {
+        return wanted;
+    }
+    let table = &subject.table.name;
+    plan.findings.push(finding(
+        "partitions.table_ends",
+        Severity::Warning,
+        subject,
+        format!(
+            "{beyond} of the partitions that are asked for reach beyond what {table} takes as a part of another table, {}: none is made for that time, as no row would come into it. What comes then has to have a table beside {table}, with partitions of its own: make that, and name it in `tables`",
+            subject.shown(within)
+        ),
+        None,
+    ));
+    wanted.retain(|w| w.stretch.0 < high && w.stretch.1 > low);
+    for wanted in &mut wanted {
+        wanted.stretch = (wanted.stretch.0.max(low), wanted.stretch.1.min(high));
+    }
+    wanted
+}
+
 /// Nobody makes partitions so many years ahead of those that are asked for.
 const FAR: i32 = 100;
 
@@ -121,7 +153,12 @@ pub(super) fn wanted(
         start = next;
     }
     let first_wanted = key.at(current, zone);
+    // Nobody misses a partition that would be over at once.
+    let cut = task.keep.map(|keep| key.instant(keep.before(at.now), zone));
+    let cut = cut.and_then(|cut| key.day(cut, zone));
+    let cut = cut.map(|day| key.at(task.interval.start(day), zone));
     for (from, to) in subject.gaps() {
+        let from = cut.map_or(from, |cut| from.max(cut));
         let gap = (from, to.min(first_wanted));
         if gap.0 >= gap.1 {
             continue;

@@ -22,7 +22,9 @@ for_oldest_and_newest! {
         let db = fresh_database(major).await;
         let there = fresh_database(major).await;
         let role = format!("reader_{}", db.name);
-        let arch = format!("CREATE SCHEMA arch; GRANT USAGE ON SCHEMA arch TO {role}; ALTER DEFAULT PRIVILEGES IN SCHEMA arch GRANT SELECT ON TABLES TO {role}");
+        let arch = format!("CREATE SCHEMA arch; GRANT USAGE ON SCHEMA arch TO {role}; ALTER DEFAULT PRIVILEGES IN SCHEMA arch GRANT SELECT, INSERT, TRUNCATE ON TABLES TO {role}");
+        // No policy is asked whether somebody may TRUNCATE.
+        let may_more = |table: &str| format!("SELECT count(*) FROM unnest('{{INSERT,TRUNCATE}}'::text[]) p WHERE has_table_privilege('{role}', '{table}', p)");
         db.execute(&format!("CREATE ROLE {role}; {arch}; CREATE TABLE open (id int PRIMARY KEY, at timestamptz); CREATE TABLE secured (LIKE open); CREATE TABLE partly (LIKE open);
             ALTER TABLE secured ENABLE ROW LEVEL SECURITY; CREATE POLICY one ON secured TO {role} USING (id = 1);
             GRANT SELECT ON open, secured TO {role}; GRANT SELECT (at) ON partly TO {role}")).await;
@@ -36,6 +38,7 @@ for_oldest_and_newest! {
             archive(&workspace(&db, &options));
             assert_eq!(db.number(&format!("SELECT count(*) FROM arch.{table}")).await, 10, "{table}");
             sees(&db, &role, &format!("arch.{table}"), seen).await;
+            assert_eq!(db.number(&may_more(&format!("arch.{table}"))).await, 0, "{table}");
             // The next run puts more into it.
             db.execute(&rows.replace("(1, 10)", "(11, 20)")).await;
             archive(&workspace(&db, &options));
@@ -58,6 +61,7 @@ for_oldest_and_newest! {
             near.run(["archive", "restore", "--into", &into]).expect(0);
             assert_eq!(db.number(&format!("SELECT count(*) FROM {into}")).await, 10);
             sees(&db, &role, &into, seen).await;
+            assert_eq!(db.number(&may_more(&into)).await, 0, "{table}");
         }
         there.execute("DROP SCHEMA arch CASCADE").await;
         db.execute(&format!("DROP OWNED BY {role}")).await;

@@ -126,3 +126,43 @@ for_oldest_and_newest! {
         assert!(told.contains("the server refuses every UPDATE: publication news tells of it"), "{plan:#}");
     }
 }
+
+for_oldest_and_newest! {
+    /// A publication that takes in every new table sends the rows of one that maint makes at once: whoever subscribes and
+    /// has no such table would stop there, with all tables.
+    async fn no_table_is_made_that_would_be_published(major: u32) {
+        let (db, there) = (fresh_database(major).await, fresh_database(major).await);
+        let folder = tempfile::tempdir().unwrap();
+        let files = format!("file://{}", folder.path().display());
+        for one in [&db, &there] {
+            one.execute("CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL); INSERT INTO t SELECT g, now() - interval '2 years' FROM generate_series(1, 50) g;
+                CREATE PUBLICATION everything FOR ALL TABLES").await;
+        }
+        for destination in [json!({ "table": "kept" }), json!({ "table": "kept", "database": "there" })] {
+            let options = json!({ "table": "t", "column": "at", "older_than": "1y", "destination": destination });
+            let workspace = workspace(&db, &there, "archive", &options);
+            let done = run(&workspace, "archive", 1);
+            let said = done.to_string();
+            assert!(said.contains("the publication everything takes in every new table there") && said.contains("REFRESH PUBLICATION"), "{done:#}");
+            let into = if destination["database"].is_string() { &there } else { &db };
+            assert_eq!(into.number("SELECT count(*) FROM pg_class WHERE relname = 'kept'").await, 0);
+            assert_eq!(db.number("SELECT count(*) FROM t").await, 50);
+            // Made by hand, as whoever makes it at the subscribers as well does.
+            into.execute("CREATE TABLE kept (LIKE t)").await;
+            let done = run(&workspace, "archive", 0);
+            assert_eq!(done["rows"], 50, "{done:#}");
+            into.execute("DROP TABLE kept").await;
+            db.execute("INSERT INTO t SELECT g, now() - interval '2 years' FROM generate_series(1, 50) g").await;
+        }
+        let options = json!({ "table": "t", "column": "at", "older_than": "1y", "destination": { "files": files } });
+        let workspace = workspace(&db, &there, "archive", &options);
+        assert_eq!(run(&workspace, "archive", 0)["rows"], 50);
+        let refused = workspace.run(["archive", "restore", "--files", &files, "--into", "back", "--target", "app"]);
+        assert_ne!(refused.code, 0);
+        assert!(refused.stderr.contains("the publication everything takes in every new table"), "{}", refused.stderr);
+        assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relname = 'back'").await, 0);
+        db.execute("CREATE TABLE back (LIKE t)").await;
+        workspace.run(["archive", "restore", "--files", &files, "--into", "back", "--target", "app"]).expect(0);
+        assert_eq!(db.number("SELECT count(*) FROM back").await, 50);
+    }
+}
