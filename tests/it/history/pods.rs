@@ -114,7 +114,8 @@ impl Cluster {
             .iter()
             .map(|a| a.as_str().unwrap())
             .collect();
-        assert_eq!(args, ["run", "--due", "--schedule", schedule]);
+        let not_started = "--not-started-ok";
+        assert_eq!(args, ["run", "--due", not_started, "--schedule", schedule]);
         let mut pod = self.workspace.process(&args);
         pod.env_remove("HOME").current_dir("/");
         for variable in container["env"].as_array().unwrap() {

@@ -2,7 +2,7 @@
 
 use chrono::{Datelike, NaiveDate};
 
-use super::calendar::Point;
+use super::calendar::{FIRST, Point};
 use super::coverage::{Stretch, missing};
 use super::{Partitions, Subject, finding};
 use crate::plan::{Finding, Moment, Plan, Severity};
@@ -32,7 +32,7 @@ pub(super) fn within_type(
     if subject.table.key_type != "int4" {
         return wanted;
     }
-    let beyond = wanted.iter().filter(|w| w.stretch.1 > INTEGER_ENDS).count();
+    let beyond = clip(&mut wanted, (FIRST, INTEGER_ENDS));
     if beyond == 0 {
         return wanted;
     }
@@ -49,11 +49,18 @@ pub(super) fn within_type(
         ),
         None,
     ));
-    wanted.retain(|w| w.stretch.0 < INTEGER_ENDS);
-    for wanted in &mut wanted {
-        wanted.stretch.1 = wanted.stretch.1.min(INTEGER_ENDS);
-    }
     wanted
+}
+
+/// Leaves of each what lies within, and of those that lie beyond it altogether nothing. How many reached beyond.
+fn clip(wanted: &mut Vec<Wanted>, (low, high): Stretch) -> usize {
+    let beyond = |w: &&Wanted| w.stretch.0 < low || w.stretch.1 > high;
+    let count = wanted.iter().filter(beyond).count();
+    wanted.retain(|w| w.stretch.0 < high && w.stretch.1 > low);
+    for one in wanted {
+        one.stretch = (one.stretch.0.max(low), one.stretch.1.min(high));
+    }
+    count
 }
 
 /// Those that lie within what the table itself takes: a row that fits in a partition of it and not in the table comes
@@ -64,9 +71,7 @@ pub(super) fn within_table(
     plan: &mut Plan,
 ) -> Vec<Wanted> {
     let within = subject.within();
-    let (low, high) = within;
-    let beyond = |w: &&Wanted| w.stretch.0 < low || w.stretch.1 > high;
-    let beyond = wanted.iter().filter(beyond).count();
+    let beyond = clip(&mut wanted, within);
     if beyond == 0 {
         return wanted;
     }
@@ -81,10 +86,6 @@ pub(super) fn within_table(
         ),
         None,
     ));
-    wanted.retain(|w| w.stretch.0 < high && w.stretch.1 > low);
-    for wanted in &mut wanted {
-        wanted.stretch = (wanted.stretch.0.max(low), wanted.stretch.1.min(high));
-    }
     wanted
 }
 
