@@ -101,16 +101,23 @@ impl History {
 
 /// Says that there is more than what is listed: records that the history has not taken yet.
 pub(super) fn tell_waiting(config: &Config) {
+    if let Some(waiting) = waiting(config) {
+        errln!("note: {waiting}, until it takes them: the next run writes them down");
+    }
+}
+
+/// How many records the history has not taken yet, and where they are; none where it has all.
+pub(super) fn waiting(config: &Config) -> Option<String> {
     let folder = spool_folder(config);
     let count = crate::history::waiting(&folder);
-    if count > 0 {
-        errln!(
-            "note: {} of what ran {} beside the history, in {} (or among the temporary files), until it takes them: the next run writes them down",
+    (count > 0).then(|| {
+        format!(
+            "{} of what ran {} beside the history, in {} (or among the temporary files)",
             counted(count, "record"),
             if count == 1 { "waits" } else { "wait" },
             shown(&folder.display().to_string())
-        );
-    }
+        )
+    })
 }
 
 impl History {

@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 
 use self::look::look;
 use super::Failure;
-use super::context::{Context, spool_folder};
+use super::context::Context;
 use super::documents::{self, NotWell as Reason};
+use super::history::waiting;
 use crate::history::{HistoryError, RunFilter, Store};
 use crate::plan::Severity;
 use crate::report::text::{Ink, age, counted, shown, wrapped};
@@ -36,26 +37,20 @@ impl Status {
             last = newest(store.as_ref()).await?;
             reasons = look(&config, store.as_ref(), now).await?;
         }
-        let folder = spool_folder(&config);
-        let waiting = crate::history::waiting(&folder);
-        if waiting > 0 {
+        let waiting = waiting(&config);
+        if let Some(waiting) = &waiting {
             reasons.push(Reason {
                 targets: Vec::new(),
                 severity: Severity::Critical,
                 since: None,
-                text: format!(
-                    "{} of what ran {} beside the history, in {}: what failed of it is not known here",
-                    counted(waiting, "record"),
-                    if waiting == 1 { "waits" } else { "wait" },
-                    folder.display()
-                ),
+                text: format!("{waiting}: what failed of it is not known here"),
                 hint: Some(
                     "the next run that reaches the history writes them down, or says why it cannot"
                         .to_owned(),
                 ),
             });
         }
-        if last.is_none() && waiting == 0 {
+        if last.is_none() && waiting.is_none() {
             reasons.push(Reason {
                 targets: Vec::new(),
                 severity: Severity::Warning,
