@@ -40,7 +40,7 @@ pub(super) fn met(error: &EngineError, step: &Step) -> Option<Finding> {
     };
     match Fault::of(error) {
         Fault::Damaged(what) => Some(told(what, error, &step.object, None)),
-        // unique_violation: of what is built anew nobody has written a row.
+        // unique_violation, of rows that were there before.
         _ if sqlstate == "23505" && !origin.is_raised() => step.body.if_twice.clone(),
         _ => None,
     }

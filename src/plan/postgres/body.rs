@@ -36,7 +36,7 @@ pub struct Body {
     /// what would take it back). Each is a finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outside: Option<Query>,
-    /// What is found where the server meets a key twice in what the step builds.
+    /// What is found where the server meets a key twice, in a step that brings no rows of its own.
     #[serde(skip)]
     pub if_twice: Option<Finding>,
     /// Whether the step's own locks must yield to a vacuum that prevents

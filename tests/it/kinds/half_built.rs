@@ -232,6 +232,15 @@ for_oldest_and_newest! {
             assert!(!run.to_string().contains(&key[0]), "{run:#}");
         }
         assert_eq!(invalid(&db).await, [""; 0]);
+        // Rows that are moved meet them as well.
+        let repack = Workspace::for_target(&db.url).task(
+            "repack",
+            "kind: repack\ntarget: app\noptions: { min_size: 8kB, min_bloat: 1%, way: move }\n",
+        );
+        let run = repack.run(["run", "repack", "--now", "--output", "json"]).expect(1).json()["runs"][0].clone();
+        let findings = run["findings"].as_array().unwrap();
+        let found = findings.iter().find(|f| f["code"] == "index.duplicate_keys");
+        assert_eq!(found.unwrap_or_else(|| panic!("{run:#}"))["object"], "public.t");
         db.execute("DELETE FROM t WHERE id % 10 = 1").await;
         let output = workspace.run(["run", "reindex", "--now", "--output", "json"]);
         let run = output.expect(0).json()["runs"][0].clone();

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::facts::IndexFacts;
 use self::facts::{Leftover, Scope};
-pub(super) use self::rebuild::rebuild_if_grown;
 use self::rebuild::{Unanalyzed, corrupts, obstacle, rebuild};
+pub(super) use self::rebuild::{rebuild_if_grown, twice};
 use self::told::{corrupting_version, invalid_index};
 use self::verdict::Verdict;
 use super::common::{Selection, Unmeasured, estimated};

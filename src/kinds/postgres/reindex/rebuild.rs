@@ -131,7 +131,13 @@ pub(super) fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
         );
     }
     step = step.learning(&index.made_as);
-    step.body.if_twice = index.unique.then(|| twice(index));
+    step.body.if_twice = index.unique.then(|| {
+        twice(
+            &name,
+            &index.table_name(),
+            &format!("the unique index {name}"),
+        )
+    });
     step.body.yields_to_wraparound_vacuum = true;
     step.body.on_abort = Some(Sweep {
         piles_up: true,
@@ -140,15 +146,14 @@ pub(super) fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
     step
 }
 
-/// Of a unique index that cannot be built again.
-fn twice(index: &IndexFacts) -> Finding {
-    let (name, table) = (index.name(), index.table_name());
+/// What is found where the server meets a key twice, in spite of the unique index that is meant by `index`.
+pub(in crate::kinds::postgres) fn twice(object: &str, table: &str, index: &str) -> Finding {
     Finding {
         code: "index.duplicate_keys".to_owned(),
         severity: Severity::Critical,
-        object: name.clone(),
+        object: object.to_owned(),
         message: format!(
-            "{table} has rows with the same key of the unique index {name}: the index is damaged, or its sort order has changed, and what is looked up by it may be missed. It cannot be rebuilt before all but one row of each key are gone; `kind: integrity` with `amcheck` lists the keys, and REINDEX by hand names the first"
+            "{table} has rows with the same key of {index}: the index is damaged, or its sort order has changed, and what is looked up by it may be missed. It cannot be built anew before all but one row of each key are gone; `kind: integrity` with `amcheck` lists the keys, and REINDEX by hand names the first"
         ),
         suggestion: None,
     }

@@ -388,6 +388,9 @@ pub(super) fn step(
         .measured_by(Query::new(MEASURE, [Param::Oid(oid)]))
         .expecting(table.bytes(), Some(after));
     step = step.learning(&table.made_as);
+    let table = table.name.to_string();
+    let which = "one of its unique indexes, which the error of the step names";
+    step.body.if_twice = Some(reindex::twice(&table, &table, which));
     step.body.yields_to_wraparound_vacuum = true;
     step
 }
