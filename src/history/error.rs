@@ -88,6 +88,16 @@ pub enum HistoryError {
         /// As the server calls it.
         encoding: String,
     },
+    /// Whatever is made in the database is sent to subscribers.
+    #[error(
+        "the history at {place} would be in a database where the publication {publications} takes in every new table: whoever subscribes to it and has no tables of the schema `maint` would stop at their first row, with all other tables"
+    )]
+    Published {
+        /// `host:port/database`.
+        place: String,
+        /// Which, quoted.
+        publications: String,
+    },
     /// A copy between places that do not fit.
     #[error("a history is copied from a SQLite file to PostgreSQL")]
     CannotCopy,
@@ -296,6 +306,7 @@ impl HistoryError {
             HistoryError::NotAllowed { .. }
             | HistoryError::NotOurs { .. }
             | HistoryError::Encoding { .. }
+            | HistoryError::Published { .. }
             | HistoryError::Missing { .. }
             | HistoryError::NoFolder { .. }
             | HistoryError::Damaged { .. }

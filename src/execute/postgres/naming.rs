@@ -47,6 +47,12 @@ impl Naming {
 
     /// With a session that is there.
     pub(super) async fn with(beside: Session) -> Result<Naming, EngineError> {
+        // What is waited for is the disk of this server. A standby that has to confirm would be
+        // waited for by what commits here, under the limits of the work.
+        let alone = "SET synchronous_commit = local";
+        beside
+            .execute("setting up the session beside", alone)
+            .await?;
         let system = beside.system_identifier().await?.unwrap_or_default();
         Ok(Naming { beside, system })
     }

@@ -28,6 +28,9 @@ impl HistoryError {
             HistoryError::Encoding { .. } => {
                 "name another database in `history:`, made with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0; runs that are here already can be read as before, and pg_dump with psql brings them along".to_owned()
             }
+            HistoryError::Published { .. } => {
+                "name another database of that server in `history:`, or a file (`sqlite:maint.db`); a publication that lists its tables is no obstacle".to_owned()
+            }
             HistoryError::NotOurs { owner, role, .. } => {
                 let (owner, role) = (Identifier::new(&**owner), Identifier::new(&**role));
                 format!("look at what it is; then ALTER … OWNER TO {role}, or connect as {owner}, or add options=-crole={owner} to the URL if {owner} is what maint is to be there; or DROP it, or name another database")

@@ -33,6 +33,10 @@ const CREATE_MIGRATIONS: &str = "CREATE TABLE maint.migrations (
     version    bigint NOT NULL PRIMARY KEY,
     title      text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT pg_catalog.now())";
+/// The publications that send rows of the table of migrations.
+const TELL_OF_IT: &str = "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(p.pubname), ', ' ORDER BY p.pubname)
+    FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname
+    WHERE p.pubinsert AND t.schemaname = 'maint' AND t.tablename = 'migrations'";
 const APPLIED: &str = "SELECT version FROM maint.migrations ORDER BY version";
 const RECORD: &str = "INSERT INTO maint.migrations (version, title) VALUES ($1, $2)";
 
@@ -125,8 +129,30 @@ impl PostgresStore {
         }
         if !table {
             run(writing, CREATE_MIGRATIONS).await.map_err(failed)?;
+            self.refuse_publications(writing, operation).await?;
         }
         Ok(())
+    }
+
+    /// Refuses a database in which what has just been made is told to subscribers: those that have no
+    /// such tables stop at the first row, with all others.
+    async fn refuse_publications(
+        &self,
+        writing: &mut PgConnection,
+        operation: &'static str,
+    ) -> Result<(), HistoryError> {
+        let failed = |error| self.failed(operation, error);
+        let named: Option<String> = super::scalar(TELL_OF_IT)
+            .fetch_one(writing)
+            .await
+            .map_err(failed)?;
+        match named {
+            None => Ok(()),
+            Some(publications) => Err(HistoryError::Published {
+                place: self.place.clone(),
+                publications,
+            }),
+        }
     }
 
     async fn apply(&self) -> Result<(), HistoryError> {

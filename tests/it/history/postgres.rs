@@ -520,6 +520,49 @@ async fn a_database_that_holds_not_every_name_is_refused() {
     }
 }
 
+/// No history is made in a database where subscribers are told of every new table, nor rehearsed; where
+/// publications list what they are of, and where it was before, it is used.
+#[tokio::test]
+async fn a_database_that_tells_subscribers_of_every_table_is_refused() {
+    for (major, publication, refuses) in [
+        (14, "FOR ALL TABLES", true),
+        (18, "FOR ALL TABLES", true),
+        (17, "FOR TABLE t", false),
+        (17, "FOR ALL TABLES WITH (publish = 'delete')", false),
+    ] {
+        let db = fresh_database(major).await;
+        db.execute(&format!(
+            "CREATE TABLE t (id int); CREATE PUBLICATION \"All of it\" {publication}"
+        ))
+        .await;
+        match open(&db.url).await {
+            Ok(store) => {
+                assert!(!refuses, "{publication}");
+                store.close().await;
+            }
+            Err(error) => {
+                assert!(refuses, "{publication}: {error}");
+                let said = said(&error);
+                assert!(
+                    said.contains("the publication \"All of it\" takes in every new table")
+                        && said.contains("name another database"),
+                    "{said}"
+                );
+                assert_eq!(
+                    db.number("SELECT count(*) FROM pg_namespace WHERE nspname = 'maint'")
+                        .await,
+                    0
+                );
+                db.execute("DROP PUBLICATION \"All of it\"").await;
+                open(&db.url).await.unwrap().close().await;
+                db.execute(&format!("CREATE PUBLICATION after_it {publication}"))
+                    .await;
+                open(&db.url).await.unwrap().close().await;
+            }
+        }
+    }
+}
+
 /// Sessions that begin read-only, by role or database, are no standby: the history is made and written.
 #[tokio::test]
 async fn sessions_that_begin_read_only_write_all_the_same() {
