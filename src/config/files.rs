@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::node::{Content, Node, Span};
-use crate::values::{Invalid, Problem, Problems, read_regular};
+use crate::values::{Filled, Invalid, Problem, Problems, read_regular};
 
 /// One file, with what must not be shown of it.
 #[derive(Default)]
@@ -14,6 +14,8 @@ pub(super) struct File {
     /// What it says.
     pub text: String,
     secrets: Vec<Span>,
+    /// What variables put into texts of the user's own, such as conditions and statements.
+    pub filled: Filled,
     problems: Vec<Problem>,
     /// Problems beyond those that are kept.
     more: usize,
@@ -147,6 +149,7 @@ impl File {
     /// Takes over only what must not be shown.
     pub(super) fn absorb_secrets(&mut self, trial: &mut File) {
         self.secrets.append(&mut trial.secrets);
+        self.filled.join(&trial.filled);
     }
 
     /// The problems with the lines they are on.

@@ -4,6 +4,7 @@
 
 use super::files::File;
 use super::node::{Content, Node, Scalar, Span};
+use crate::values::Filled;
 
 /// Replaces `${VAR}` and `${VAR:-default}` in every value; `$${` stands for `${`.
 ///
@@ -29,9 +30,10 @@ pub(super) fn interpolate(
         }
         Content::Scalar(scalar) if scalar.text.contains("${") => {
             match replace(&scalar.text, env, may_be_empty) {
-                Ok(text) => {
+                Ok((text, filled)) => {
                     *scalar = Scalar {
                         written: Some(std::mem::replace(&mut scalar.text, text)),
+                        filled,
                         ..scalar.clone()
                     }
                 }
@@ -63,8 +65,8 @@ fn replace<'a>(
     text: &'a str,
     env: &dyn Fn(&str) -> Option<String>,
     may_be_empty: bool,
-) -> Result<String, Vec<Wrong<'a>>> {
-    let mut replaced = String::new();
+) -> Result<(String, Filled), Vec<Wrong<'a>>> {
+    let (mut replaced, mut filled) = (String::new(), Filled::default());
     let mut wrong = Vec::new();
     let mut empty = None;
     let mut rest = text;
@@ -100,9 +102,14 @@ fn replace<'a>(
                     if value.is_empty() {
                         empty.get_or_insert((whole, name));
                     }
+                    filled.add(&value, whole);
                     replaced.push_str(&value);
                 }
-                (Some(value), Some(_)) if !value.is_empty() => replaced.push_str(&value),
+                (Some(value), Some(_)) if !value.is_empty() => {
+                    // A default may be as secret.
+                    filled.add(&value, &format!("${{{name}}}"));
+                    replaced.push_str(&value);
+                }
                 (_, Some(default)) => replaced.push_str(default),
                 (None, None) => {
                     let message = format!("the environment variable `{name}` is not set");
@@ -121,7 +128,7 @@ fn replace<'a>(
         wrong.push((whole, message, Some(hint)));
     }
     if wrong.is_empty() {
-        Ok(replaced)
+        Ok((replaced, filled))
     } else {
         Err(wrong)
     }
@@ -176,7 +183,11 @@ mod tests {
             ("$${NAME} and $NAME", "${NAME} and $NAME"),
             ("100%", "100%"),
         ] {
-            assert_eq!(replace(text, &env, false).as_deref(), Ok(value), "{text}");
+            assert_eq!(
+                replace(text, &env, false).map(|(text, _)| text).as_deref(),
+                Ok(value),
+                "{text}"
+            );
         }
     }
 

@@ -10,7 +10,7 @@ use super::node::{Content, Entries, Entry, Node, Scalar, Span};
 use super::reading::{against, typed};
 use super::sources::{Answer, Answers};
 use super::{check, interpolate, yaml};
-use crate::values::Engine;
+use crate::values::{Engine, Filled};
 
 /// How an inventory is read.
 pub(super) struct Reading<'a> {
@@ -188,6 +188,7 @@ fn entries(tree: Node, engine: Option<&Node>, file: &mut File) -> Vec<Entry> {
                 content: Content::Scalar(Scalar {
                     text: engine.to_owned(),
                     written: None,
+                    filled: Filled::default(),
                     plain: true,
                 }),
             },

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::formats;
 use super::node::{Content, Meaning, Node, Scalar, Span, meaning};
-use super::walk::Walk;
+use super::walk::{Walk, is_place};
 use crate::values::{closest, read_regular};
 
 impl Walk<'_> {
@@ -95,6 +95,9 @@ impl Walk<'_> {
                     content: Content::Scalar(scalar.clone()),
                 };
                 return self.wrong_type(&node, "string", path);
+            }
+            if !is_place(scalar) {
+                self.file.filled.join(&scalar.filled);
             }
             return Some(Value::String(scalar.text.clone()));
         };

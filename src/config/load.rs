@@ -363,6 +363,7 @@ fn task(
             needs_history: kind?.needs_history,
             target: typed.target,
             options: options?,
+            filled: std::mem::take(&mut file.filled),
             changed: Vec::new(),
             limits: typed.limits,
             throttle: typed.throttle,

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::values::Filled;
+
 /// Where something stands in a file; lines and columns from 1, in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
@@ -21,6 +23,19 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// Hands over every scalar.
+    pub(super) fn each_scalar(&self, take: &mut dyn FnMut(&Scalar)) {
+        match &self.content {
+            Content::Scalar(scalar) => take(scalar),
+            Content::List(items) => items.iter().for_each(|item| item.each_scalar(take)),
+            Content::Map(entries) => {
+                let values = entries.iter().map(|entry| &entry.value);
+                values.for_each(|value| value.each_scalar(take));
+            }
+            Content::Broken => {}
+        }
+    }
+
     /// Hands over every text with the keys above it, and its place where it stands in a list.
     pub(super) fn each_text(&self, path: &str, take: &mut dyn FnMut(&str, &str, Option<usize>)) {
         self.texts(path, None, take);
@@ -117,6 +132,8 @@ pub(super) struct Scalar {
     pub text: String,
     /// What the file says, where variables went into `text`: the only form that may be shown.
     pub written: Option<String>,
+    /// What variables have put into `text`.
+    pub filled: Filled,
     /// Written without quotes, so that `5` is a number and `null` is nothing.
     pub plain: bool,
 }

@@ -12,7 +12,7 @@ pub use super::limits::{Limits, ReplicaGone, Retries, Throttle};
 pub use super::model::{Command, Commands, Report, Web};
 pub use super::telling::{Email, Event, Hook, Notify, Smtp, Webhook, WebhookFormat};
 use crate::plan::Scope;
-use crate::values::{Cron, DatabasePattern, Engine, Secret, TimeSpan, Window};
+use crate::values::{Cron, DatabasePattern, Engine, Filled, Secret, TimeSpan, Window};
 
 /// Everything the files say, checked.
 #[derive(Clone, Debug)]
@@ -148,6 +148,8 @@ pub struct Task {
     pub needs_history: bool,
     /// The kind's options: always an object that the kind has accepted.
     pub options: Value,
+    /// What variables have put into texts of the options.
+    pub filled: Filled,
     /// What `--set` has changed for this once that makes a run look at less, as given:
     /// `include=a.*`.
     pub changed: Vec<String>,

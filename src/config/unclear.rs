@@ -4,13 +4,13 @@
 use serde_json::Value;
 
 use super::node::{Content, Meaning, Node, Scalar};
-use super::walk::{Walk, to_json};
+use super::walk::Walk;
 
 impl Walk<'_> {
     /// A value of any type. Reports what could be taken for two.
     pub(super) fn anything(&mut self, node: &Node, path: &str) -> Option<Value> {
         match self.is_clear(node, path) {
-            true => to_json(node),
+            true => self.as_it_is(node),
             false => None,
         }
     }
@@ -97,6 +97,7 @@ fn is_date(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values::Filled;
 
     #[test]
     fn what_is_taken_for_two_things_is_doubted() {
@@ -104,6 +105,7 @@ mod tests {
             let scalar = Scalar {
                 text: text.to_owned(),
                 written: None,
+                filled: Filled::default(),
                 plain,
             };
             doubt(&scalar, "at").map(|(means, _)| means)
@@ -128,6 +130,7 @@ mod tests {
             let scalar = Scalar {
                 text: text.to_owned(),
                 written: None,
+                filled: Filled::default(),
                 plain: true,
             };
             let said = doubt(&scalar, key);

@@ -151,8 +151,8 @@ impl Walk<'_> {
                     let value = self.value(&entry.value, schema, &below);
                     Some(value)
                 }
-                (None, Some(Value::Bool(true))) => Some(to_json(&entry.value)),
-                (None, _) if free => Some(to_json(&entry.value)),
+                (None, Some(Value::Bool(true))) => Some(self.as_it_is(&entry.value)),
+                (None, _) if free => Some(self.as_it_is(&entry.value)),
                 _ => {
                     self.unknown(entry, properties, path);
                     Some(None)
@@ -252,6 +252,12 @@ impl Walk<'_> {
         whole.then_some(Value::Array(list))
     }
 
+    /// What no schema describes.
+    pub(super) fn as_it_is(&mut self, node: &Node) -> Option<Value> {
+        node.each_scalar(&mut |scalar| self.file.filled.join(&scalar.filled));
+        to_json(node)
+    }
+
     /// The first branch that fits; where none does, what the one that comes nearest misses.
     fn either(&mut self, node: &Node, branches: &[&Value], path: &str) -> Option<Value> {
         let mut nearest: Option<(File, usize)> = None;
@@ -288,7 +294,7 @@ fn has(fields: &Map<String, Value>, key: &str) -> bool {
 }
 
 /// Whether it is the address of a place for files.
-fn is_place(scalar: &Scalar) -> bool {
+pub(super) fn is_place(scalar: &Scalar) -> bool {
     ["file://", "s3://"]
         .iter()
         .any(|scheme| scalar.text.starts_with(scheme))
@@ -326,7 +332,7 @@ fn same_type(node: &Node, schema: &Value, root: &Value) -> bool {
 }
 
 /// A tree that no schema describes.
-pub(super) fn to_json(node: &Node) -> Option<Value> {
+fn to_json(node: &Node) -> Option<Value> {
     Some(match &node.content {
         Content::Broken => return None,
         Content::List(items) => {

@@ -6,6 +6,7 @@ use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span as Region};
 
 use super::files::File;
 use super::node::{Content, Entries, Entry, Node, Scalar, Span};
+use crate::values::Filled;
 
 /// The tree of the file's one document, or `None` where its syntax is broken.
 ///
@@ -107,6 +108,7 @@ impl<'a, I: Iterator<Item = Item<'a>>> Reader<'_, I> {
             Event::Scalar(text, style, ..) => Content::Scalar(Scalar {
                 text: text.into_owned(),
                 written: None,
+                filled: Filled::default(),
                 plain: style == ScalarStyle::Plain,
             }),
             Event::SequenceStart(..) => Content::List(self.items()?),

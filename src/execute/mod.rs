@@ -40,7 +40,8 @@ use self::queue::{Next, Queue, Room};
 use crate::config::{Limits, Target};
 use crate::engines::EngineError;
 use crate::history::{Recorder, StepRecord, StepStatus};
-use crate::plan::{Finding, Place, Step};
+use crate::plan::{Finding, KeptBy, Place, Step};
+use crate::values::Filled;
 
 /// Everything a step needs besides itself and its target.
 pub struct Execution {
@@ -64,6 +65,8 @@ pub struct Execution {
     pub run: Uuid,
     /// Every target of the configuration, by name.
     pub elsewhere: Arc<BTreeMap<String, Target>>,
+    /// What variables have put into texts of the task: not to be shown, nor recorded.
+    pub filled: Filled,
     /// Who is told what happens.
     pub observer: Arc<dyn Observer>,
 }
@@ -124,13 +127,24 @@ pub async fn carry_out<D: Door>(
                 // would keep a step that is using it from ever letting go.
                 Next::InVain(step, why) => {
                     execution.pace.over(&step);
-                    let ended = (StepStatus::Skipped, why, None);
+                    let ended = step::NotBegun::new(StepStatus::Skipped, why);
+                    running.push(step::not_begun(step, ended, execution));
+                }
+                Next::Shut(step, why) => {
+                    execution.pace.over(&step);
+                    let ended = step::NotBegun {
+                        kept_by: Some(KeptBy::Sessions),
+                        ..step::NotBegun::new(StepStatus::Deferred, why)
+                    };
                     running.push(step::not_begun(step, ended, execution));
                 }
                 Next::NoTime(step) => {
                     let (why, finding) = execution.pace.why_not(&step);
                     execution.pace.over(&step);
-                    let ended = (StepStatus::Deferred, why, finding);
+                    let ended = step::NotBegun {
+                        finding,
+                        ..step::NotBegun::new(StepStatus::Deferred, why)
+                    };
                     running.push(step::not_begun(step, ended, execution));
                 }
                 Next::Later => break,
@@ -144,6 +158,9 @@ pub async fn carry_out<D: Door>(
         match ended {
             None => break,
             Some(ended) => {
+                if ended.record.piled_up {
+                    queue.piled_up(&ended.step);
+                }
                 if ended.begun {
                     queue.ended(&ended.step, ended.record.status);
                 }

@@ -3,7 +3,10 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::history::StepStatus;
-use crate::plan::{Need, Step};
+use crate::plan::{Body, Need, Step};
+
+/// In so many lanes something half-made was left when it is taken for no matter of one table.
+const SEVERAL: usize = 2;
 
 /// The steps that have not begun.
 pub(super) struct Queue<B> {
@@ -11,6 +14,9 @@ pub(super) struct Queue<B> {
     busy: HashSet<String>,
     /// Steps of the plan that somebody may need, and how they ended.
     known: HashMap<Need, Option<StepStatus>>,
+    /// Lanes in which something half-made was left, each with what was done there: what may leave
+    /// one more is not begun there, and nowhere after [`SEVERAL`] of them.
+    shut: Vec<(String, Need)>,
     /// Nothing that is left has enough time.
     over: bool,
 }
@@ -21,6 +27,8 @@ pub(super) enum Next<B> {
     Ready(Step<B>),
     /// This step cannot begin any more; the text says why.
     InVain(Step<B>, String),
+    /// This step is left for another run; the text says why.
+    Shut(Step<B>, String),
     /// The time that is left does not suffice for this step, nor for any other.
     NoTime(Step<B>),
     /// Nothing before a running step ends.
@@ -36,13 +44,14 @@ pub(super) enum Room {
     None { guess_ms: Option<i64> },
 }
 
-impl<B> Queue<B> {
+impl<B: Body> Queue<B> {
     pub(super) fn new(steps: Vec<Step<B>>) -> Queue<B> {
         let known = steps.iter().map(|step| (identity(step), None)).collect();
         Queue {
             waiting: steps.into(),
             busy: HashSet::new(),
             known,
+            shut: Vec::new(),
             over: false,
         }
     }
@@ -67,6 +76,9 @@ impl<B> Queue<B> {
                     need.action, need.object
                 );
                 return self.in_vain(n, why).unwrap_or(Next::Later);
+            }
+            if let Some(why) = self.shut_to(step) {
+                return self.shut_out(n, why).unwrap_or(Next::Later);
             }
             let met = |need: &Need| !matches!(self.known.get(need), Some(None));
             if !self.busy.contains(&step.lane) && step.needs.iter().all(met) {
@@ -122,6 +134,35 @@ impl<B> Queue<B> {
         Some(Next::InVain(step, why))
     }
 
+    fn shut_out(&mut self, n: usize, why: String) -> Option<Next<B>> {
+        let step = self.take(n)?;
+        self.known
+            .insert(identity(&step), Some(StepStatus::Deferred));
+        Some(Next::Shut(step, why))
+    }
+
+    /// Notes that what a step had half made could not be cleared away.
+    pub(super) fn piled_up(&mut self, step: &Step<B>) {
+        self.shut.push((step.lane.clone(), identity(step)));
+    }
+
+    /// Why this step is not begun, after what others left.
+    fn shut_to(&self, step: &Step<B>) -> Option<String> {
+        if !step.body.piles_up() {
+            return None;
+        }
+        let here = self.shut.iter().find(|(lane, _)| *lane == step.lane);
+        let (before, whose) = match here {
+            Some((_, before)) => (before, "here"),
+            None if self.shut.len() >= SEVERAL => (&self.shut.last()?.1, "here, too"),
+            None => return None,
+        };
+        Some(format!(
+            "not begun, as it might leave something half built {whose}: {} of {} did, and it could not be removed yet",
+            before.action, before.object
+        ))
+    }
+
     /// Notes the end of a step that was given out as ready.
     pub(super) fn ended(&mut self, step: &Step<B>, status: StepStatus) {
         self.busy.remove(&step.lane);
@@ -144,7 +185,7 @@ fn identity<B>(step: &Step<B>) -> Need {
 #[allow(clippy::panic, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
-    use crate::plan::postgres::Body;
+    use crate::plan::postgres::{Body, Query, Sweep};
 
     fn step(object: &str, lane: &str) -> Step {
         Step::new("refresh", object, lane)
@@ -159,6 +200,7 @@ mod tests {
             Next::Ready(step) => Some(step),
             Next::Later => None,
             Next::InVain(step, why) => panic!("{}: {why}", step.object),
+            Next::Shut(step, why) => panic!("{}: {why}", step.object),
             Next::NoTime(step) => panic!("no time for {}", step.object),
         }
     }
@@ -205,6 +247,41 @@ mod tests {
     }
 
     #[test]
+    fn what_may_leave_one_more_is_not_begun_where_something_was_left() {
+        let piling = |object: &str, lane: &str| {
+            let mut step: Step = Step::new("reindex", object, lane);
+            step.body.on_abort = Some(Sweep {
+                query: Query::new("SELECT", []),
+                piles_up: true,
+            });
+            step
+        };
+        let mut queue = Queue::new(vec![
+            piling("a", "1"),
+            piling("b", "1"),
+            piling("c", "2"),
+            step("d", "1"),
+            piling("e", "3"),
+        ]);
+        for (begins, then) in [
+            (
+                "a",
+                "b not begun, as it might leave something half built here: reindex of a did, and it could not be removed yet",
+            ),
+            ("c", "d begins"),
+        ] {
+            let step = ready(&mut queue).unwrap_or_else(|| panic!("{begins} is ready"));
+            assert_eq!(step.object, begins);
+            queue.piled_up(&step);
+            queue.ended(&step, StepStatus::Failed);
+            assert_eq!(named(queue.next(&enough)), then);
+        }
+        let e = "e not begun, as it might leave something half built here, too: reindex of c did, and it could not be removed yet";
+        assert_eq!(named(queue.next(&enough)), e);
+        assert_eq!(named(queue.next(&enough)), "later");
+    }
+
+    #[test]
     fn a_circle_of_needs_ends() {
         let mut queue = Queue::new(vec![
             step("a", "1").after("refresh", "b"),
@@ -233,7 +310,7 @@ mod tests {
     fn named(next: Next<Body>) -> String {
         match next {
             Next::Ready(step) => format!("{} begins", step.object),
-            Next::InVain(step, why) => format!("{} {why}", step.object),
+            Next::InVain(step, why) | Next::Shut(step, why) => format!("{} {why}", step.object),
             Next::NoTime(step) => format!("{} has no time", step.object),
             Next::Later => "later".to_owned(),
         }

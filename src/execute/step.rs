@@ -52,17 +52,42 @@ pub(super) fn carry_out<'a, D: Door>(
     })
 }
 
+/// Why a step cannot begin any more.
+pub(super) struct NotBegun {
+    /// How it is recorded.
+    pub(super) status: StepStatus,
+    /// What is said of it.
+    pub(super) why: String,
+    /// What kept it, where that is known.
+    pub(super) kept_by: Option<KeptBy>,
+    /// What is told besides.
+    pub(super) finding: Option<Finding>,
+}
+
+impl NotBegun {
+    pub(super) fn new(status: StepStatus, why: String) -> NotBegun {
+        NotBegun {
+            status,
+            why,
+            kept_by: None,
+            finding: None,
+        }
+    }
+}
+
 /// Records a step that cannot begin any more.
 pub(super) fn not_begun<D: Door>(
     step: Step<BodyOf<D>>,
-    (status, why, finding): (StepStatus, String, Option<Finding>),
+    ended: NotBegun,
     execution: &Execution,
 ) -> BoxFuture<'_, Ended<D>> {
     Box::pin(async move {
         let mut record = blank(&step);
-        end(&mut record, status, why);
+        record.kept_by = ended.kept_by;
+        end(&mut record, ended.status, ended.why);
         kept(&mut record, execution);
-        let findings: Vec<Finding> = finding.into_iter().collect();
+        record.hide(&execution.filled);
+        let findings: Vec<Finding> = ended.finding.into_iter().collect();
         execution.history.step(execution.run, &record);
         execution.observer.on(Event::Finished(&record));
         execution.history.add_findings(execution.run, &findings);
@@ -99,6 +124,7 @@ pub(super) fn blank<B: Body>(step: &Step<B>) -> StepRecord {
         planned_bytes: step.estimate.bytes,
         cut_off: false,
         kept_by: None,
+        piled_up: false,
     }
 }
 
@@ -143,6 +169,7 @@ async fn recorded<D: Door>(
     execution: &Execution,
 ) -> StepRecord {
     let mut record = blank(step);
+    record.hide(&execution.filled);
     let held = execution.throttle.hold(door, execution, &mut record).await;
     if let Err(error) = held {
         end(&mut record, StepStatus::Failed, with_causes(&error));
@@ -182,6 +209,10 @@ async fn recorded<D: Door>(
         execution.pace.ended(&record);
     }
     kept(&mut record, execution);
+    record.hide(&execution.filled);
+    for finding in &mut *findings {
+        finding.hide(&execution.filled);
+    }
     execution.history.step(execution.run, &record);
     execution.observer.on(Event::Finished(&record));
     execution.history.add_findings(execution.run, findings);

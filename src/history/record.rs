@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::plan::{Finding, KeptBy};
+use crate::values::Filled;
 
 /// How a run stands or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -262,6 +263,22 @@ pub struct StepRecord {
     /// What kept it from being done, where it is left for another run.
     #[serde(default)]
     pub kept_by: Option<KeptBy>,
+    /// Whether something half-made is left, and whatever else is begun in its lane may leave one
+    /// more. Known while the run is at work only.
+    #[serde(skip)]
+    pub piled_up: bool,
+}
+
+impl StepRecord {
+    /// Says everything as the configuration writes it, whatever variables hold.
+    pub fn hide(&mut self, filled: &Filled) {
+        for text in [&mut self.reason, &mut self.statement] {
+            filled.hide(text);
+        }
+        if let Some(error) = &mut self.error {
+            filled.hide(error);
+        }
+    }
 }
 
 /// One plan carried out and recorded. Its JSON is a contract.

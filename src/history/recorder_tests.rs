@@ -63,6 +63,7 @@ fn step(seq: u32, status: StepStatus) -> StepRecord {
         planned_bytes: None,
         cut_off: false,
         kept_by: None,
+        piled_up: false,
     }
 }
 

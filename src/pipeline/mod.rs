@@ -221,6 +221,9 @@ async fn recorded(
                 }
                 other => with_causes(other),
             });
+            if let Some(why) = &mut record.error {
+                request.task.filled.hide(why);
+            }
             record.status = match around.stop.reason() {
                 Some(StopReason::Signal(_) | StopReason::Asked) if around.stop.is_now() => {
                     RunStatus::Cancelled

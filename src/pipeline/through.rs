@@ -83,7 +83,7 @@ impl<D: Door> Through<D> {
         let looking = Failover::until(None);
         let plan = looking.propose(&door, self.kind.as_ref(), &site, &at);
         let plan = plan.await?;
-        let mut plan = plan.arranged(&by).numbered(1);
+        let mut plan = plan.as_written(&task.filled).arranged(&by).numbered(1);
         plan.forecast = Some(plan.forecast(&by, known.whole, task.limits.jobs));
         Ok((plan, door, site.primary))
     }
@@ -97,7 +97,11 @@ impl<D: Door> Way for Through<D> {
         target: &Target,
         known: Known,
     ) -> Result<Plan<Value>, PipelineError> {
-        Ok(self.proposed(task, target, known).await?.0.shown())
+        Ok(self
+            .proposed(task, target, known)
+            .await?
+            .0
+            .shown(&task.filled))
     }
 
     async fn saved(
@@ -122,7 +126,7 @@ impl<D: Door> Way for Through<D> {
     ) -> Result<(Plan<Value>, Counts), PipelineError> {
         let (plan, door, session) = self.proposed(task, target, known).await?;
         let counts = door.count(&session, &plan.steps).await?;
-        Ok((plan.shown(), counts))
+        Ok((plan.shown(&task.filled), counts))
     }
 
     async fn work(
@@ -243,7 +247,7 @@ impl<D: Door> Way for Through<D> {
                 }
             };
             let by = Predictor::of(&past.unwrap_or_default(), &record.task);
-            let mut plan = plan.arranged(&by);
+            let mut plan = plan.as_written(&request.task.filled).arranged(&by);
             record.inspect_ms += millis(looking.elapsed());
             if round == 1 {
                 until = deadline(request, began.elapsed());
@@ -315,6 +319,7 @@ impl<D: Door> Way for Through<D> {
                 history: Arc::clone(&around.history),
                 run: record.id,
                 elsewhere: Arc::clone(&request.task.elsewhere),
+                filled: request.task.filled.clone(),
                 observer: Arc::clone(&around.observer),
             };
             let carried_out = execute::carry_out(plan.steps, &door, &execution).await?;

@@ -41,6 +41,11 @@ pub trait Body: Clone + std::fmt::Debug + Default + Serialize + Send + Sync + 's
     /// Whether it takes away what does not come back by itself: rows, documents, relations. That it
     /// begins is then on disk before it does.
     fn destroys(&self) -> bool;
+
+    /// Whether it may leave something half made where it fails, once more with each try.
+    fn piles_up(&self) -> bool {
+        false
+    }
 }
 
 /// What the name of an object's id begins with among what a step relies on.

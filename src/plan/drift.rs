@@ -104,6 +104,16 @@ impl SavedPlan {
                 changes.join("; ")
             ));
         }
+        let (then, holds) = (&self.variables, &now.variables);
+        let other = then
+            .iter()
+            .filter(|(name, sum)| holds.get(*name).is_some_and(|now| now != *sum));
+        for (name, _) in other {
+            lines.push(format!(
+                "`{name}`, which stands in the options of task `{}`, holds something else than when the plan was made",
+                self.task
+            ));
+        }
         lines
     }
 }
@@ -276,7 +286,10 @@ mod tests {
         SavedPlan::of(
             ("weekly", "reindex", "app"),
             "7/app",
-            &json!({ "min_size": "10MB" }),
+            (
+                &json!({ "min_size": "10MB" }),
+                &crate::values::Filled::default(),
+            ),
             &plan.numbered(1),
             &(1..).zip(rows.iter().copied()).collect(),
         )

@@ -4,6 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::values::Filled;
+
 /// How much a finding matters, mildest first.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
@@ -42,4 +44,14 @@ pub struct Finding {
     pub message: String,
     /// One statement that would help, ready to paste.
     pub suggestion: Option<String>,
+}
+
+impl Finding {
+    /// Says it as the configuration writes it, whatever variables hold.
+    pub fn hide(&mut self, filled: &Filled) {
+        filled.hide(&mut self.message);
+        if let Some(suggestion) = &mut self.suggestion {
+            filled.hide(suggestion);
+        }
+    }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::body::Body;
 use super::expected::{Forecast, Skip};
 use super::{Finding, Memory, Step, postgres};
+use crate::values::Filled;
 
 /// A size seen on the way: the raw material of baselines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -121,14 +122,36 @@ impl<B> Plan<B> {
         self.findings.push(finding);
     }
 
-    /// The plan as it is printed, whatever the engine.
-    pub fn shown(self) -> Plan<Value>
+    /// Says everything that is meant for people as the configuration writes it, whatever variables
+    /// hold.
+    pub fn as_written(mut self, filled: &Filled) -> Self {
+        for step in &mut self.steps {
+            filled.hide(&mut step.reason);
+            let lines = step.details.iter_mut().chain(&mut step.may_stay);
+            lines.for_each(|line| filled.hide(line));
+        }
+        let skips = self.pending.iter_mut().chain(&mut self.skipped);
+        for skip in skips.chain(&mut self.refused) {
+            filled.hide(&mut skip.reason);
+        }
+        for finding in &mut self.findings {
+            finding.hide(filled);
+        }
+        self
+    }
+
+    /// The plan as it is printed, whatever the engine, what it runs as the configuration writes it.
+    pub fn shown(self, filled: &Filled) -> Plan<Value>
     where
         B: Body,
     {
         Plan {
             considered: self.considered,
-            steps: self.steps.into_iter().map(Step::shown).collect(),
+            steps: self
+                .steps
+                .into_iter()
+                .map(|step| step.shown(filled))
+                .collect(),
             fixed_order: self.fixed_order,
             forecast: self.forecast,
             pending: self.pending,

@@ -12,6 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Body, Plan, Skip, Step};
+use crate::values::Filled;
 
 /// The code of the finding that says which document a run has carried out.
 pub const APPLIED: &str = "plan.applied";
@@ -49,8 +50,11 @@ pub struct SavedPlan {
     /// Which database it was made for, whatever its address: for PostgreSQL
     /// the system identifier and the name of the database.
     pub system: String,
-    /// The kind's options.
+    /// The kind's options, as they are written.
     pub options: Value,
+    /// What variables hold that stand in them: by how each is written, a short sum of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
     /// Whether it was made together with those for all other databases of its server that the
     /// task is for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -141,20 +145,29 @@ impl SavedPlan {
     pub fn of<B: Body>(
         (task, kind, target): (&str, &str, &str),
         system: &str,
-        options: &Value,
+        (options, filled): (&Value, &Filled),
         plan: &Plan<B>,
         rows: &BTreeMap<u32, i64>,
     ) -> SavedPlan {
+        let written = |mut value: Value| {
+            filled.hide_in(&mut value);
+            value
+        };
         let steps = plan.steps.iter().map(|step| SavedStep {
             action: step.action.clone(),
             object: step.object.clone(),
             reason: step.reason.clone(),
-            statement: step.body.at_any_time(),
-            identity: step.body.identity(),
+            statement: filled.over(&step.body.at_any_time()),
+            identity: written(step.body.identity()),
             rows: rows.get(&step.seq).copied(),
             bytes: step.estimate.bytes,
             bytes_after: step.estimate.bytes_after,
-            sets_off: step.body.sets_off(),
+            sets_off: step
+                .body
+                .sets_off()
+                .iter()
+                .map(|line| filled.over(line))
+                .collect(),
             details: step.details.clone(),
         });
         SavedPlan {
@@ -162,7 +175,8 @@ impl SavedPlan {
             kind: kind.to_owned(),
             target: target.to_owned(),
             system: system.to_owned(),
-            options: options.clone(),
+            options: written(options.clone()),
+            variables: filled.sums(),
             with_all: false,
             steps: steps.collect(),
             document: String::new(),
@@ -270,7 +284,7 @@ mod tests {
         let saved = SavedPlan::of(
             ("weekly", "reindex", "app"),
             "7/app",
-            &Value::Null,
+            (&Value::Null, &Filled::default()),
             &plan.numbered(1),
             &BTreeMap::new(),
         );

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::body::Body;
 use super::expected::{Basis, Estimate, Waited};
 use super::postgres;
+use crate::values::Filled;
 
 /// A step that must have succeeded before, if it is in the plan at all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -195,13 +196,14 @@ impl<B: Body> Step<B> {
 }
 
 impl<B: Body> Step<B> {
-    /// As it is printed, whatever the engine: with what it runs as text.
-    pub(super) fn shown(self) -> Step<serde_json::Value> {
+    /// As it is printed, whatever the engine: with what it runs as text, as the configuration writes it.
+    pub(super) fn shown(self, filled: &Filled) -> Step<serde_json::Value> {
         let statement = self.body.text();
         let mut body = serde_json::to_value(self.body).unwrap_or_default();
         if let Some(body) = body.as_object_mut() {
             body.insert("statement".to_owned(), statement.into());
         }
+        filled.hide_in(&mut body);
         Step {
             seq: self.seq,
             object: self.object,

@@ -49,6 +49,7 @@ fn step(seq: u32, object: &str, status: StepStatus) -> StepRecord {
         planned_bytes: None,
         cut_off: false,
         kept_by: None,
+        piled_up: false,
     }
 }
 

@@ -18,7 +18,7 @@ use super::monitor::{Entered, Seen, describe};
 use super::{Event, Job, end};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{KeptBy, Place, Sweep};
+use crate::plan::{Body as _, KeptBy, Place};
 use crate::values::{wall_clock, with_causes};
 
 /// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
@@ -95,8 +95,7 @@ pub(super) async fn until_done<A: Attempt>(
 ) -> Result<Option<A::Done>, EngineError> {
     let (session, execution) = (job.session, job.execution);
     let (mut pause, mut waits) = (FIRST_PAUSE, 0);
-    let piles_up = |sweep: &Sweep| sweep.piles_up;
-    let piles_up = job.step.body.on_abort.as_ref().is_some_and(piles_up);
+    let piles_up = job.step.body.piles_up();
     record.attempts = record.attempts.max(1);
     loop {
         // The monitor looks at the primary: there the pid of a session on a
@@ -254,6 +253,7 @@ pub(super) async fn until_done<A: Attempt>(
             match &left {
                 Some(left) if piles_up && (over || !left.for_now) => {
                     let why = format!("{why}; not tried again in this run: {}", left.text);
+                    record.piled_up = true;
                     end(record, status, why);
                     return Ok(None);
                 }

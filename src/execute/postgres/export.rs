@@ -289,7 +289,7 @@ impl<'a> Exporter<'a> {
             oid: Some(self.export.oid),
             table: self.walk.table.clone(),
             table_oid: Some(self.walk.oid),
-            condition: self.walk.condition.clone(),
+            condition: job.execution.filled.over(&self.walk.condition),
             columns: self.export.columns.clone(),
             rows,
             transaction: transaction.id,

@@ -300,7 +300,7 @@ impl<'a> Sender<'a> {
             oid: Some(self.send.oid),
             table: self.walk.table.clone(),
             table_oid: Some(self.walk.oid),
-            condition: self.walk.condition.clone(),
+            condition: job.execution.filled.over(&self.walk.condition),
             columns: self.send.columns.clone(),
             rows,
             transaction: here.id,

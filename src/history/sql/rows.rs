@@ -64,6 +64,7 @@ impl FromRow for StepRecord {
             planned_bytes: row.cell("planned_bytes")?,
             cut_off: row.cell("cut_off")?,
             kept_by: kept_by(row)?,
+            piled_up: false,
         })
     }
 }

@@ -14,7 +14,7 @@ pub(super) async fn document<D: Door>(
     let names = (task.name.as_str(), task.kind.as_str(), target);
     let system = door.identity(session).await?;
     let rows = door.count_for_review(session, &plan.steps).await?;
-    let options = &task.options;
+    let options = (&task.options, &task.filled);
     Ok(SavedPlan::of(names, &system, options, plan, &rows))
 }
 

@@ -195,4 +195,8 @@ impl crate::plan::Body for Body {
     fn destroys(&self) -> bool {
         self.work.destroys()
     }
+
+    fn piles_up(&self) -> bool {
+        self.on_abort.as_ref().is_some_and(|sweep| sweep.piles_up)
+    }
 }

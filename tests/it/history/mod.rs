@@ -89,6 +89,7 @@ fn step(seq: u32, status: StepStatus) -> StepRecord {
         planned_bytes: Some(1_001),
         cut_off: true,
         kept_by: Some(KeptBy::Sessions),
+        piled_up: false,
     }
 }
 

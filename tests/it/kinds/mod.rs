@@ -18,6 +18,7 @@ mod held;
 mod integrity;
 mod kept_out;
 mod archive;
+mod as_written;
 mod behind;
 mod blind;
 mod budget;

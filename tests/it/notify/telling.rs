@@ -263,6 +263,7 @@ async fn rows_and_secrets_stay_at_home() {
         planned_bytes: None,
         cut_off: false,
         kept_by: None,
+        piled_up: false,
     }];
     run.findings = vec![Finding {
         code: "freeze.age".into(),
@@ -544,6 +545,7 @@ async fn the_report_arrives_whole() {
             planned_bytes: None,
             cut_off: false,
             kept_by: None,
+            piled_up: false,
         }];
         store.close_run(&run).await.unwrap();
     }

@@ -156,6 +156,7 @@ async fn hostile_names_are_text_on_every_page() {
         planned_bytes: None,
         cut_off: false,
         kept_by: None,
+        piled_up: false,
     }];
     run.findings = vec![Finding {
         code: "x".into(),

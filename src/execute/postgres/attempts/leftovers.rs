@@ -7,6 +7,7 @@ use super::super::{Job, ask};
 use crate::engines::EngineError;
 use crate::engines::postgres::Fault;
 use crate::history::StepRecord;
+use crate::plan::Body as _;
 
 /// Between two tries to clear away what somebody holds the locks of.
 const CLEAR_AGAIN: Duration = Duration::from_millis(500);
@@ -24,6 +25,7 @@ pub(super) async fn note_left(job: Job<'_>, record: &mut StepRecord) -> Result<(
         left = sweep(job).await?;
     }
     if let Some(Left { text, .. }) = left {
+        record.piled_up |= job.step.body.piles_up();
         record.error = Some(match record.error.take() {
             Some(before) if before.contains(&text) => before,
             Some(before) => format!("{before}; {text}"),

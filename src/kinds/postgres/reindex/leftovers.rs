@@ -112,11 +112,10 @@ pub(super) fn plan(leftovers: &[Leftover], selection: &Selection<'_>, role: &str
     }
 }
 
-/// The rebuild of an index, once what earlier ones have left of it is gone: who keeps that from being
-/// dropped would keep the next one, too, and each is a copy that every write goes into.
+/// The rebuild of an index, once what earlier ones have left on its table is gone: who keeps that from
+/// being dropped would keep the next one, too, and each is a copy that every write goes into.
 pub(super) fn first(leftovers: &[Leftover], index: &IndexFacts, plan: &Plan, step: Step) -> Step {
-    let name = index.name();
-    let left = leftovers.iter().filter(|l| l.base.to_string() == name);
+    let left = leftovers.iter().filter(|l| l.table_oid == index.table_oid);
     left.fold(step, |step, leftover| {
         let dropped = leftover.index.to_string();
         let planned = |s: &Step| s.action == DROP && s.object == dropped;

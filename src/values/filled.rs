@@ -1,0 +1,146 @@
+//! What variables of the environment put into texts of the configuration. Such a text is run as it
+//! became, and shown as it is written: what a variable holds may be secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// What is too short to be a secret, and would be found in half of any text.
+const SHORT: usize = 3;
+
+/// What variables hold that stand in the texts of a task, each with how it is written there.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// What a variable holds, and `${NAME}`; the longest first, as one may be a piece of another.
+    values: Vec<(String, String)>,
+}
+
+impl Filled {
+    /// Notes that this value stands where `written` is written.
+    pub fn add(&mut self, value: &str, written: &str) {
+        let pair = (value.to_owned(), written.to_owned());
+        if value.len() > SHORT && !self.values.contains(&pair) {
+            self.values.push(pair);
+            let longest = |(value, _): &(String, String)| std::cmp::Reverse(value.len());
+            self.values.sort_by_key(longest);
+        }
+    }
+
+    /// All of the other's, too.
+    pub fn join(&mut self, other: &Filled) {
+        for (value, written) in &other.values {
+            self.add(value, written);
+        }
+    }
+
+    /// The text as it is written.
+    pub fn over(&self, text: &str) -> String {
+        let mut shown = String::with_capacity(text.len());
+        let mut rest = text;
+        // What has been put in is not looked at again: a variable may hold another one's name.
+        while let Some((at, value, written)) = self.next(rest) {
+            shown.push_str(&rest[..at]);
+            shown.push_str(written);
+            rest = &rest[at + value.len()..];
+        }
+        shown.push_str(rest);
+        shown
+    }
+
+    fn next(&self, text: &str) -> Option<(usize, &str, &str)> {
+        let found = self.values.iter();
+        found
+            .filter_map(|(value, written)| Some((text.find(value)?, &**value, &**written)))
+            .min_by_key(|(at, value, _)| (*at, std::cmp::Reverse(value.len())))
+    }
+
+    /// The same in place.
+    pub fn hide(&self, text: &mut String) {
+        if self.next(text).is_some() {
+            *text = self.over(text);
+        }
+    }
+
+    /// The same of every text in a value; not of the names of its fields.
+    pub fn hide_in(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => self.hide(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.hide_in(item)),
+            Value::Object(fields) => fields.values_mut().for_each(|field| self.hide_in(field)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    /// By how each is written, a sum of what it holds: whether that has changed can be told, and what it
+    /// is cannot. 32 bits are too few to try out guesses with.
+    pub fn sums(&self) -> BTreeMap<String, String> {
+        let sum = |value: &str| {
+            let digest = Sha256::digest(value);
+            digest
+                .iter()
+                .take(4)
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        };
+        let values = self.values.iter();
+        values
+            .map(|(value, written)| (written.clone(), sum(value)))
+            .collect()
+    }
+}
+
+impl fmt::Debug for Filled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.values.iter().map(|(_, written)| written))
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn filled() -> Filled {
+        let mut filled = Filled::default();
+        for (value, written) in [
+            ("geheim", "${A}"),
+            ("geheimnis", "${B}"),
+            ("x y", "${C}"),
+            ("${B} it", "${D}"),
+        ] {
+            filled.add(value, written);
+        }
+        filled
+    }
+
+    #[test]
+    fn texts_are_shown_as_they_are_written() {
+        for (text, shown) in [
+            ("a geheim, a geheimnis", "a ${A}, a ${B}"),
+            ("x y is too short", "x y is too short"),
+            ("${B} it and ${B}", "${D} and ${B}"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(filled().over(text), shown);
+        }
+        let mut value = json!({ "geheim": ["geheim", 1, { "a": "in geheimnis" }] });
+        filled().hide_in(&mut value);
+        assert_eq!(value, json!({ "geheim": ["${A}", 1, { "a": "in ${B}" }] }));
+        assert_eq!(format!("{:?}", filled()), r#"["${B}", "${D}", "${A}"]"#);
+    }
+
+    #[test]
+    fn another_value_has_another_sum() {
+        let mut other = Filled::default();
+        other.add("geheimes", "${A}");
+        let sums = filled().sums();
+        assert_eq!(sums.keys().collect::<Vec<_>>(), ["${A}", "${B}", "${D}"]);
+        assert_eq!(sums["${A}"].len(), 8);
+        assert_ne!(sums["${A}"], other.sums()["${A}"]);
+        assert_eq!(sums["${A}"], filled().sums()["${A}"]);
+    }
+}
