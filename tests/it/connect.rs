@@ -6,7 +6,7 @@ pub(crate) mod server;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use maint::engines::postgres::connect::{CertificateFault, ConnectError, Dial, Link};
+use maint::engines::postgres::connect::{CertificateFault, ConnectError, Dial, Link, TlsUse};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
@@ -85,6 +85,62 @@ async fn every_version_gives_a_verified_session() {
     }
 }
 
+/// What the server says of pg_hba.conf is told as a question of TLS only where it may be one:
+/// not where the server has none, and nowhere as if TLS were sure to help.
+#[tokio::test]
+async fn what_pg_hba_refuses_is_told_as_a_question_of_tls_only_where_it_may_be_one() {
+    let server = shared(17);
+    let bare = Server::start(14);
+    bare.set("ssl = off");
+    bare.restart();
+    let rejected = "pg_hba.conf rejects connection";
+    let unlisted = "no pg_hba.conf entry";
+    // `closed` has a line that rejects, `nowhere` has none.
+    for (database, said) in [("closed", rejected), ("nowhere", unlisted)] {
+        for mode in ["prefer", "allow"] {
+            let error =
+                refused(&bare.url("127.0.0.1", &format!("{database}?sslmode={mode}"))).await;
+            let told = format!("{error}; {}", error.hint());
+            assert!(
+                told.contains("which the server does not offer") && told.contains(said),
+                "{told}"
+            );
+            assert!(!told.contains("sslmode="), "{told}");
+            assert!(told.contains("above any that rejects it"), "{told}");
+            // Over TLS as without it: told of the try over TLS.
+            let error =
+                refused(&server.url("127.0.0.1", &format!("{database}?sslmode={mode}"))).await;
+            assert!(error.to_string().contains(said), "{error}");
+            expect!(
+                error,
+                ConnectError::NotAdmitted {
+                    tls: TlsUse::Spoken,
+                    ..
+                }
+            );
+        }
+        for server in [&*server, &bare] {
+            let error =
+                refused(&server.url("127.0.0.1", &format!("{database}?sslmode=disable"))).await;
+            let told = format!("{error}; {}", error.hint());
+            assert!(told.contains(said), "{told}");
+            assert!(
+                told.contains("if pg_hba.conf has a line") && told.contains("otherwise add a line"),
+                "{told}"
+            );
+        }
+    }
+    // A line for TLS alone, on a server that has none, is a line that nobody reaches.
+    let error = refused(&bare.url("127.0.0.1", "tls_only?sslmode=prefer")).await;
+    expect!(
+        error,
+        ConnectError::NotAdmitted {
+            tls: TlsUse::NotOffered,
+            ..
+        }
+    );
+}
+
 #[tokio::test]
 async fn modes_decide_about_encryption() {
     let server = shared(17);
@@ -123,7 +179,7 @@ async fn modes_decide_about_encryption() {
     expect!(
         refused(&server.url("127.0.0.1", "plain_only?sslmode=require")).await,
         ConnectError::NotAdmitted {
-            encrypted: true,
+            tls: TlsUse::Spoken,
             ..
         }
     );
@@ -408,7 +464,7 @@ async fn the_server_says_no_and_we_say_why() {
         expect!(
             refused(&server.url("localhost", "closed?sslmode=require")).await,
             ConnectError::NotAdmitted {
-                encrypted: true,
+                tls: TlsUse::Spoken,
                 ..
             }
         );

@@ -17,7 +17,7 @@ use tokio_postgres::tls::{NoTls, TlsConnect, TlsStream};
 use tokio_postgres::{Connection, SimpleQueryMessage};
 
 use super::dial::{Dial, Host, Place, SessionKind};
-use super::error::ConnectError;
+use super::error::{ConnectError, TlsUse};
 use super::link::{Canceller, Link};
 use super::tls::{TlsMode, client_config};
 use super::wire::{Endpoint, Wire, connector, open, request_tls};
@@ -75,8 +75,13 @@ impl Attempt<'_> {
         first: ConnectError,
     ) -> Result<Link, ConnectError> {
         match self.once(encryption).await {
-            Err(ConnectError::TlsNotOffered { .. } | ConnectError::TimedOut { .. }) => Err(first),
-            Err(second) if wants_other_encryption(&second) => Err(first),
+            Err(ConnectError::TlsNotOffered { .. }) => Err(not_for_want_of_tls(first)),
+            Err(ConnectError::TimedOut { .. }) => Err(first),
+            // Of the two the one over TLS: without it the server says less of what it wants.
+            Err(second) if wants_other_encryption(&second) => Err(match encryption {
+                Encryption::Never => first,
+                Encryption::IfOffered | Encryption::Always => second,
+            }),
             decided => decided,
         }
     }
@@ -128,9 +133,12 @@ impl Attempt<'_> {
         encryption: Encryption,
         tls: Option<ClientConfig>,
     ) -> Result<Link, ConnectError> {
-        let tls = match tls {
-            Some(tls) if self.negotiate(&mut wire, encryption).await? => Some(tls),
-            _ => None,
+        let (tls, spoken) = match tls {
+            Some(tls) if self.negotiate(&mut wire, encryption).await? => {
+                (Some(tls), TlsUse::Spoken)
+            }
+            Some(_) => (None, TlsUse::NotOffered),
+            None => (None, TlsUse::NotAsked),
         };
         let mut config = tokio_postgres::Config::new();
         config
@@ -147,7 +155,7 @@ impl Attempt<'_> {
         match tls {
             None => {
                 config.ssl_mode(SslMode::Disable);
-                self.log_in(&config, wire, NoTls, None).await
+                self.log_in(&config, wire, NoTls, None, spoken).await
             }
             Some(tls) => {
                 // The negotiation is done; "direct" makes the driver go on
@@ -156,7 +164,8 @@ impl Attempt<'_> {
                     .ssl_mode(SslMode::Require)
                     .ssl_negotiation(SslNegotiation::Direct);
                 let connector = connector(tls.clone(), self.host_name());
-                self.log_in(&config, wire, connector, Some(tls)).await
+                self.log_in(&config, wire, connector, Some(tls), spoken)
+                    .await
             }
         }
     }
@@ -213,6 +222,7 @@ impl Attempt<'_> {
         wire: Wire,
         connector: T,
         tls: Option<ClientConfig>,
+        spoken: TlsUse,
     ) -> BoxFuture<'a, Result<Link, ConnectError>>
     where
         T: TlsConnect<Wire> + Send + 'a,
@@ -223,7 +233,7 @@ impl Attempt<'_> {
             let (client, connection) = config
                 .connect_raw(wire, connector)
                 .await
-                .map_err(|error| self.startup_error(error, tls.is_some()))?;
+                .map_err(|error| self.startup_error(error, spoken))?;
             let reported = reported_kind(&connection);
             let canceller = Canceller::new(
                 client.cancel_token(),
@@ -237,7 +247,7 @@ impl Attempt<'_> {
             if self.session != SessionKind::Any {
                 let kind = match reported {
                     Some(kind) => kind,
-                    None => self.ask_kind(&link).await?,
+                    None => self.ask_kind(&link, spoken).await?,
                 };
                 if !kind.fits(self.session) {
                     return Err(ConnectError::WrongKind {
@@ -251,7 +261,7 @@ impl Attempt<'_> {
     }
 
     /// Asks where a pooler in between hides what the server reports.
-    async fn ask_kind(&self, link: &Link) -> Result<Kind, ConnectError> {
+    async fn ask_kind(&self, link: &Link, spoken: TlsUse) -> Result<Kind, ConnectError> {
         // Nothing is pinned yet: not even an operator may be looked for in the search path.
         const QUERY: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
              pg_catalog.current_setting('transaction_read_only'::pg_catalog.text)";
@@ -259,7 +269,7 @@ impl Attempt<'_> {
             .client
             .simple_query(QUERY)
             .await
-            .map_err(|error| self.startup_error(error, true))?;
+            .map_err(|error| self.startup_error(error, spoken))?;
         let row = messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
@@ -273,15 +283,36 @@ impl Attempt<'_> {
     }
 }
 
+/// A refusal without TLS by a server that has since said that it has none.
+fn not_for_want_of_tls(refused: ConnectError) -> ConnectError {
+    match refused {
+        ConnectError::EncryptionDemanded {
+            server,
+            mode: _,
+            message,
+            source,
+        } => ConnectError::NotAdmitted {
+            server,
+            tls: TlsUse::NotOffered,
+            certificate_sent: false,
+            message,
+            source,
+        },
+        other => other,
+    }
+}
+
 /// Whether a try with the other answer to "TLS?" may succeed.
 ///
 /// A wrong password is not among them: it would only be sent again, this
-/// time for everybody to read.
+/// time for everybody to read. Nor is a server that has no TLS: there is no other answer.
 fn wants_other_encryption(error: &ConnectError) -> bool {
     matches!(
         error,
-        ConnectError::NotAdmitted { .. }
-            | ConnectError::EncryptionDemanded { .. }
+        ConnectError::NotAdmitted {
+            tls: TlsUse::Spoken | TlsUse::NotAsked,
+            ..
+        } | ConnectError::EncryptionDemanded { .. }
             | ConnectError::ClientCertificateRequired { .. }
             | ConnectError::ClientCertificateRejected { .. }
             | ConnectError::Handshake { .. }

@@ -9,7 +9,7 @@ use rustls::{AlertDescription, CertificateError};
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::attempt::Attempt;
-use super::error::{CertificateFault, ConnectError};
+use super::error::{CertificateFault, ConnectError, TlsUse};
 use super::tls::TlsFileFault;
 use crate::values::FilesUsedUp;
 
@@ -45,14 +45,10 @@ impl Attempt<'_> {
     }
 
     /// Turns an error of the handshake, the login or the startup.
-    pub(super) fn startup_error(
-        &self,
-        error: tokio_postgres::Error,
-        encrypted: bool,
-    ) -> ConnectError {
+    pub(super) fn startup_error(&self, error: tokio_postgres::Error, tls: TlsUse) -> ConnectError {
         if let Some(refusal) = find::<DbError>(&error) {
             let refusal = refusal.clone();
-            return self.refusal(&refusal, error, encrypted);
+            return self.refusal(&refusal, error, tls);
         }
         if let Some(fault) = find::<rustls::Error>(&error) {
             let fault = fault.clone();
@@ -79,7 +75,9 @@ impl Attempt<'_> {
                 direct: self.dial.tls.direct,
                 source: error.into(),
             },
-            "error communicating with the server" | "connection closed" if encrypted => {
+            "error communicating with the server" | "connection closed"
+                if tls == TlsUse::Spoken =>
+            {
                 // Already past the handshake, so somebody knew TLS.
                 ConnectError::NotPostgres {
                     server,
@@ -107,7 +105,7 @@ impl Attempt<'_> {
         &self,
         refusal: &DbError,
         error: tokio_postgres::Error,
-        encrypted: bool,
+        tls: TlsUse,
     ) -> ConnectError {
         let server = self.server.to_owned();
         let message = refusal.message().to_owned();
@@ -115,7 +113,7 @@ impl Attempt<'_> {
         // The routine is the same in every language of the server, and the
         // message is not.
         let routine = refusal.routine().unwrap_or_default();
-        let certificate_sent = encrypted && self.dial.tls.certificate.is_some();
+        let certificate_sent = tls == TlsUse::Spoken && self.dial.tls.certificate.is_some();
         match refusal.code() {
             code if *code == SqlState::INVALID_PASSWORD => ConnectError::WrongPassword {
                 server,
@@ -146,10 +144,11 @@ impl Attempt<'_> {
                     message,
                     source,
                 },
-                "ClientAuthentication" if !encrypted && self.over_tcp() => {
+                "ClientAuthentication" if tls == TlsUse::NotAsked && self.over_tcp() => {
                     ConnectError::EncryptionDemanded {
                         server,
                         mode: self.host.mode.word(),
+                        message,
                         source,
                     }
                 }
@@ -165,7 +164,7 @@ impl Attempt<'_> {
                 },
                 _ => ConnectError::NotAdmitted {
                     server,
-                    encrypted,
+                    tls,
                     certificate_sent,
                     message,
                     source,

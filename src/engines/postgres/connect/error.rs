@@ -96,22 +96,24 @@ pub enum ConnectError {
         source: Cause,
     },
     /// `pg_hba.conf` does not let this role in from here.
-    #[error(
-        "{server} does not admit this role from this address ({}): {message}",
-        if *encrypted { "over TLS" } else { "without TLS" }
-    )]
+    #[error("{server} does not admit this role from this address ({}): {message}", tls.words())]
     NotAdmitted {
         server: String,
-        encrypted: bool,
+        tls: TlsUse,
         certificate_sent: bool,
         message: String,
         source: Cause,
     },
-    /// `pg_hba.conf` does not let anybody in without TLS, or not this role.
-    #[error("{server} does not admit this role without TLS, and `sslmode={mode}` asked for none")]
+    /// `pg_hba.conf` does not let this role in from here without TLS, which was not asked
+    /// for. Whether it would over TLS, nobody knows: the server says the same of a line that
+    /// rejects, of none at all, and of one for TLS alone.
+    #[error(
+        "{server} does not admit this role from this address without TLS, which `sslmode={mode}` did not ask for: {message}"
+    )]
     EncryptionDemanded {
         server: String,
         mode: &'static str,
+        message: String,
         source: Cause,
     },
     /// Every connection slot is taken.
@@ -204,6 +206,27 @@ pub enum ConnectError {
         server: String,
         failures: Vec<ConnectError>,
     },
+}
+
+/// Whether a session that was refused spoke TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsUse {
+    /// It did.
+    Spoken,
+    /// The server was asked for it, and has none.
+    NotOffered,
+    /// Nobody asked the server for it.
+    NotAsked,
+}
+
+impl TlsUse {
+    fn words(self) -> &'static str {
+        match self {
+            TlsUse::Spoken => "over TLS",
+            TlsUse::NotOffered => "without TLS, which the server does not offer",
+            TlsUse::NotAsked => "without TLS",
+        }
+    }
 }
 
 /// What is wrong with a server's certificate.

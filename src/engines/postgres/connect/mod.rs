@@ -28,6 +28,6 @@ mod wire;
 
 pub use dial::Dial;
 pub use dial_error::{DialError, Origin};
-pub use error::{CertificateFault, ConnectError};
+pub use error::{CertificateFault, ConnectError, TlsUse};
 pub use link::{Canceller, Link, Notice};
 pub use plain::Plain;

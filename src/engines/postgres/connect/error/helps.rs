@@ -1,6 +1,6 @@
 //! What helps where no connection came about.
 
-use super::{CertificateFault, ConnectError};
+use super::{CertificateFault, ConnectError, TlsUse};
 use crate::engines::postgres::Identifier;
 use crate::values::FilesUsedUp;
 
@@ -53,17 +53,17 @@ impl ConnectError {
                 );
             }
             E::NotAdmitted {
-                encrypted: true,
+                tls: TlsUse::Spoken,
                 certificate_sent: false,
                 ..
             } => {
-                "if the server asks for a client certificate, name one with `sslcert` and `sslkey`; otherwise add a line for this role, database and address to pg_hba.conf and reload the server"
+                "if the server asks for a client certificate, name one with `sslcert` and `sslkey`; otherwise add a line for this role, database and address to pg_hba.conf, above any that rejects it, and reload the server"
             }
             E::NotAdmitted { .. } => {
-                "add a line for this role, database and address to pg_hba.conf and reload the server"
+                "add a line for this role, database and address to pg_hba.conf, above any that rejects it, and reload the server"
             }
             E::EncryptionDemanded { .. } => {
-                "set `sslmode=verify-full` (or `require`), or add a line to pg_hba.conf"
+                "if pg_hba.conf has a line for this role that is for TLS alone (`hostssl`), set `sslmode=verify-full` (or `require`); otherwise add a line for this role, database and address to pg_hba.conf, above any that rejects it, and reload the server"
             }
             E::TooManyConnections { .. } => {
                 "wait, close idle sessions, or raise `max_connections` or the role's limit"
