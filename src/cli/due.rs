@@ -24,6 +24,10 @@ use crate::values::{host, wall_clock, with_causes};
 /// Longer than a schedule takes to see that the one before has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(2_500);
 
+/// What is said of a schedule that has come to nothing.
+const NOTHING_TO_RUN: &str =
+    "there was nothing to run: its tasks are switched off, or have no target that is configured";
+
 /// How long after its time an occurrence is still taken for the reason of the call: pods are
 /// placed and images are pulled meanwhile.
 const CALLED_WITHIN: TimeDelta = TimeDelta::minutes(10);
@@ -73,22 +77,23 @@ impl Watcher for Notes {
 /// after a long down-time there are thousands.
 const MOST_MISSED: usize = 3;
 
-fn missed_lines(missed: &[&Occurrence], zone: chrono_tz::Tz) -> Vec<String> {
+fn not_run_lines(not_run: &[&Occurrence], zone: chrono_tz::Tz) -> Vec<String> {
     let shown = |one: &Occurrence| {
         let at = one.scheduled_for.with_timezone(&zone);
         at.format("%a %Y-%m-%d %H:%M %Z").to_string()
     };
-    let same =
-        |a: &&Occurrence, b: &&Occurrence| (&a.schedule, &a.reason) == (&b.schedule, &b.reason);
+    let of = |one: &Occurrence| (one.schedule.clone(), one.status, one.reason.clone());
+    let same = |a: &&Occurrence, b: &&Occurrence| of(a) == of(b);
     let mut lines = Vec::new();
-    for group in missed.chunk_by(same) {
+    for group in not_run.chunk_by(same) {
         if let [first, .., last] = group
             && group.len() > MOST_MISSED
         {
             lines.push(format!(
-                "{}: {} missed, from {} to {}: {}",
+                "{}: {} {}, from {} to {}: {}",
                 first.schedule,
                 group.len(),
+                first.status,
                 shown(first),
                 shown(last),
                 first.reason.as_deref().unwrap_or_default()
@@ -97,7 +102,7 @@ fn missed_lines(missed: &[&Occurrence], zone: chrono_tz::Tz) -> Vec<String> {
         }
         lines.extend(group.iter().map(|one| {
             let why = one.reason.as_deref().unwrap_or_default();
-            format!("{} of {}: missed: {why}", one.schedule, shown(one))
+            format!("{} of {}: {}: {why}", one.schedule, shown(one), one.status)
         }));
     }
     lines
@@ -206,7 +211,12 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
     store.close().await;
     let notes = notes.0.lock().unwrap_or_else(PoisonError::into_inner);
     let (runs, occurrences, _) = &*notes;
-    let missed = |one: &&Occurrence| one.status == OccurrenceStatus::Missed;
+    let not_run = |one: &&Occurrence| {
+        matches!(
+            one.status,
+            OccurrenceStatus::Missed | OccurrenceStatus::Skipped
+        )
+    };
     let mut code = runs.iter().fold(0, |code, run| {
         worse(code, exit_code(&run.status, false, &signals.stop))
     });
@@ -234,8 +244,8 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
             run_summary(run, config.engine_of(&run.target), &style)
         );
     }
-    let missed: Vec<&Occurrence> = occurrences.iter().filter(missed).collect();
-    for line in missed_lines(&missed, config.timezone) {
+    let not_run: Vec<&Occurrence> = occurrences.iter().filter(not_run).collect();
+    for line in not_run_lines(&not_run, config.timezone) {
         outln!("{line}");
     }
     for one in occurrences.iter().filter(fell_short) {
@@ -259,11 +269,19 @@ async fn unclaimed(
 ) -> Result<u8, Failure> {
     let enabled = |name: &&String| config.tasks.get(*name).is_some_and(|task| task.enabled);
     let names: Vec<String> = schedule.tasks.iter().filter(enabled).cloned().collect();
-    if names.is_empty() {
-        return Ok(0);
-    }
-    let work = context.tasks(config, &names, None, &[])?;
+    let work = match names.is_empty() {
+        true => Vec::new(),
+        false => context.tasks(config, &names, None, &[])?,
+    };
     if work.is_empty() {
+        if context.json() {
+            documents::print(&documents::DueRuns {
+                runs: &[],
+                occurrences: &[],
+            });
+        } else {
+            outln!("{}: {NOTHING_TO_RUN}", schedule.name);
+        }
         return Ok(0);
     }
     let signals = Signals::within(longest_grace(&work));

@@ -41,6 +41,21 @@ pub(super) fn tell(failure: &Failure, output: Output) {
     }
 }
 
+/// What could not be read of the command line, as the document that any other failure is told by.
+pub(super) fn tell_usage(said: &str) {
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    let (error, hint) = match said.split_once("\n  hint: ") {
+        Some((error, hint)) => (error, Some(hint.to_owned())),
+        None => (said, None),
+    };
+    documents::print(&documents::Error {
+        error: error.to_owned(),
+        because: Vec::new(),
+        hint,
+        problems: None,
+    });
+}
+
 /// What is said in lines, each safe to print.
 fn lines(text: &str) -> String {
     let lines: Vec<_> = text.split('\n').map(crate::values::shown).collect();

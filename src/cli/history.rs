@@ -7,7 +7,7 @@ use super::Failure;
 use super::context::{Context, spool_folder};
 use super::documents;
 use crate::config::Config;
-use crate::history::{HistoryError, RunFilter, RunRecord, RunSummary, Store};
+use crate::history::{self, HistoryError, RunFilter, RunRecord, RunSummary, Store};
 use crate::plan::Finding;
 use crate::report::text::{
     Align, Cell, Columns, Cut, counted, history_table, run_details, run_details_folded, shown,
@@ -83,7 +83,7 @@ impl History {
             limit: Some(self.limit),
             ..RunFilter::default()
         };
-        let runs: Vec<RunSummary> = store.runs(&filter).await?;
+        let runs: Vec<RunSummary> = history::runs(store.as_ref(), &filter).await?;
         if context.json() {
             documents::print(&documents::History { runs: &runs });
         } else if runs.is_empty() && (self.task.is_some() || self.target.is_some()) {
@@ -245,7 +245,7 @@ impl Show {
             Err(HistoryError::Missing { .. }) => return Err(HistoryError::NoRuns.into()),
             opened => opened?,
         };
-        let mut run = store.run(&self.run).await?;
+        let mut run = history::run(store.as_ref(), &self.run).await?;
         if !context.json() {
             run.still_running(wall_clock());
         }

@@ -3,7 +3,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory, Parser};
 
-use super::Args;
+use super::{Args, failed};
 use crate::values::{closest, redact};
 
 /// Reads the command line; the error is the exit code, after everything has
@@ -35,9 +35,33 @@ pub(super) fn parse() -> Result<Args, u8> {
             return 0;
         }
         // A slip may have put a URL with its password where it does not belong.
-        errln!("{}", redact(explain(&error).trim_end()));
+        let said = redact(explain(&error).trim_end());
+        match wants_json(std::env::args().skip(1)) {
+            true => failed::tell_usage(&said),
+            false => errln!("{said}"),
+        }
         2
     })
+}
+
+/// Whether a document is asked for, as far as that can be seen in words that make no sense together.
+fn wants_json(words: impl Iterator<Item = String>) -> bool {
+    let mut before = String::new();
+    let mut wants = false;
+    for word in words {
+        if word == "--" {
+            break;
+        }
+        let value = match before.as_str() {
+            "--output" => Some(word.as_str()),
+            _ => word.strip_prefix("--output="),
+        };
+        if let Some(value) = value {
+            wants = value == "json";
+        }
+        before = word;
+    }
+    wants
 }
 
 fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
@@ -140,12 +164,15 @@ pub(super) fn some(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "not a whole number from 1 on, such as 20".to_owned())
 }
 
+/// More of each schedule than this nobody reads, and the calendar is computed one by one.
+const MOST_OF_EACH: usize = 10_000;
+
 /// How many of each; to be told none would look as if there were none.
 pub(super) fn size(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()
-        .filter(|size| *size > 0)
-        .ok_or_else(|| "not a whole number from 1 on, such as 5".to_owned())
+        .filter(|size| (1..=MOST_OF_EACH).contains(size))
+        .ok_or_else(|| format!("not a whole number from 1 to {MOST_OF_EACH}, such as 5"))
 }
 
 /// Where to listen.

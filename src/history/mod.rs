@@ -42,7 +42,7 @@ pub use occurrence::{
     Calendar, Claim, DOES_ITS_WORK, Ended, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause,
 };
 pub use outbox::{Alert, Letter, Notice, Outbox};
-pub use outcomes::task_totals;
+pub use outcomes::{run, runs, task_totals};
 pub use overdue::{Overdue, overdue};
 pub use place::Place;
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Throttled, Trigger};

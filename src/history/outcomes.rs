@@ -1,6 +1,8 @@
 //! How the work stands now: what is on record, and what a process that died could not record.
 
-use super::{HistoryError, Outcome, Period, RunStatus, Store, TaskTotals};
+use super::{
+    HistoryError, Outcome, Period, RunFilter, RunRecord, RunStatus, RunSummary, Store, TaskTotals,
+};
 use crate::values::{host, is_alive};
 
 /// As [`Summaries::task_totals`](super::Summaries::task_totals), where a run of this machine that is on
@@ -30,4 +32,39 @@ pub async fn task_totals(
         }
     }
     Ok(totals)
+}
+
+/// What is said of a run whose process is gone without having recorded how it ended.
+const GONE: &str = "its process is gone; the next run finds what it has left, and records that";
+
+/// As [`Runs::runs`](super::Runs::runs), where a run of this machine that is on record as at work and has
+/// no process any more was interrupted.
+///
+/// # Errors
+/// When the history cannot be read.
+pub async fn runs(store: &dyn Store, filter: &RunFilter) -> Result<Vec<RunSummary>, HistoryError> {
+    let mut runs = store.runs(filter).await?;
+    if runs.iter().any(|run| run.status == RunStatus::Running) {
+        let dead = store.dead(&host(), &is_alive).await?;
+        for run in &mut runs {
+            if run.status == RunStatus::Running && dead.contains(&run.id) {
+                run.status = RunStatus::Interrupted;
+                run.error = Some(GONE.to_owned());
+            }
+        }
+    }
+    Ok(runs)
+}
+
+/// The same of one run, as [`Runs::run`](super::Runs::run) finds it.
+///
+/// # Errors
+/// When there is no such run, and when the history cannot be read.
+pub async fn run(store: &dyn Store, named: &str) -> Result<RunRecord, HistoryError> {
+    let mut run = store.run(named).await?;
+    if run.status == RunStatus::Running && store.dead(&host(), &is_alive).await?.contains(&run.id) {
+        run.status = RunStatus::Interrupted;
+        run.error = Some(GONE.to_owned());
+    }
+    Ok(run)
 }

@@ -117,22 +117,23 @@ pub(super) fn outcome(run: &RunRecord) -> String {
     }
 }
 
-/// Findings of a severity, in a sentence each.
+/// Findings of a severity, in a line each.
 pub(super) fn noticed(findings: &[&Finding]) -> String {
-    let told: Vec<String> = findings
+    let mut told: Vec<String> = findings
         .iter()
         .take(MOST_FINDINGS)
         .map(|one| match one.object.as_str() {
             "" => finding_text(&one.message),
             object => format!("{object}: {}", finding_text(&one.message)),
         })
+        // A line that somebody else has broken is still one.
+        .map(|text| text.replace(['\n', '\r'], " "))
         .collect();
     let more = findings.len().saturating_sub(MOST_FINDINGS);
     if more > 0 {
-        format!("{} … and {more} more", told.join(" "))
-    } else {
-        told.join(" ")
+        told.push(format!("… and {more} more"));
     }
+    told.join("\n")
 }
 
 pub(super) fn of_severity(run: &RunRecord, severity: Severity) -> Vec<&Finding> {

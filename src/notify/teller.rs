@@ -17,13 +17,17 @@ use super::rules::{
 };
 use super::{Delivery, SmtpError};
 use crate::config::{Config, Event, Notify};
-use crate::history::{Alert, CLOCKS_DIFFER, HistoryError, Notice, RunRecord, RunStatus, Store};
+use crate::history::{
+    Alert, CLOCKS_DIFFER, HistoryError, Notice, RunFilter, RunRecord, RunStatus, Store,
+};
 use crate::plan::{Finding, Memory, Severity, tells_kept_out};
 use crate::report::Templates;
 use crate::values::wall_clock;
 
 /// A finding that stands is told again after so long.
 const TELL_AGAIN: TimeDelta = TimeDelta::days(7);
+/// So many runs before one that succeeded are looked at for since when they had failed.
+const MOST_BEFORE: u32 = 100;
 /// Under which kind the history remembers what was told.
 const TOLD: &str = "notify";
 
@@ -88,6 +92,17 @@ impl Teller {
             && tells_failures(notify)
         {
             let since = self.when(alert.since);
+            let text = format!("It succeeded again; it had failed since {since}.");
+            notices.push(notice(RECOVERED, run, schedule, text));
+        }
+        // What failed while the history was away opened no alert, and was told without one.
+        if alert.is_none()
+            && run.status == RunStatus::Succeeded
+            && run.part.is_none()
+            && tells_failures(notify)
+            && let Some(since) = failing_before(store, run).await?
+        {
+            let since = self.when(since);
             let text = format!("It succeeded again; it had failed since {since}.");
             notices.push(notice(RECOVERED, run, schedule, text));
         }
@@ -232,6 +247,31 @@ impl Teller {
             .format("%a %Y-%m-%d %H:%M %Z")
             .to_string()
     }
+}
+
+/// Since when what a run does had failed right before it, if it had: all of it runs that nobody could
+/// note while the history was away.
+async fn failing_before(
+    store: &dyn Store,
+    run: &RunRecord,
+) -> Result<Option<DateTime<Utc>>, HistoryError> {
+    let before = RunFilter {
+        task: Some(run.task.clone()),
+        target: Some(run.target.clone()),
+        statuses: vec![
+            RunStatus::Succeeded,
+            RunStatus::Incomplete,
+            RunStatus::Partial,
+            RunStatus::Failed,
+            RunStatus::Interrupted,
+        ],
+        limit: Some(MOST_BEFORE),
+        after: Some((run.started_at, run.id)),
+        ..RunFilter::default()
+    };
+    let runs = store.runs(&before).await?;
+    let failed = runs.iter().take_while(|one| is_failure(one.status));
+    Ok(failed.last().map(|one| one.started_at))
 }
 
 /// Whether findings that go by this event are told, or some of them.

@@ -61,8 +61,10 @@ pub struct Line {
     pub at: DateTime<Utc>,
     /// Which run, if there was one.
     pub run: Option<Uuid>,
-    /// What happened, in a sentence.
+    /// What happened, in a sentence, or several.
     pub text: String,
+    /// The same, one thing after the other: a line for each.
+    pub texts: Vec<String>,
     /// The page of the run, where there is one and people can reach it.
     pub url: Option<String>,
 }
@@ -86,7 +88,8 @@ impl Digest {
                 target: notice.target.clone(),
                 at: notice.at,
                 run: notice.run,
-                text: notice.text.clone(),
+                text: notice.text.replace('\n', " "),
+                texts: notice.text.split('\n').map(str::to_owned).collect(),
                 url: None,
             };
             let same =

@@ -19,6 +19,7 @@ use chrono::{TimeDelta, Utc};
 use maint::history::open;
 use maint::scheduler::definitions;
 
+use crate::support::patience::Patience;
 use crate::support::servers::fresh_database;
 use crate::support::workspace::Workspace;
 
@@ -384,4 +385,42 @@ fn the_alert_rules_fire_when_they_should() {
         }
     }
     assert!(seen > 20, "{seen}");
+}
+
+/// What a call was for and did not do is told, and why.
+#[tokio::test]
+async fn what_is_due_and_skipped_is_told() {
+    let db = fresh_database(17).await;
+    let workspace = Workspace::new("targets: {}\n").task("analyze", TASK);
+    let history = format!("sqlite:{}", workspace.history().display());
+    let schedules = format!(
+        "timezone: UTC\nhistory: {history}\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\n\
+         schedules:\n  often: {{ cron: \"* * * * *\", tasks: [analyze] }}\n",
+        db.url
+    );
+    workspace.file("schedules.yaml", &schedules);
+    workspace.file("tasks/analyze.yaml", &format!("{TASK}enabled: false\n"));
+    let off = workspace
+        .run(["run", "--due", "--schedule", "often"])
+        .expect(0);
+    assert!(
+        off.stdout.starts_with("often of ") && off.stdout.contains(": skipped: there was nothing"),
+        "{off:#?}"
+    );
+    workspace.file("tasks/analyze.yaml", TASK);
+    workspace.run(["pause", "often", "--for", "2d"]).expect(0);
+    let patience = Patience::until("the next minute to be due");
+    loop {
+        let paused = workspace
+            .run(["run", "--due", "--schedule", "often"])
+            .expect(0);
+        if paused.stdout != "nothing is due\n" {
+            assert!(
+                paused.stdout.contains(": skipped: ") && paused.stdout.contains("paused"),
+                "{paused:#?}"
+            );
+            break;
+        }
+        patience.pause().await;
+    }
 }

@@ -180,7 +180,14 @@ fn slips_on_the_command_line_are_told_with_an_example() {
             &["history", "--limit", "-1"],
             "not a whole number from 1 on",
         ),
-        (&["next", "--count", "-1"], "not a whole number from 1 on"),
+        (
+            &["next", "--count", "-1"],
+            "not a whole number from 1 to 10000",
+        ),
+        (
+            &["next", "--count", "1000000000"],
+            "not a whole number from 1 to 10000",
+        ),
         (
             &["plan", "--check", "schedules.yaml"],
             "is no saved plan: it is not JSON",
@@ -202,6 +209,52 @@ fn slips_on_the_command_line_are_told_with_an_example() {
         assert!(said.stderr.contains(words), "{args:?}: {said:#?}");
         assert!(!said.stderr.contains("os error"), "{args:?}: {said:#?}");
     }
+}
+
+/// Where a document is asked for, a slip on the command line is one as any other failure is.
+#[test]
+fn slips_on_the_command_line_are_told_as_documents() {
+    let workspace = workspace();
+    for (args, error, hint) in [
+        (
+            &["--output", "json", "hsitory"][..],
+            "there is no command `hsitory`",
+            Some("did you mean `history`?"),
+        ),
+        (
+            &["history", "--output=json", "--limmit", "5"],
+            "there is no option `--limmit`",
+            Some("did you mean `--limit`?"),
+        ),
+        (
+            &["next", "--count", "0", "--output", "json"],
+            "not a whole number from 1 to 10000",
+            None,
+        ),
+        (&["show", "--output", "json"], "required", None),
+        (
+            &["check", "--output", "json", "--config="],
+            "`--config` names no file",
+            None,
+        ),
+    ] {
+        let said = workspace.run(args).expect(2);
+        assert_eq!(said.stderr, "", "{args:?}");
+        let document = said.json();
+        let told = document["error"].as_str().unwrap();
+        assert!(
+            told.contains(error) && !told.starts_with("error:"),
+            "{args:?}: {document:#}"
+        );
+        if let Some(hint) = hint {
+            assert!(
+                document["hint"].as_str().unwrap().starts_with(hint),
+                "{args:?}: {document:#}"
+            );
+        }
+    }
+    let said = workspace.run(["hsitory", "--output", "human"]).expect(2);
+    assert!(said.stdout.is_empty() && said.stderr.starts_with("error: there is no command"));
 }
 
 /// A span beyond what a date can hold is told with its file, line, value and bound, on either engine.

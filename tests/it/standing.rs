@@ -141,6 +141,22 @@ async fn only_success_makes_a_failure_good() {
     // On record it is still at work.
     signalled(&workspace, &[Signal::SIGKILL]).await;
     not_well(&workspace, "killed");
+    let list = workspace.run(["history", "--output", "json"]).expect(0);
+    assert_eq!(list.json()["runs"][0]["status"], "interrupted", "{list:#?}");
+    assert!(
+        workspace
+            .run(["history"])
+            .expect(0)
+            .stdout
+            .contains("interrupted")
+    );
+    for args in [&["show", "last"][..], &["show", "last", "--output", "json"]] {
+        let shown = workspace.run(args).expect(0);
+        assert!(
+            shown.stdout.contains("interrupted") && shown.stdout.contains("its process is gone"),
+            "{shown:#?}"
+        );
+    }
     signalled(&workspace, &[Signal::SIGTERM, Signal::SIGTERM]).await;
     not_well(&workspace, "cancelled");
     let other = sleeping("SELECT pg_sleep(600)");
@@ -166,6 +182,8 @@ async fn only_success_makes_a_failure_good() {
     );
     let mut process = begin(&workspace).await;
     workspace.run(["status"]).expect(0);
+    let shown = workspace.run(["show", "last"]).expect(0);
+    assert!(shown.stdout.contains("running for"), "{shown:#?}");
     process.kill().unwrap();
     process.wait().unwrap();
 }

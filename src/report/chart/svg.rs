@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use crate::values::shown;
+
 /// Width of every chart, in its own units: on a telephone 360 pixels wide, of which about 324 are
 /// left to it, its text has 11 pixels.
 pub(super) const WIDTH: f64 = 440.0;
@@ -130,10 +132,10 @@ impl Drawing {
     }
 }
 
-/// Text within XML. What XML cannot hold at all is left out.
+/// Text within XML, read as it is written. What XML cannot hold at all is left out.
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in shown(text).chars() {
         match c {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),
@@ -157,4 +159,15 @@ pub(super) fn fitted(name: &str, most: usize) -> String {
     let head: String = chars[..half].iter().collect();
     let tail: String = chars[chars.len() - half..].iter().collect();
     format!("{head}…{tail}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_turns_a_title_around() {
+        let safe = escaped("a\u{202e}b<\u{7}\u{2066}\nc\u{ffff}");
+        assert_eq!(safe, "a\\u{202e}b&lt;\\x07\\u{2066}\\nc");
+    }
 }

@@ -224,6 +224,22 @@ async fn a_run_begins_without_the_history_but_not_where_it_is_the_proof() {
         "{shown:#?}"
     );
     assert_eq!(told(), at_once);
+    // That it failed was told, and so is that it does no more, though no alert was opened then.
+    workspace.file(
+        "tasks/old.yaml",
+        "kind: archive\ntarget: app\noptions:\n  table: public.t\n  column: at\n  older_than: 90y\n  destination: { table: public.t_old }\n",
+    );
+    workspace.run(["run", "old", "--now"]).expect(0);
+    let news = told().split_off(at_once.len());
+    assert!(
+        news.contains("\"recovered\"") && news.contains("old"),
+        "{news}"
+    );
+    workspace.run(["run", "old", "--now"]).expect(0);
+    assert_eq!(
+        told().matches("\"recovered\"").count(),
+        news.matches("\"recovered\"").count()
+    );
 }
 
 /// What one run has kept, and the history does not take, keeps no other from its work: neither by rights that are

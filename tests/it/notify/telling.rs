@@ -377,6 +377,42 @@ async fn webhooks_are_shaped_as_asked_and_names_mean_nothing_there() {
     }
 }
 
+/// Several findings of one run are a line each, or whatever is one there.
+#[tokio::test]
+async fn each_finding_is_a_line() {
+    for format in ["generic", "slack", "teams", "ntfy", "apprise"] {
+        let hook = Hook::start(200).await;
+        let workspace = workspace(&format!(
+            "notify: {{ webhook: {{ url: \"{}\", format: {format} }} }}\n",
+            hook.url
+        ));
+        let (teller, store) = (teller(&workspace), open("sqlite::memory:").await.unwrap());
+        let mut run = run("shard_1", RunStatus::Succeeded, noon(0));
+        let critical = |object: &str| Finding {
+            code: "freeze.age".into(),
+            severity: Severity::Critical,
+            object: object.into(),
+            message: "It is\nold.".into(),
+            suggestion: None,
+        };
+        run.findings = vec![critical("public.one"), critical("public.two")];
+        note(&teller, store.as_ref(), &run).await;
+        let done = teller.tell(store.as_ref(), noon(1), false).await.unwrap();
+        assert_eq!((done.sent, done.problems), (1, vec![]), "{format}");
+        let body = &hook.bodies()[0];
+        let lines = match format {
+            "teams" => "public.one: It is old.\"}],\"type\":\"RichTextBlock\"},{",
+            "generic" => "\"texts\":[\"public.one: It is old.\",\"public.two: It is old.\"]",
+            _ => "public.one: It is old.\\npublic.two: It is old.",
+        };
+        let all = body.to_string();
+        assert!(
+            all.contains(lines) || format == "teams" && all.matches("It is old.").count() == 2,
+            "{format}: {all}"
+        );
+    }
+}
+
 /// What went well is not sent as a failure, and with something worse beside it, it is as bad as that.
 #[tokio::test]
 async fn a_letter_is_as_bad_as_the_worst_that_it_tells() {
