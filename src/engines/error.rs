@@ -218,9 +218,21 @@ impl EngineError {
         }
     }
 
+    /// Whether the server refused a statement since the role may not do or read that.
+    pub fn is_forbidden(&self) -> bool {
+        // insufficient_privilege
+        self.sqlstate() == Some("42501")
+    }
+
     /// Whether the server is up, and has no connection free.
     pub fn is_full(&self) -> bool {
         matches!(self, EngineError::Connect(error) if error.is_full())
+    }
+
+    /// Whether what is in between let wait for a connection until it gave up: whoever asks again waits
+    /// as long.
+    pub fn has_waited(&self) -> bool {
+        matches!(self, EngineError::Connect(error) if error.has_waited())
     }
 
     /// Whether the address itself is wrong, so that nobody was asked: exit code 2.

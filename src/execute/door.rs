@@ -32,6 +32,33 @@ pub struct Counts {
     pub untold: BTreeMap<u32, String>,
 }
 
+/// What the role may not see of the server, of what every run reads.
+#[derive(Debug, Default)]
+pub struct Sight {
+    /// What it is, and what lets it; `None` where it may see all of it.
+    pub lacks: Option<Finding>,
+    /// Whether nobody would see who waits for a step.
+    pub blind: bool,
+}
+
+impl Sight {
+    /// What is to be told whatever becomes of the run.
+    pub fn told(&self) -> Option<Finding> {
+        self.lacks.clone().filter(|_| self.blind)
+    }
+
+    /// An error of looking what there is to do; with what is told only of it, where what the role may
+    /// not see is why.
+    pub fn explain(&self, error: EngineError) -> (EngineError, Option<Finding>) {
+        let Some(lacks) = self.lacks.as_ref().filter(|_| error.is_forbidden()) else {
+            return (error, None);
+        };
+        let help = lacks.suggestion.as_deref().unwrap_or_default();
+        let error = error.reworded(|message| format!("{message}; what would help: {help}"));
+        (error, (!self.blind).then(|| lacks.clone()))
+    }
+}
+
 /// How one target of an engine is worked on. There is one for each run, and
 /// for each plan; it may keep what it has seen in between.
 #[async_trait]
@@ -113,6 +140,15 @@ pub trait Door: Send + Sync + Sized + 'static {
     /// with its connection, nothing does.
     async fn passes(&self, _error: &EngineError, _since: Instant) -> bool {
         false
+    }
+
+    /// What the role may not see of the server, of what every run reads. An engine that takes no such
+    /// rights away has nothing to say.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    async fn sight(&self, _session: &Self::Session) -> Result<Sight, EngineError> {
+        Ok(Sight::default())
     }
 
     /// Refuses a session in which a claim would not hold, such as one that a

@@ -14,7 +14,7 @@ mod step;
 mod stop;
 mod throttle;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,7 +23,9 @@ use futures_util::stream::FuturesUnordered;
 use uuid::Uuid;
 
 pub use awaited::{Awaited, Wait};
-pub use door::{BodyOf, Busy, Counts, Database, Door, Holder, Job, LAST_PLACE, PLACES, Size};
+pub use door::{
+    BodyOf, Busy, Counts, Database, Door, Holder, Job, LAST_PLACE, PLACES, Sight, Size,
+};
 pub use live::{Live, RunAtWork, StepAtWork};
 pub use observer::{Event, Observer, Silent};
 pub use pace::Pace;
@@ -80,6 +82,9 @@ pub struct CarriedOut {
     pub findings: Vec<Finding>,
 }
 
+/// Why a step does not begin where one before it has waited in vain.
+const NO_CONNECTION: &str = "not begun: a step before it waited for a connection until the pooler gave up, and there is none that others have left";
+
 /// What the sessions of a run are called on the server: 63 bytes at most.
 pub fn run_name(run: Uuid) -> String {
     format!("maint {run}")
@@ -108,7 +113,9 @@ pub async fn carry_out<D: Door>(
     let mut queue = Queue::new(steps);
     let mut idle: HashMap<Place, Vec<D::Session>> = HashMap::new();
     let mut running = FuturesUnordered::new();
-    let jobs = usize::try_from(execution.limits.jobs.max(1)).unwrap_or(1);
+    let mut jobs = usize::try_from(execution.limits.jobs.max(1)).unwrap_or(1);
+    // Where nobody gets a connection any more: another step would wait for one as long, in vain.
+    let mut closed: HashSet<Place> = HashSet::new();
     let too_much = execution.throttle.end_when_too_much(door, execution);
     tokio::pin!(too_much);
     let room = |step: &Step<BodyOf<D>>| match execution.stop.is_stopping() {
@@ -118,6 +125,12 @@ pub async fn carry_out<D: Door>(
     loop {
         while running.len() < jobs {
             match queue.next(&room) {
+                Next::Ready(step) if closed.contains(&step.place) => {
+                    execution.pace.over(&step);
+                    queue.ended(&step, StepStatus::Skipped);
+                    let ended = step::NotBegun::new(StepStatus::Skipped, NO_CONNECTION.to_owned());
+                    running.push(step::not_begun(step, ended, execution));
+                }
                 Next::Ready(step) => {
                     execution.pace.over(&step);
                     let session = idle.get_mut(&step.place).and_then(Vec::pop);
@@ -163,6 +176,13 @@ pub async fn carry_out<D: Door>(
                 }
                 if ended.begun {
                     queue.ended(&ended.step, ended.record.status);
+                }
+                if ended.has_waited {
+                    jobs = running.len().max(1);
+                    let of_it = idle.get(&ended.step.place);
+                    if running.is_empty() && of_it.is_none_or(Vec::is_empty) {
+                        closed.insert(ended.step.place);
+                    }
                 }
                 if let Some(session) = ended.session {
                     idle.entry(ended.step.place).or_default().push(session);

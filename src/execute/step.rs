@@ -28,6 +28,8 @@ pub(super) struct Ended<D: Door> {
     pub(super) session: Option<D::Session>,
     /// Whether it was its turn at all.
     pub(super) begun: bool,
+    /// Whether it has waited for a connection until a pooler gave up.
+    pub(super) has_waited: bool,
 }
 
 /// Carries one step out, on `session` or a new one, and records it.
@@ -41,13 +43,15 @@ pub(super) fn carry_out<'a, D: Door>(
     Box::pin(async move {
         let mut session = session;
         let mut findings = Vec::new();
-        let record = recorded(&step, &mut session, &mut findings, door, watch, execution).await;
+        let (record, has_waited) =
+            recorded(&step, &mut session, &mut findings, door, watch, execution).await;
         Ended {
             step,
             record,
             findings,
             session,
             begun: true,
+            has_waited,
         }
     })
 }
@@ -97,6 +101,7 @@ pub(super) fn not_begun<D: Door>(
             findings,
             session: None,
             begun: false,
+            has_waited: false,
         }
     })
 }
@@ -160,6 +165,7 @@ fn kept(record: &mut StepRecord, execution: &Execution) {
     };
 }
 
+/// Its record, and whether it has waited for a connection until a pooler gave up.
 async fn recorded<D: Door>(
     step: &Step<BodyOf<D>>,
     session: &mut Option<D::Session>,
@@ -167,9 +173,10 @@ async fn recorded<D: Door>(
     door: &D,
     watch: &D::Watch,
     execution: &Execution,
-) -> StepRecord {
+) -> (StepRecord, bool) {
     let mut record = blank(step);
     record.hide(&execution.filled);
+    let mut has_waited = false;
     let held = execution.throttle.hold(door, execution, &mut record).await;
     if let Err(error) = held {
         end(&mut record, StepStatus::Failed, with_causes(&error));
@@ -202,6 +209,7 @@ async fn recorded<D: Door>(
                 if error.is_unreachable() {
                     *session = None;
                 }
+                has_waited = error.has_waited();
                 end(&mut record, StepStatus::Failed, with_causes(&error));
             }
         }
@@ -216,7 +224,7 @@ async fn recorded<D: Door>(
     execution.history.step(execution.run, &record);
     execution.observer.on(Event::Finished(&record));
     execution.history.add_findings(execution.run, findings);
-    record
+    (record, has_waited)
 }
 
 /// Carries it out; whether its session is of use afterwards.

@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use self::approved::{applied, document, only_approved};
 use self::claim::{claim_patiently, watch_claim};
-use self::found::{aborted, note_findings, without_history};
+use self::found::{aborted, note_findings, remember_place, without_history};
 use super::failover::Failover;
-use super::known::{last_place, learn};
+use super::known::learn;
 use super::record::sum_up;
 use super::time::{deadline, for_work, whole};
 use super::{
@@ -25,11 +25,11 @@ use super::{
 use crate::config::{Limits, Target, Task, Throttle};
 use crate::engines::EngineError;
 use crate::execute::{
-    self, Awaited, BodyOf, Counts, Database, Door, Event, Execution, Held, LAST_PLACE, PLACES,
-    Pace, StopReason, Throttler,
+    self, Awaited, BodyOf, Counts, Database, Door, Event, Execution, Held, Pace, StopReason,
+    Throttler,
 };
 use crate::history::{RunRecord, RunStatus, carried_out};
-use crate::plan::{AnyKind, Entry, Made, Memory, Moment, Plan, Predictor, SavedPlan, Skip};
+use crate::plan::{AnyKind, Entry, Made, Moment, Plan, Predictor, SavedPlan, Skip};
 use crate::values::wall_clock;
 
 /// A kind, and the door that it works through.
@@ -68,6 +68,7 @@ impl<D: Door> Through<D> {
         let opening = Failover::until(None);
         let session = opening.open(&door, self.kind.only_reads()).await?;
         door.place(&session, known.place.as_ref()).await?;
+        let sight = door.sight(&session).await?;
         let mut site = door.site(session, self.kind.reads_replicas()).await;
         site.trust_owners = trusted(task, target);
         site.scope = target.scope;
@@ -82,8 +83,9 @@ impl<D: Door> Through<D> {
         let by = Predictor::of(&known.past, &task.name);
         let looking = Failover::until(None);
         let plan = looking.propose(&door, self.kind.as_ref(), &site, &at);
-        let plan = plan.await?;
+        let plan = plan.await.map_err(|error| sight.explain(error).0)?;
         let mut plan = plan.as_written(&task.filled).arranged(&by).numbered(1);
+        plan.findings.extend(sight.told());
         plan.forecast = Some(plan.forecast(&by, known.whole, task.limits.jobs));
         Ok((plan, door, site.primary))
     }
@@ -186,12 +188,14 @@ impl<D: Door> Way for Through<D> {
         let lost = door.claim_lost(&session);
         let _watching = cancel::watch(around, record.id, request.task.limits.patience());
 
+        let sight = door.sight(&session).await?;
         let mut site = door.site(session, self.kind.reads_replicas()).await;
         // After the site, and so dropped before it: with it the claim ends.
         let _watching_claim = watch_claim(lost, &around.stop);
         site.trust_owners = trusted(request.task, request.target);
         site.scope = request.target.scope;
         record.findings.extend(request.news.iter().cloned());
+        record.findings.extend(sight.told());
         let commands = &request.task.commands;
         let began = Instant::now();
         let mut until = deadline(request, Duration::ZERO);
@@ -238,7 +242,14 @@ impl<D: Door> Way for Through<D> {
             let by_then = until.map_or(by_then, |until| until.min(by_then));
             let proposing = awaited.by(by_then, "what there is to do");
             let plan = failover().propose(&door, self.kind.as_ref(), &site, &at);
-            let plan = plan.await?;
+            let plan = match plan.await {
+                Ok(plan) => plan,
+                Err(error) => {
+                    let (error, lacks) = sight.explain(error);
+                    record.findings.extend(lacks);
+                    return Err(error.into());
+                }
+            };
             let past = match plan.steps.is_empty() {
                 true => None,
                 false => {
@@ -280,6 +291,11 @@ impl<D: Door> Way for Through<D> {
                 }
             }
             learn(around, request, &at, &plan);
+            if let Some(blind) = sight.told().filter(|_| !plan.steps.is_empty()) {
+                record.status = RunStatus::Failed;
+                record.error = Some(blind.message);
+                return Ok(());
+            }
             let pace = pace.get_or_insert_with(|| {
                 let part = request.shared.map(|shared| shared.part(&record.target));
                 let whole = whole(request, record.started_at).map(|whole| match request.shared {
@@ -371,28 +387,6 @@ pub(super) async fn databases<D: Door>(target: &Target) -> Result<Vec<Database>,
     // A standby knows them as well.
     let session = door.open(true).await?;
     Ok(door.databases(&session).await?)
-}
-
-/// Refuses a server that a failover has left behind, as far as earlier runs have told, and tells
-/// later ones where the target is. While the history is away nobody knows of any.
-async fn remember_place<D: Door>(
-    door: &D,
-    session: &D::Session,
-    around: &Surroundings,
-    target: &str,
-) -> Result<(), EngineError> {
-    let history = &around.history;
-    let last = history.ask(last_place(history.store().as_ref(), target));
-    let last = last.await.flatten();
-    let now = door.place(session, last.as_ref()).await?;
-    if let Some(now) = now.filter(|now| last.as_ref() != Some(now)) {
-        let memory = Memory {
-            key: LAST_PLACE.to_owned(),
-            value: now,
-        };
-        history.remember(target, PLACES, wall_clock(), &[memory]);
-    }
-    Ok(())
 }
 
 /// Roles whose code the task may run on this target.

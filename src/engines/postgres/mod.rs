@@ -24,6 +24,7 @@ pub mod seats;
 mod server;
 mod session;
 pub mod settings;
+pub mod sight;
 pub mod timeline;
 pub(in crate::engines) mod told;
 pub mod trust;

@@ -23,9 +23,9 @@ use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::copies;
 use crate::engines::postgres::seats::Seats;
-use crate::engines::postgres::{Fault, Session, claim, each, pooler};
+use crate::engines::postgres::{Fault, Session, claim, each, pooler, sight};
 use crate::execute::step::end;
-use crate::execute::{self, Busy, Counts, Database, Execution, Holder, Size};
+use crate::execute::{self, Busy, Counts, Database, Execution, Holder, Sight, Size};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Finding, Place, Scope, Severity, Site, Step, Work};
 use crate::values::with_causes;
@@ -138,6 +138,25 @@ impl execute::Door for Door {
         steps: &[Step],
     ) -> Result<BTreeMap<u32, i64>, EngineError> {
         counting::for_review(session, steps).await
+    }
+
+    async fn sight(&self, session: &Session) -> Result<Sight, EngineError> {
+        let lacking = sight::lacking(session).await?;
+        let blind = lacking.iter().any(|one| one.watches);
+        let lacks = sight::told(&lacking).map(|(names, grants)| Finding {
+            code: "privilege.missing".to_owned(),
+            severity: Severity::Warning,
+            object: session.server.session_role.clone(),
+            message: format!(
+                "of what every run reads of the server the role may not read {names}{}",
+                match blind {
+                    true => ": nobody would see who waits for a step, so none is begun",
+                    false => "",
+                }
+            ),
+            suggestion: Some(grants),
+        });
+        Ok(Sight { lacks, blind })
     }
 
     async fn fit_for_claim(&self, session: &Session) -> Result<(), EngineError> {
@@ -353,6 +372,10 @@ async fn carried_out(
             let done = statements::each_told(statements, job, record, findings)
                 .await
                 .map(drop);
+            let done = match done {
+                Err(error) => statements::unless_done(error, job, record, findings).await,
+                done => done,
+            };
             if let Some(leaves) = &job.step.body.leaves
                 && !done.as_ref().is_err_and(EngineError::is_unreachable)
             {

@@ -3,7 +3,7 @@
 //! to do with a constraint.
 
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
+use crate::engines::postgres::{Session, first};
 use crate::plan::Step;
 
 /// Enabled event triggers, as contexts of errors call their functions, and whose they are.
@@ -11,14 +11,20 @@ const EVENT_TRIGGERS: &str = "SELECT pg_catalog.quote_ident(e.evtname), e.evtfoi
         pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(e.evtowner))
     FROM pg_catalog.pg_event_trigger e WHERE e.evtenabled <> 'D' ORDER BY 1";
 
+/// Whether the table that the step is about has a rule itself that rows do not meet: where that was
+/// added NOT VALID, rows that were there need not meet it.
+const ITS_OWN: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+            WHERE a.attrelid = $1::oid AND a.attnotnull AND 'NOT NULL of ' || a.attname = $2::text)
+        OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1::oid AND k.conname = $2::text)";
+
 /// The error, with what the server's words do not say of it.
 pub(super) async fn named(error: EngineError, step: &Step, session: &Session) -> EngineError {
-    named_by(of_moved_rows(error, step), session).await
+    named_by(of_moved_rows(error, step, session).await, session).await
 }
 
-/// A new partition has what its siblings have. Rows of the default partition, where nobody has asked
-/// it of them, need not be so.
-fn of_moved_rows(error: EngineError, step: &Step) -> EngineError {
+/// A new partition has what its siblings have, and what its table has. Rows of the default partition,
+/// where nobody has asked it of them, need not be so.
+async fn of_moved_rows(error: EngineError, step: &Step, session: &Session) -> EngineError {
     let EngineError::Statement {
         sqlstate, origin, ..
     } = &error
@@ -36,9 +42,26 @@ fn of_moved_rows(error: EngineError, step: &Step) -> EngineError {
     };
     let rule = origin.rule.clone();
     let rule = rule.unwrap_or_else(|| "a constraint".to_owned());
+    let doing = "looking whose the constraint is";
+    let asked = session
+        .query(doing, ITS_OWN, &[&step.body.relation, &rule])
+        .await;
+    // Where it cannot be asked, the words stay those of what is likeliest.
+    let its_own =
+        asked.is_ok_and(|rows| first::<bool>(&rows, 0).is_ok_and(|own| own == Some(true)));
+    let (whose, or) = match its_own {
+        true => (
+            "which the table itself has, NOT VALID for rows that were there before",
+            "",
+        ),
+        false => (
+            "which the new partition is given because its newest sibling has it",
+            ", or take it from the sibling",
+        ),
+    };
     error.reworded(|message| {
         format!(
-            "rows that are to move out of the default partition do not meet {rule}, which the new partition is given because its newest sibling has it ({message}): nothing was made or moved; {help} in the default partition and mend them, or take it from the sibling"
+            "rows that are to move out of the default partition do not meet {rule}, {whose} ({message}): nothing was made or moved; {help} in the default partition and mend them{or}"
         )
     })
 }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempts::{Attempt, ends, is_told_in_part, until_done};
 use super::gate::{self, Did, Halt, Outcome, answer};
-use super::{Job, ask, end, guarded};
+use super::{Job, ask, end, guarded, raised};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Finding, LockWaiting, Query, Required, Severity, Statement, Sweep};
@@ -217,6 +217,42 @@ pub(super) async fn left(
         };
         end(record, status, why);
     }
+    Ok(())
+}
+
+/// A step whose statement failed after the server had done and committed what it is for has succeeded,
+/// and tells of that; any other error stays what it is.
+pub(super) async fn unless_done(
+    error: EngineError,
+    job: Job<'_>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
+    let Some(query) = job.step.body.done.as_ref() else {
+        return Err(error);
+    };
+    if error.is_unreachable() {
+        return Err(error);
+    }
+    let doing = "looking whether it has been done all the same";
+    let asked = gate::ask_aside(job.session, job.execution, doing, query).await;
+    if !asked.is_ok_and(|rows| answer(&rows).unwrap_or(false)) {
+        return Err(error);
+    }
+    let why = with_causes(&raised::named(error, job.step, job.session).await);
+    succeeded(record, Did::default());
+    record.error = Some(format!("warning: done, and then an error came: {why}"));
+    findings.push(Finding {
+        code: "statement.failed_after".to_owned(),
+        severity: Severity::Warning,
+        object: job.step.object.clone(),
+        message: format!(
+            "{} of {} is done and committed; what failed came after it: {why}",
+            job.step.action.replace('_', " "),
+            job.step.object
+        ),
+        suggestion: None,
+    });
     Ok(())
 }
 

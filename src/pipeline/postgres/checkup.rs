@@ -11,7 +11,7 @@ use super::{dial, open};
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
 use crate::engines::postgres::seats::Seats;
-use crate::engines::postgres::{Identifier, Session, claim, copies, disk};
+use crate::engines::postgres::{Identifier, Session, claim, copies, disk, sight};
 use crate::execute::postgres;
 use crate::pipeline::PipelineError;
 use crate::pipeline::checkup::{Level, Line};
@@ -43,17 +43,49 @@ pub(in crate::pipeline) async fn examine(
     let session = open(&dial, "maint doctor", last).await?;
     if target.scope.has_server() {
         examine_server(&session, lines);
-        sees_sessions(&session, lines).await?;
-        replicas(target, &session, lines).await?;
+    }
+    let lacking = sight::lacking(&session).await?;
+    let lacks = sight::told(&lacking);
+    if let Some((names, grants)) = &lacks {
+        lines.push((
+            Level::Problem,
+            format!(
+                "of what every run reads of the server the role may not read {names}: what it is for is not looked at here either{}; {grants}",
+                match lacking.iter().any(|one| one.watches) {
+                    true => ", and no step is begun, since nobody would see who waits for it",
+                    false => "",
+                }
+            ),
+        ));
+    }
+    // What was refused for that has been told; the rest goes on.
+    let told = |looked: Result<(), EngineError>| match looked {
+        Err(error) if lacks.is_some() && error.is_forbidden() => Ok(()),
+        looked => looked,
+    };
+    if target.scope.has_server() {
+        told(sees_sessions(&session, lines).await)?;
+        told(replicas(target, &session, lines).await)?;
         let asks = |task: &&Task| task.throttle.free_disk_query.is_some();
         if !tasks.iter().any(asks) {
-            sees_disk(&session, lines).await?;
+            told(sees_disk(&session, lines).await)?;
         }
     }
     if target.scope.has_database() {
-        examine_database(&session, target, tasks, lines).await?;
+        told(examine_database(&session, target, tasks, lines).await)?;
     }
-    let seats = Seats::of(&session).await?;
+    told(examine_tasks(&session, tasks, lines).await)?;
+    told(old_transactions(&session, lines).await)?;
+    Ok(())
+}
+
+/// Whether there are connections for each task, and who has its lock.
+async fn examine_tasks(
+    session: &Session,
+    tasks: &[&Task],
+    lines: &mut Vec<Line>,
+) -> Result<(), EngineError> {
+    let seats = Seats::of(session).await?;
     for task in tasks {
         // Fewer steps at once will do; without one there is nothing.
         let of = |jobs: u32| {
@@ -72,7 +104,7 @@ pub(in crate::pipeline) async fn examine(
         if let Some((level, few, then)) = few {
             lines.push((level, format!("{}: {few}{then}", task.name)));
         }
-        let Some(holder) = claim::holder(&session, &task.name).await? else {
+        let Some(holder) = claim::holder(session, &task.name).await? else {
             continue;
         };
         lines.push(match holder.stranger {
@@ -92,10 +124,13 @@ pub(in crate::pipeline) async fn examine(
             ),
         });
     }
-    for row in session
-        .query("looking for old transactions", LONG, &[])
-        .await?
-    {
+    Ok(())
+}
+
+/// What holds back VACUUM and concurrent builds just now.
+async fn old_transactions(session: &Session, lines: &mut Vec<Line>) -> Result<(), EngineError> {
+    let doing = "looking for old transactions";
+    for row in session.query(doing, LONG, &[]).await? {
         let text = |column: &str| row.named::<String>(column);
         let pid: i32 = row.named("pid")?;
         let age_s: i64 = row.named("age_s")?;

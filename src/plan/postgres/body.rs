@@ -36,6 +36,10 @@ pub struct Body {
     /// what would take it back). Each is a finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outside: Option<Query>,
+    /// Answers whether what the step is for has been done and committed although its statement failed,
+    /// as where an event trigger fails after that.
+    #[serde(skip)]
+    pub done: Option<Query>,
     /// What is found where the server meets a key twice, in a step that brings no rows of its own.
     #[serde(skip)]
     pub if_twice: Option<Finding>,
@@ -126,6 +130,7 @@ impl Default for Body {
             on_abort: None,
             leaves: None,
             outside: None,
+            done: None,
             if_twice: None,
             yields_to_wraparound_vacuum: false,
             count: None,

@@ -302,8 +302,8 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
     code(
         "partitions.subscribers",
         "New partitions of a table that is followed by logical replication.",
-        "A subscriber takes no rows of a partition that it has not been told of, and says nothing.",
-        "Make a table of that name at each subscriber, and run ALTER SUBSCRIPTION … REFRESH PUBLICATION there.",
+        "The first row of a partition that a subscriber does not have stops its subscription, and with it the replication of all tables; where it has the table and has not been told, it takes none of its rows and says nothing.",
+        "Before rows come, make a table of that name at each subscriber, and run ALTER SUBSCRIPTION … REFRESH PUBLICATION there. A publication with `publish_via_partition_root` needs none of that.",
     ),
     code(
         "partitions.table_ends",
@@ -469,6 +469,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "A setting that guards the data, or the work on it, is switched off on the server.",
         "It holds for every database of the server; the message says what may be lost.",
         "Switch it on, unless the server holds nothing that matters: the finding has the statement.",
+    ),
+    code(
+        "statement.failed_after",
+        "The server reported an error after it had done, and committed, what was asked: as a rule an event trigger that fails.",
+        "The work is done, and the step has succeeded; the same error comes with the next step.",
+        "Let the event trigger pass for maint's role: the message names it.",
     ),
     code(
         "statement.in_part",

@@ -1,5 +1,7 @@
 //! A real PgBouncer between us and the server.
 
+use std::time::{Duration, Instant};
+
 use crate::support::pooler::Pooler;
 use crate::support::servers::fresh_database;
 use crate::support::workspace::Workspace;
@@ -30,6 +32,49 @@ for_each_version! {
                 assert!(doctor.stdout.contains("ok  app: analyze: works"), "{mode}: {}", doctor.stdout);
                 assert!(!doctor.stdout.contains("pooler"), "{mode}: {}", doctor.stdout);
             }
+        }
+    }
+}
+
+/// A pool with fewer connections than a run needs: said in plain words with what helps, and only the
+/// first step waits in vain.
+#[tokio::test]
+async fn a_pool_that_is_too_small_is_told_and_waited_for_once() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY);
+        INSERT INTO a SELECT generate_series(1, 5000); INSERT INTO b SELECT generate_series(1, 5000); INSERT INTO c SELECT generate_series(1, 5000)").await;
+    for (size, jobs, done) in [(1, 1, 0), (2, 1, 0), (3, 2, 2), (3, 1, 3)] {
+        db.execute("VACUUM ANALYZE").await;
+        let pooler = Pooler::sized(&db, "session", size, 3);
+        let workspace = Workspace::for_target(&pooler.url)
+            .task("reindex", &format!("kind: reindex\ntarget: app\noptions: {{ min_size: 0MB, min_bloat: 0% }}\nlimits: {{ jobs: {jobs} }}\n"));
+        let began = Instant::now();
+        let ran = workspace.run(["run", "reindex", "--now", "--output", "json"]);
+        let took = began.elapsed();
+        let document = ran.json();
+        let steps = document["runs"][0]["steps"].as_array().unwrap();
+        let count = |status: &str| steps.iter().filter(|s| s["status"] == status).count();
+        assert_eq!(count("succeeded"), done, "{size}: {document:#}");
+        if done == 3 {
+            continue;
+        }
+        let told = "had no connection to the server free for as long as its `query_wait_timeout` lets wait";
+        assert_eq!(
+            document.to_string().matches(told).count().min(1),
+            1,
+            "{document:#}"
+        );
+        assert!(
+            document.to_string().contains("a run needs three at once"),
+            "{document:#}"
+        );
+        // query_wait_timeout is three seconds.
+        assert!(
+            took < Duration::from_secs(3 + 6),
+            "{size}: {took:?}: {document:#}"
+        );
+        if size == 2 {
+            assert_eq!((count("failed"), count("skipped")), (1, 2), "{document:#}");
         }
     }
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{finding, objects};
+use crate::settings::role;
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
@@ -311,5 +312,49 @@ for_oldest_and_newest! {
         }
         assert_eq!(objects(&run(&workspace, 0), "reindex", "succeeded"), BTreeSet::new());
         assert_eq!(learned().await.2, third);
+    }
+}
+
+/// An event trigger that fails is asked after a concurrent rebuild has been committed: that is done, and
+/// told so, with what failed. Before 17 none is asked. One that fails before it is a failure.
+#[tokio::test]
+async fn a_rebuild_that_an_event_trigger_fails_after_is_done() {
+    for major in [17, 18] {
+        let db = fresh_database(major).await;
+        let (keeper, url) = role(&db, "").await;
+        db.execute(&format!("GRANT ALL ON SCHEMA public TO {keeper}; CREATE TABLE t (id int PRIMARY KEY, at int); ALTER TABLE t OWNER TO {keeper};
+            INSERT INTO t SELECT n, n FROM generate_series(1, 3000) n; CREATE INDEX t_at ON t (at);
+            CREATE TABLE noted (what text);
+            CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.noted VALUES (tg_tag); END $$;
+            CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION note()")).await;
+        db.execute("VACUUM ANALYZE t").await;
+        let workspace = workspace(&url, EVERYTHING);
+        let nodes = [filenode(&db, "t_at").await, filenode(&db, "t_pkey").await];
+        let document = run(&workspace, 0);
+        assert_eq!(
+            objects(&document, "reindex", "succeeded"),
+            names(&["public.t_at", "public.t_pkey"]),
+            "{document:#}"
+        );
+        let told = finding(&document, "statement.failed_after");
+        let message = told["message"].as_str().unwrap();
+        assert!(
+            message.contains("is done and committed") && message.contains("the event trigger note"),
+            "{document:#}"
+        );
+        for (index, before) in ["t_at", "t_pkey"].into_iter().zip(nodes) {
+            assert_ne!(filenode(&db, index).await, before, "{index}");
+        }
+        let invalid =
+            "SELECT count(*) FROM pg_index WHERE NOT indisvalid AND indrelid = 't'::regclass";
+        assert_eq!(db.number(invalid).await, 0);
+        db.execute("DROP EVENT TRIGGER note; CREATE EVENT TRIGGER note ON ddl_command_start EXECUTE FUNCTION note(); DELETE FROM t WHERE id % 5 <> 0").await;
+        db.execute("VACUUM ANALYZE t").await;
+        let document = run(&workspace, 1);
+        assert_eq!(
+            objects(&document, "reindex", "failed"),
+            names(&["public.t_at", "public.t_pkey"]),
+            "{document:#}"
+        );
     }
 }

@@ -228,7 +228,8 @@ for_oldest_and_newest! {
             assert_eq!(codes(&document), told, "{publication}: {document:#}");
             if let [finding] = document["runs"][0]["findings"].as_array().unwrap().as_slice() {
                 let message = finding["message"].as_str().unwrap();
-                assert!(message.contains("\"p b\" takes no row of 2 new partitions"), "{message}");
+                assert!(message.starts_with("the first row that comes into 2 new partitions of "), "{message}");
+                assert!(message.contains("stops the replication of all tables at who subscribes to the publication \"p b\""), "{message}");
             }
             assert_eq!(codes(&run(&workspace)), Vec::<&str>::new());
         }
@@ -495,6 +496,35 @@ for_oldest_and_newest! {
         assert_eq!(db.number("SELECT count(*) FROM ev_rest").await, 0);
         assert_eq!(db.number("SELECT count(*) FROM ev").await, 2);
         assert_eq!(steps(&run(&workspace)), Vec::<String>::new());
+    }
+}
+
+for_oldest_and_newest! {
+    /// The same of what the table itself has had since only new rows were asked: no sibling has it that it
+    /// could be taken from.
+    async fn rows_that_break_what_the_table_has_are_told_of_that(major: u32) {
+        let options = "tables: [public.ev], interval: month, ahead: 1, move_default_rows: true";
+        let mut rules = vec![
+            ("ALTER TABLE ev ADD CONSTRAINT whole CHECK (w > 0) NOT VALID", "whole, which the table itself has, NOT VALID"),
+        ];
+        if major >= 18 {
+            rules.push(("ALTER TABLE ev ADD CONSTRAINT there NOT NULL n NOT VALID", "NOT NULL of n, which the table itself has, NOT VALID"));
+        }
+        for (rule, words) in rules {
+            let db = fresh_database(major).await;
+            let (this, then) = (month(&db, 0).await, month(&db, 1).await);
+            db.execute("CREATE TABLE ev (id int, at timestamptz NOT NULL, w int, n int) PARTITION BY RANGE (at)").await;
+            sibling(&db, "ev", "ev_first", &this, &then).await;
+            db.execute(&format!("CREATE TABLE ev_rest PARTITION OF ev DEFAULT; INSERT INTO ev VALUES (7, '{then}', 0, NULL)")).await;
+            db.execute(rule).await;
+            let workspace = workspace(&db.url, options);
+            let document = run_with(&workspace, 1);
+            let error = document["runs"][0]["steps"][0]["error"].as_str().unwrap();
+            assert!(error.contains(words) && error.contains("nothing was made or moved"), "{error}");
+            assert!(!error.contains("sibling"), "{error}");
+            db.execute("UPDATE ev SET w = 1, n = 1").await;
+            assert_eq!(steps(&run(&workspace)), ["create_partition succeeded"]);
+        }
     }
 }
 

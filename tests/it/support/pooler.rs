@@ -19,6 +19,11 @@ pub(crate) struct Pooler {
 
 impl Pooler {
     pub(crate) fn start(db: &TestDatabase, mode: &str) -> Pooler {
+        Pooler::sized(db, mode, 5, 120)
+    }
+
+    /// With so many connections, and so many seconds for which it lets wait for one.
+    pub(crate) fn sized(db: &TestDatabase, mode: &str, size: u32, waits: u32) -> Pooler {
         let server: Config = db.url.parse().unwrap();
         let password = String::from_utf8(server.get_password().unwrap().to_vec()).unwrap();
         let tokio_postgres::config::Host::Tcp(host) = &server.get_hosts()[0] else {
@@ -36,7 +41,7 @@ impl Pooler {
             format!(
                 "[databases]\napp = host={host} port={} dbname={} user={} password='{password}'\n\
                  [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-                 auth_type = any\npool_mode = {mode}\ndefault_pool_size = 5\n",
+                 auth_type = any\npool_mode = {mode}\ndefault_pool_size = {size}\nquery_wait_timeout = {waits}\n",
                 server.get_ports()[0],
                 db.name,
                 server.get_user().unwrap(),

@@ -175,6 +175,7 @@ impl Attempt<'_> {
                 message,
                 source,
             },
+            _ if waited_in_vain(refusal) => ConnectError::PoolFull { server, source },
             code if *code == SqlState::CANNOT_CONNECT_NOW => ConnectError::NotAccepting {
                 server,
                 message,
@@ -233,6 +234,13 @@ impl Attempt<'_> {
             },
         }
     }
+}
+
+/// What PgBouncer says, in the one language it has, where nobody gave a connection back in time. It
+/// takes the login before it looks for one, so that the first statement may be told.
+pub(in crate::engines::postgres) fn waited_in_vain(refusal: &DbError) -> bool {
+    *refusal.code() == SqlState::PROTOCOL_VIOLATION
+        && refusal.message().starts_with("query_wait_timeout")
 }
 
 fn certificate_fault(error: &CertificateError) -> CertificateFault {

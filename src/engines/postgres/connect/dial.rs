@@ -102,6 +102,11 @@ impl Dial {
         format!("{}/{} as {}", hosts.join(","), self.database, self.role)
     }
 
+    /// The role that logs in.
+    pub fn role(&self) -> &str {
+        &self.role
+    }
+
     /// Of several hosts the primary, whichever that is when a session is
     /// opened, unless the address asks for something else.
     pub fn following_the_primary(mut self) -> Dial {

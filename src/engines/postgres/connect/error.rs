@@ -123,6 +123,11 @@ pub enum ConnectError {
         message: String,
         source: Cause,
     },
+    /// A pooler had no connection to the server free for as long as it lets wait for one.
+    #[error(
+        "{server} is reached through a pooler (PgBouncer) that had no connection to the server free for as long as its `query_wait_timeout` lets wait: a run needs three at once, for the task's lock, for what watches, and for a step; one more for each further one of `limits.jobs`, one with `throttle`, one beside a step that archives"
+    )]
+    PoolFull { server: String, source: Cause },
     /// The server starts, stops or recovers.
     #[error("{server} is not accepting sessions at the moment: {message}")]
     NotAccepting {
@@ -301,8 +306,17 @@ impl ConnectError {
     /// Whether the server, or one of several, is up and has no connection free.
     pub fn is_full(&self) -> bool {
         match self {
-            ConnectError::TooManyConnections { .. } => true,
+            ConnectError::TooManyConnections { .. } | ConnectError::PoolFull { .. } => true,
             ConnectError::NoHost { failures, .. } => failures.iter().any(ConnectError::is_full),
+            _ => false,
+        }
+    }
+
+    /// Whether a pooler let wait for a connection until it gave up: whoever asks again waits as long.
+    pub fn has_waited(&self) -> bool {
+        match self {
+            ConnectError::PoolFull { .. } => true,
+            ConnectError::NoHost { failures, .. } => failures.iter().any(ConnectError::has_waited),
             _ => false,
         }
     }

@@ -26,6 +26,7 @@ mod tls;
 mod url;
 mod wire;
 
+pub(in crate::engines::postgres) use classify::waited_in_vain;
 pub use dial::Dial;
 pub use dial_error::{DialError, Origin};
 pub use error::{CertificateFault, ConnectError, TlsUse};

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use futures_util::future::BoxFuture;
 
-use super::super::connect::Dial;
+use super::super::connect::{ConnectError, Dial, waited_in_vain};
 use super::super::server::{FACTS, Server};
 use super::super::{Identifier, Row, settings};
 use super::{Session, blame};
@@ -29,7 +29,14 @@ impl Session {
         Box::pin(async move {
             let link = dial.connect(application_name).await?;
             let described = dial.describe();
-            let failed = |cause| blame(&described, "preparing the session", "", cause);
+            let failed = |cause: tokio_postgres::Error| match cause.as_db_error() {
+                Some(said) if waited_in_vain(said) => ConnectError::PoolFull {
+                    server: described.clone(),
+                    source: cause.into(),
+                }
+                .into(),
+                _ => blame(&described, "preparing the session", "", cause),
+            };
             // Before anything else is said: `SET` looks up no function and no operator, and the
             // owner of a database chooses where everything else would be looked for.
             let reported = link.version.as_deref().and_then(settings::major_of);
@@ -43,7 +50,16 @@ impl Session {
             let facts = link.client.query(FACTS, &[]).await;
             let answered_at = wall_clock();
             let doing = "reading what the server says of itself";
-            let facts = Row::all(doing, facts.map_err(failed)?);
+            let facts = facts.map_err(|cause| match failed(cause) {
+                error if error.is_forbidden() => error.reworded(|message| {
+                    let role = Identifier::new(dial.role());
+                    format!(
+                        "{message}; every session reads these: GRANT SELECT ON pg_catalog.pg_roles, pg_catalog.pg_database TO {role}"
+                    )
+                }),
+                error => error,
+            });
+            let facts = Row::all(doing, facts?);
             let Some(row) = facts.first() else {
                 return Err(EngineError::NotVisible {
                     what: format!("{described} answered nothing to the question what it is"),

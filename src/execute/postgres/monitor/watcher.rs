@@ -9,7 +9,7 @@ use super::super::{Event, Observer};
 use super::{Eyes, InTheWay, Shared, describe, lock, open, seeing};
 use crate::engines::EngineError;
 use crate::engines::postgres::watch;
-use crate::engines::postgres::{Session, repacking};
+use crate::engines::postgres::{Fault, Session, repacking};
 use crate::execute::{Awaited, Wait};
 use crate::values::{wall_clock, with_causes};
 
@@ -61,6 +61,8 @@ impl Watcher {
         let mut seen = Instant::now();
         // From the first look in vain to the next that sees something it is one wait.
         let mut looking: Option<Wait> = None;
+        // Why nothing is seen, as far as it has been said: one look in vain is as another.
+        let mut said = String::new();
         loop {
             ticks.tick().await;
             let pids: Vec<i32> = lock(&self.table).sessions.keys().copied().collect();
@@ -74,24 +76,33 @@ impl Watcher {
             }
             let session = seeing(&self.eyes);
             let look = tokio::time::timeout(LOOK_WITHIN, self.look(&session, &pids));
+            let mut for_ever = false;
             let (why, again) = match look.await {
                 Ok(Ok(())) => {
                     (seen, looking) = (Instant::now(), None);
+                    said.clear();
                     lock(&self.table).blind = None;
                     continue;
                 }
-                Ok(Err(error)) => (with_causes(&error), error.is_unreachable() || lost),
+                Ok(Err(error)) => {
+                    // What somebody has taken away meanwhile does not come back by itself.
+                    for_ever = Fault::of(&error) == Fault::Forbidden;
+                    (with_causes(&error), error.is_unreachable() || lost)
+                }
                 Err(_) => (
                     format!("no answer within {} s", LOOK_WITHIN.as_secs()),
                     true,
                 ),
             };
-            tracing::warn!(error = why, "it is not seen who waits for whom");
+            if said != why {
+                tracing::warn!(error = why, "it is not seen who waits for whom");
+                said.clone_from(&why);
+            }
             let why = match again {
                 true => self.connect().await.err().unwrap_or(why),
                 false => why,
             };
-            if seen.elapsed() >= BLIND {
+            if for_ever || seen.elapsed() >= BLIND {
                 self.blind(&why);
             }
         }

@@ -60,7 +60,7 @@ pub(super) fn to_be_told(
         severity: Severity::Warning,
         object: table.to_string(),
         message: format!(
-            "who subscribes to {publications} takes no row of {} of {table} before it has tables of these names, too, and then has run ALTER SUBSCRIPTION … REFRESH PUBLICATION",
+            "the first row that comes into {} of {table} stops the replication of all tables at who subscribes to {publications} and has no table of that name: its subscription fails again and again, and meanwhile the log is kept here. Make these tables there before rows come, then run ALTER SUBSCRIPTION … REFRESH PUBLICATION there: until that, it takes none of their rows and says nothing",
             several(i64::try_from(made).unwrap_or(i64::MAX), "new partition")
         ),
         suggestion: None,

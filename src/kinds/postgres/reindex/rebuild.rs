@@ -26,6 +26,14 @@ const MEASURE_COUNTED: &str = "SELECT pg_catalog.pg_relation_size(x.oid), x.relt
 const LACKS_STATISTICS: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_stats s
     WHERE s.schemaname = $1::text AND s.tablename = $2::text)";
 
+/// Whether another index bears the name now, whole, and the old one is gone: that is how a concurrent
+/// rebuild ends, and each part of it is committed before an event trigger is asked.
+const REBUILT: &str = "SELECT i.indisvalid AND i.indisready AND i.indislive
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_class old WHERE old.oid = $1::oid)
+    FROM pg_catalog.pg_class x JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+        JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid
+    WHERE i.indrelid = $2::oid AND n.nspname = $3::text AND x.relname = $4::text";
+
 /// Asked right before the rebuild of an index that something else may have made grow.
 const HAS_GROWN: &str = "SELECT pg_catalog.pg_relation_size(c.oid) > $4::int8
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -131,6 +139,17 @@ pub(super) fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
         );
     }
     step = step.learning(&index.made_as);
+    step.body.done = index.index.as_ref().map(|name| {
+        Query::new(
+            REBUILT,
+            [
+                Param::Oid(index.oid),
+                Param::Oid(index.table_oid),
+                Param::Text(name.schema.raw().to_owned()),
+                Param::Text(name.relation.raw().to_owned()),
+            ],
+        )
+    });
     step.body.if_twice = index.unique.then(|| {
         twice(
             &name,

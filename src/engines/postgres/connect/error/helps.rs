@@ -68,6 +68,9 @@ impl ConnectError {
             E::TooManyConnections { .. } => {
                 "wait, close idle sessions, or raise `max_connections` or the role's limit"
             }
+            E::PoolFull { .. } => {
+                "raise `default_pool_size` of PgBouncer (or `pool_size` of that database), or point the target's `url` at PostgreSQL itself"
+            }
             E::NotAccepting { .. } => "wait until the server is up; its log says how far it is",
             E::TlsNotOffered {
                 mode_was_given: true,
