@@ -79,8 +79,8 @@ const FINDINGS: &[Code] = &[
     ),
     code(
         "archive.left_over",
-        "Files of a batch that was taken back, whose rows or documents are where they were, cannot be removed from where they lie.",
-        "The batch failed, or its server lost it, and the place of the files refuses or does not answer. Nothing is missing and nothing waits for them; each run tries again.",
+        "Files of a batch that was taken back, whose rows or documents are where they were, cannot be removed from where they lie; or those of a batch whose end nobody saw cannot be read, so that nobody knows whether they are needed.",
+        "The batch failed, or its server lost it, and the place of the files refuses or does not answer. Nothing waits for them; each run tries again.",
         "Allow maint to delete there (for a bucket `s3:DeleteObject`), or remove them by hand; where the place is gone, the suggestion has it told no more.",
     ),
     code(

@@ -233,12 +233,16 @@ impl Session {
             "projection": { "copies": 0 }, "sort": { "_id": 1 },
         };
         let doing = "looking for batches that were broken off";
-        let found = match self.all(doing, self.database(), command, LOOK).await {
+        let found = match self.all_raw(doing, self.database(), command, LOOK).await {
             // Who may not read marks has written none.
             Err(MongoError::Unauthorized { .. }) => return Ok(Vec::new()),
             found => found?,
         };
-        let mut marks: Vec<CopyMark> = found.iter().filter_map(CopyMark::read).collect();
+        // What cannot be read none of us has written.
+        let read = found
+            .iter()
+            .filter_map(|mark| Document::try_from(mark).ok());
+        let mut marks: Vec<CopyMark> = read.filter_map(|mark| CopyMark::read(&mark)).collect();
         if !marks.is_empty() {
             let alive: HashSet<String> = self.at_work().await?;
             marks.retain(|mark| !alive.contains(&mark.owner));

@@ -2,7 +2,7 @@
 //! byte, and only then deleted, in a transaction that looks once more whether
 //! they are still the ones that were copied.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use mongodb::bson::Bson;
@@ -101,7 +101,7 @@ async fn go(
     let mut left: Vec<Bson> = Vec::new();
     let (mut differing, mut rejected, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     let (mut misnamed, mut doubled, mut sources) = (Vec::new(), Vec::new(), String::new());
-    let mut codes = BTreeSet::new();
+    let (mut codes, mut unreadable) = (BTreeSet::new(), BTreeMap::new());
     let mut again = Again::default();
     loop {
         job.hold(record).await?;
@@ -211,6 +211,7 @@ async fn go(
         rejected.extend(batch.rejected);
         refused.extend(batch.refused);
         misnamed.extend(batch.misnamed);
+        unreadable.extend(batch.unreadable);
         codes.extend(batch.codes);
         let Some(last) = batch.last else { break };
         if after.as_ref() != Some(&last) {
@@ -242,9 +243,14 @@ async fn go(
     let twice = format!(
         "holds equal documents that were there before, and documents of others go there, too ({sources}): one of each would be left, and nobody would know of whom. Give each source a `destination` of its own"
     );
+    let unreadable = unreadable.into_values().collect();
     let stay = [
         (differing, "holds other documents with the same _id"),
         (doubled, &twice),
+        (
+            unreadable,
+            "cannot be asked for them, as their `_id` is text that is not valid UTF-8: give them another one",
+        ),
         (
             rejected,
             "did not take them: a unique index has their values already",

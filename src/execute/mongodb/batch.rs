@@ -1,6 +1,6 @@
 //! A batch of documents on its way into an archive, and what may keep it from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mongodb::bson::Bson;
@@ -63,6 +63,8 @@ pub(super) struct Batch {
     pub(super) doubled: Vec<String>,
     /// Those sources, for people.
     pub(super) sources: String,
+    /// Documents whose `_id` is no valid text, by what tells it from others: where they are.
+    pub(super) unreadable: BTreeMap<[u8; 32], String>,
     /// Those that the destination did not take.
     pub(super) rejected: Vec<String>,
     /// Documents that the collection there does not take as they are.

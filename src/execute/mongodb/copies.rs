@@ -1,5 +1,7 @@
 //! Copies whose originals were not deleted: taken back, where they are still as they were written.
 
+mod taken;
+
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -7,27 +9,26 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR};
 use mongodb::options::ReadConcern;
-use sha2::{Digest, Sha256};
 
+pub(super) use self::taken::{Taken, place_of};
 use super::gate::Again;
 use super::source::{FAILOVER, id_of, key_of, majority, passes, value_at};
 use super::{Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Copy, CopyMark, MongoError, Session, kill_operations, namespace};
+use crate::engines::mongodb::{
+    Copy, CopyMark, MongoError, Session, in_parts, kill_operations, namespace,
+};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::TakeBack;
+use crate::plan::mongodb::copies::{Sealed, forgotten};
 use crate::plan::{Finding, Severity};
+use crate::values::wall_clock;
 
 /// How many ids are named where there may be many.
 const NAMED: usize = 5;
 /// How much of one is shown: an `_id` may be a document.
 const SHOWN: usize = 80;
 const AGAIN: Duration = Duration::from_millis(200);
-
-/// The hash of a document as it is written.
-pub(super) fn hash(document: &RawDocumentBuf) -> Vec<u8> {
-    Sha256::digest(document.as_bytes()).to_vec()
-}
 
 /// Some of these ids, and how many more there are.
 pub(super) fn named(ids: &[String]) -> String {
@@ -43,60 +44,6 @@ pub(super) fn named(ids: &[String]) -> String {
     }
 }
 
-/// What became of copies that stood beside their originals.
-#[derive(Default)]
-pub(super) struct Taken {
-    /// So many are no more there.
-    pub(super) back: i64,
-    /// Those that are not any more as they were written.
-    pub(super) strangers: Vec<String>,
-    /// The collection that they were put into is not to be found.
-    pub(super) astray: bool,
-    /// All originals were deleted before anybody could keep that from happening.
-    pub(super) gone: bool,
-}
-
-impl Taken {
-    /// What a person should know of it.
-    pub(super) fn findings(&self, mark: &CopyMark) -> Vec<Finding> {
-        let into = place_of(mark);
-        let told = |severity, message| Finding {
-            code: "archive.differs".to_owned(),
-            severity,
-            object: namespace(&mark.from.0, &mark.from.1),
-            message,
-            suggestion: None,
-        };
-        let mut findings = Vec::new();
-        if !self.strangers.is_empty() {
-            let message = format!(
-                "{} copies in {into}, of a batch that was broken off, were changed since by somebody else, and stay there beside their originals: compare them, and keep one of each; their `_id`: {}",
-                self.strangers.len(),
-                named(&self.strangers)
-            );
-            findings.push(told(Severity::Warning, message));
-        }
-        if self.astray {
-            let message = format!(
-                "a batch was broken off after it had been copied into {into}, which was dropped or moved since: where it was moved to, copies of documents that are still in use are left"
-            );
-            findings.push(told(Severity::Warning, message));
-        }
-        findings
-    }
-}
-
-/// Where the copies of a mark are, for people.
-pub(super) fn place_of(mark: &CopyMark) -> String {
-    let target = mark.target.as_ref();
-    let target = target.map(|target| format!(" of target {target}"));
-    format!(
-        "{}{}",
-        namespace(&mark.into.0, &mark.into.1),
-        target.unwrap_or_default()
-    )
-}
-
 /// Carries out [`Work::TakeBack`](crate::plan::mongodb::Work::TakeBack).
 pub(super) async fn carry_out(
     work: &TakeBack,
@@ -105,15 +52,23 @@ pub(super) async fn carry_out(
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
     record.attempts = 1;
+    let execution = job.execution;
+    let memories = execution.history.store();
+    let memories = memories.memories(&execution.target, &execution.kind).await;
+    let memories = memories.map_err(|error| EngineError::Files {
+        message: format!("what the history knows of copies cannot be read: {error}"),
+    })?;
     for mark in job.session.left_copies().await? {
-        if !work.marks.contains(&mark.id) {
+        // Whoever may write to the database can write a mark, or change one.
+        let known = Sealed::known(&mark, &memories);
+        let Some(sealed) = known.filter(|_| work.marks.contains(&mark.id)) else {
             continue;
-        }
+        };
         if job.execution.stop.is_stopping() {
             end(record, StepStatus::Cancelled, "the run was stopped");
             return Ok(());
         }
-        match one(&mark, job).await {
+        match one(&mark, &sealed, job).await {
             Ok(taken) => {
                 let into = place_of(&mark);
                 tracing::info!(into, copies = taken.back, "copies were taken back");
@@ -137,7 +92,7 @@ pub(super) async fn carry_out(
     Ok(())
 }
 
-async fn one(mark: &CopyMark, job: Job<'_>) -> Result<Taken, EngineError> {
+async fn one(mark: &CopyMark, sealed: &Sealed, job: Job<'_>) -> Result<Taken, EngineError> {
     let elsewhere = match &mark.target {
         None => None,
         Some(name) => Some(open(name, job).await?),
@@ -153,7 +108,7 @@ async fn one(mark: &CopyMark, job: Job<'_>) -> Result<Taken, EngineError> {
     if let Some(session) = &mark.session {
         job.session.end_session(session).await;
     }
-    Ok(take_back(job.session, there, &mark.id).await?)
+    Ok(take_back(job, there, &mark.id, sealed).await?)
 }
 
 /// A session of another target, by its name in the configuration.
@@ -168,21 +123,34 @@ pub(super) async fn open(name: &str, job: Job<'_>) -> Result<Session, EngineErro
 /// Takes the copies of a mark back whose originals live, and removes the mark. A copy without an
 /// original is the only one there is: it stays.
 pub(super) async fn take_back(
-    here: &Session,
+    job: Job<'_>,
     there: &Session,
-    mark: &str,
+    id: &str,
+    sealed: &Sealed,
 ) -> Result<Taken, MongoError> {
-    let Some(mark) = here.seize_copies(mark).await? else {
+    let here = job.session;
+    let forget = || {
+        let execution = job.execution;
+        let (target, kind) = (&execution.target, &execution.kind);
+        let history = &execution.history;
+        history.remember(target, kind, wall_clock(), &[forgotten(id)]);
+    };
+    let Some(mark) = here.seize_copies(id).await? else {
+        forget();
         return Ok(Taken {
             gone: true,
             ..Taken::default()
         });
     };
+    if !sealed.fits(&mark) {
+        // Somebody has changed it just now: it is told as one that nobody knows.
+        return Ok(Taken::default());
+    }
     let mut taken = Taken::default();
     let began = Instant::now();
     let mut again = Again::default();
     loop {
-        let tried = removed(here, there, &mark, &mut taken).await;
+        let tried = removed(here, there, (&mark, sealed), &mut taken).await;
         match tried {
             Ok(()) => break,
             Err(error)
@@ -200,16 +168,18 @@ pub(super) async fn take_back(
         }
     }
     here.forget_copies(&mark.id).await?;
+    forget();
     Ok(taken)
 }
 
 async fn removed(
     here: &Session,
     there: &Session,
-    mark: &CopyMark,
+    (mark, sealed): (&CopyMark, &Sealed),
     taken: &mut Taken,
 ) -> Result<(), Error> {
     taken.strangers.clear();
+    taken.alone.clear();
     let ids: Vec<Bson> = mark.copies.iter().map(|copy| copy.id.clone()).collect();
     if ids.is_empty() {
         return Ok(());
@@ -246,25 +216,48 @@ async fn removed(
         Some((key, copy))
     });
     let written: HashMap<String, &Copy> = written.collect();
-    if written.is_empty() {
+    let copies = there.raw(&mark.into.0, &name);
+    let lone = mark.copies.iter().filter(|copy| {
+        let key = key_of(&copy.id);
+        key.is_some_and(|key| !written.contains_key(&key))
+    });
+    let lone: Vec<Bson> = lone.map(|copy| copy.id.clone()).collect();
+    for some in in_parts(&lone) {
+        let found = copies
+            .find(doc! { "_id": { "$in": some.to_vec() } })
+            .projection(doc! { "_id": 1 });
+        let found: Vec<RawDocumentBuf> = found.await?.try_collect().await?;
+        taken.alone.extend(found.iter().map(shown));
+    }
+    let written = Written { sealed, written };
+    if written.written.is_empty() {
         return Ok(());
     }
-    let copies = there.raw(&mark.into.0, &name);
     match there.server.set {
         Some(_) => together(there, &copies, &written, taken).await,
         None => one_by_one(&copies, &written, taken).await,
     }
 }
 
-fn ids_of(written: &HashMap<String, &Copy>) -> Document {
-    let ids: Vec<Bson> = written.values().map(|copy| copy.id.clone()).collect();
+/// Copies beside their originals, by their ids.
+struct Written<'a> {
+    sealed: &'a Sealed,
+    written: HashMap<String, &'a Copy>,
+}
+
+fn ids_of(written: &Written<'_>) -> Document {
+    let ids: Vec<Bson> = written
+        .written
+        .values()
+        .map(|copy| copy.id.clone())
+        .collect();
     doc! { "_id": { "$in": ids } }
 }
 
 /// Whether it is still what was written; none where nothing was written by that id.
-fn is_same(written: &HashMap<String, &Copy>, document: &RawDocumentBuf) -> Option<bool> {
-    let copy = written.get(&id_of(document)?)?;
-    Some(copy.hash == hash(document))
+fn is_same(written: &Written<'_>, document: &RawDocumentBuf) -> Option<bool> {
+    let copy = written.written.get(&id_of(document)?)?;
+    Some(copy.hash == written.sealed.hash(document))
 }
 
 fn shown(document: &RawDocumentBuf) -> String {
@@ -276,7 +269,7 @@ fn shown(document: &RawDocumentBuf) -> String {
 async fn together(
     there: &Session,
     copies: &mongodb::Collection<RawDocumentBuf>,
-    written: &HashMap<String, &Copy>,
+    written: &Written<'_>,
     taken: &mut Taken,
 ) -> Result<(), Error> {
     let mut session = there.client().start_session().await?;
@@ -307,7 +300,7 @@ async fn together(
 /// Where there are no transactions: each under the condition that it is what was read.
 async fn one_by_one(
     copies: &mongodb::Collection<RawDocumentBuf>,
-    written: &HashMap<String, &Copy>,
+    written: &Written<'_>,
     taken: &mut Taken,
 ) -> Result<(), Error> {
     let mut cursor = copies.find(ids_of(written)).await?;

@@ -16,15 +16,17 @@ use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, RawDocumentBuf};
 use uuid::Uuid;
 
-use self::deleting::{Key, key_of};
+use self::deleting::Key;
+pub(super) use self::deleting::key_of;
 use super::batch::{Batch, BatchError, CLEARING};
 use super::files::{self, Sum};
 use super::gate::{Ends, make_marks};
 use super::known::{beside, discard, failed, gone, remember, stored};
+use super::settle::{Fate, fate};
 use super::source::{Most, Source, value_at};
 use crate::engines::EngineError;
 use crate::engines::storage::Storage;
-use crate::plan::archived::{self, ArchivedFile};
+use crate::plan::archived::{self, ArchivedFile, Manifested};
 use crate::plan::mongodb::{Export, Manifest, uuid_of};
 use crate::values::{Engine, wall_clock, with_causes};
 
@@ -93,9 +95,10 @@ impl<'a> Exporter<'a> {
                 ..Batch::default()
             });
         }
-        let last = documents.last().and_then(|d| self.source.place(d));
+        let (unreadable, last) = self.source.set_aside(&mut documents, after);
         let mut batch = Batch {
             last: last.filter(|_| more),
+            unreadable,
             ..Batch::default()
         };
         let mut stay = Vec::new();
@@ -137,16 +140,18 @@ impl<'a> Exporter<'a> {
         };
         let job = self.source.job;
         let session = session_id(self.session.id());
-        let fate = tokio::time::timeout(CLEARING, async {
+        let became = tokio::time::timeout(CLEARING, async {
             // Its transaction may be open still.
             if let Some(id) = session {
                 job.session.end_session(&id).await;
             }
-            let id = manifest.id.to_string();
-            job.session.was_committed(&manifest.marks, &id).await
+            fate(&self.storage, &manifest, job).await
         });
-        let Ok(Ok(committed)) = fate.await else {
-            return None;
+        // What nobody knows, and what is nowhere but in the files, the next run sees to, and tells.
+        let committed = match became.await {
+            Ok(Ok(Fate::Committed)) => true,
+            Ok(Ok(Fate::Back)) => false,
+            Ok(Ok(Fate::Only(_) | Fate::Unseen(_)) | Err(_)) | Err(_) => return None,
         };
         let rest = async {
             match committed {
@@ -203,18 +208,28 @@ impl<'a> Exporter<'a> {
                 return Ok((documents, changed));
             }
             // Whatever came of it is asked of the server, not assumed.
-            Err(error) => {
-                let id = manifest.id.to_string();
-                match job.session.was_committed(&manifest.marks, &id).await {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        self.discard(&manifest).await;
-                        self.open = None;
-                        return Err(error.into());
-                    }
-                    Err(error) => return Err(EngineError::from(error).into()),
+            Err(error) => match fate(&self.storage, &manifest, job).await? {
+                Fate::Committed => {}
+                Fate::Back => {
+                    self.discard(&manifest).await;
+                    self.open = None;
+                    return Err(error.into());
                 }
-            }
+                // Nobody goes on as if nothing had happened; the next run sees to it, and tells.
+                Fate::Only(_) | Fate::Unseen(_) => {
+                    self.open = None;
+                    let error = job.session.error(
+                        "archiving a batch",
+                        "commitTransaction",
+                        &manifest.source(),
+                        &error,
+                    );
+                    let why = format!(
+                        "whether the last batch was archived is not known, and the next run finds out: {error}"
+                    );
+                    return Err(failed(why).into());
+                }
+            },
         }
         // Once its mark is removed, nobody may ask what became of it.
         self.open = None;
@@ -332,7 +347,7 @@ pub(super) fn session_id(id: &Document) -> Option<String> {
 }
 
 /// Work that takes a while, away from what has to go on meanwhile.
-async fn aside<T: Send + 'static>(
+pub(super) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, EngineError> {
     let done = tokio::task::spawn_blocking(work).await;

@@ -22,6 +22,7 @@ mod strangers;
 mod vanished;
 mod versions;
 mod walk;
+mod whereabouts;
 
 pub(crate) use dial::dial;
 pub(crate) use door::Door;

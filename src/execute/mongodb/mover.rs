@@ -26,7 +26,9 @@ use crate::engines::mongodb::{
     ArchiveSource, CopyMark, MARKS, MongoError, Session, kill_operations, namespace,
 };
 use crate::plan::Finding;
+use crate::plan::mongodb::copies::{Sealed, forgotten};
 use crate::plan::mongodb::{Destination, Walk};
+use crate::values::wall_clock;
 
 /// Documents of one batch, at most.
 pub(super) const MOST: i64 = 1000;
@@ -47,6 +49,10 @@ pub(super) struct Mover<'a> {
     session: ClientSession,
     /// The mark of a batch that has not come to its end.
     open: Option<CopyMark>,
+    /// What the history knows of that mark.
+    sealed: Option<Sealed>,
+    /// Whether the history has not answered.
+    unheard: bool,
     /// Into which collection it is written down that documents of this one go, and as what; none
     /// where that may not be written.
     noted: Option<(String, Option<ArchiveSource>)>,
@@ -87,6 +93,8 @@ impl<'a> Mover<'a> {
             elsewhere,
             session,
             open: None,
+            sealed: None,
+            unheard: false,
             noted: None,
             went: 0,
             findings: Vec::new(),
@@ -188,12 +196,12 @@ impl<'a> Mover<'a> {
     }
 
     async fn take_back(&mut self) -> Result<i64, MongoError> {
-        let Some(mark) = &self.open else {
+        let (Some(mark), Some(sealed)) = (&self.open, &self.sealed) else {
             return Ok(0);
         };
-        let here = self.source.job.session;
-        let there = self.elsewhere.as_ref().unwrap_or(here);
-        let taken = take_back(here, there, &mark.id).await?;
+        let job = self.source.job;
+        let there = self.elsewhere.as_ref().unwrap_or(job.session);
+        let taken = take_back(job, there, &mark.id, sealed).await?;
         self.findings.extend(taken.findings(mark));
         let gone = match taken.gone {
             true => i64::try_from(mark.copies.len()).unwrap_or(i64::MAX),
@@ -229,11 +237,15 @@ impl<'a> Mover<'a> {
             });
         }
         more |= shorten(&mut documents);
-        let last = documents.last().and_then(|d| self.source.place(d));
+        let (unreadable, last) = self.source.set_aside(&mut documents, after);
         let mut batch = Batch {
             last: last.filter(|_| more),
+            unreadable,
             ..Batch::default()
         };
+        if documents.is_empty() {
+            return Ok(batch);
+        }
         let mut inserted = self.insert(&documents).await?;
         batch.codes = std::mem::take(&mut inserted.codes);
         // Read back as a majority has it: what is not there word for word does not go here.
@@ -294,9 +306,14 @@ impl<'a> Mover<'a> {
         } else if let Some(mark) = self.open.take() {
             // All that it named is in one place only, and its mark says so: that it goes, too, is
             // nothing that a batch has to wait for.
-            if let Err(error) = self.source.job.session.forget_copies(&mark.id).await {
+            let job = self.source.job;
+            if let Err(error) = job.session.forget_copies(&mark.id).await {
                 tracing::debug!(%error, "a mark remains for now");
             }
+            let execution = job.execution;
+            let (target, kind) = (&execution.target, &execution.kind);
+            let history = &execution.history;
+            history.remember(target, kind, wall_clock(), &[forgotten(&mark.id)]);
         }
         Ok(batch)
     }

@@ -1,6 +1,7 @@
 //! Documents of a walk: read batch by batch, and deleted where they are still
 //! what was read.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -12,6 +13,7 @@ use mongodb::options::{Hint, ReadConcern, WriteConcern};
 use mongodb::{Client, Collection};
 
 use super::Job;
+use super::export::key_of as key_of_bytes;
 use super::gate::Ends;
 use crate::engines::mongodb::{MongoError, key};
 use crate::plan::mongodb::{Path, Walk, single};
@@ -123,6 +125,32 @@ impl<'a> Source<'a> {
             }
         }
         Ok((documents, more))
+    }
+
+    /// Takes those out of what was read that nobody can ask for, as their `_id` is no valid text, and
+    /// gives where they are; and the place to go on from, none at the end.
+    pub(super) fn set_aside(
+        &self,
+        documents: &mut Vec<RawDocumentBuf>,
+        after: Option<&Bson>,
+    ) -> (BTreeMap<[u8; 32], String>, Option<Bson>) {
+        let last = documents.iter().rev().find_map(|d| self.place(d));
+        let mut aside = BTreeMap::new();
+        documents.retain(|document| {
+            let readable = value_at(document, "_id").is_some();
+            if !readable {
+                let place = self.place(document).map(|place| place.to_string());
+                let place = place.map_or_else(String::new, |at| format!(" {at}"));
+                aside.insert(
+                    key_of_bytes(document),
+                    format!("(unreadable, {}{place})", self.along()),
+                );
+            }
+            readable
+        });
+        // They are met again wherever the walk goes on from their place.
+        let stands = documents.is_empty() && last.as_ref() == after;
+        (aside, last.filter(|_| !stands))
     }
 
     /// The field that the walk goes along.

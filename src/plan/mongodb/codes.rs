@@ -6,9 +6,15 @@ use crate::plan::code::{Code, Keeps, code};
 pub(in crate::plan) const FINDINGS: &[Code] = &[
     code(
         "archive.differs",
-        "Documents to be archived are in the destination already, with another content, or it has a unique index that does not let them in.",
+        "Documents to be archived are in the destination already, with another content, or it has a unique index that does not let them in, or their `_id` is not valid UTF-8.",
         "They stay where they are: neither of the two may be overwritten unseen.",
         "Compare the two by their `_id`, or the fields of the index, keep the right one, and run the task again.",
+    ),
+    code(
+        "archive.only_copy",
+        "A batch was broken off, nothing says that its documents were archived, and they are not in their collection: what was written for it is all there is of them.",
+        "It stays, and nothing is lost. The mark of the batch was removed, the history was put back from a backup, or somebody has deleted the documents meanwhile.",
+        "Look whether they were meant to go. In files they count as archived, and can be restored; those that are in the collection still are archived again.",
     ),
     code(
         "archive.replaced",
@@ -28,6 +34,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Some values have no place in the column of their field in the files of an archive.",
         "Who reads only that column does not find them; nothing is lost.",
         "Nothing; declare `columns` of the destination where another type is meant.",
+    ),
+    code(
+        "archive.unknown_mark",
+        "`maint.archives` tells of batches that were broken off between copying documents and deleting them, and the history does not know these marks as they are.",
+        "Whoever may write to the database can write such a mark: no copy is taken back for it, and the documents that it names are not archived.",
+        "If the history was lost or put back, or an older version or another installation wrote them, look for documents that are in both places, and then remove the marks. Else ask who did.",
     ),
     code(
         "backup.old",
@@ -57,7 +69,7 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
     .keeps(Keeps::FromAll),
     code(
         "cleanup.types",
-        "Some documents tell no age in the field that a rule goes by, or point at their parent with a type that no parent has.",
+        "Some documents tell no age in the field that a rule goes by, be it for a date that stands for never, or point at their parent with a type, or a form of it, that no parent has.",
         "They never become old, or never count as orphans, and so stay for ever.",
         "Correct the values or the name of the field, or add a rule of its own for them.",
     ),
@@ -200,8 +212,8 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
     ),
     code(
         "ttl.wrong_type",
-        "Documents have no date in the field of the TTL index.",
-        "They never expire.",
+        "Documents have no date in the field of the TTL index, or one that stands for never.",
+        "They never expire; or all would at once, and no index is made or changed.",
         "Find them with the query of the finding and write dates.",
     ),
 ];

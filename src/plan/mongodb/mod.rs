@@ -3,6 +3,7 @@
 mod additions;
 mod archive;
 pub(super) mod codes;
+pub(crate) mod copies;
 mod look;
 mod rights;
 mod shell;

@@ -133,7 +133,7 @@ async fn within(
 
 /// By the bytes of its `_id`, which the server stores first; two that have
 /// none differ all the same.
-pub(super) fn key_of(document: &RawDocumentBuf) -> Key {
+pub(in crate::execute::mongodb) fn key_of(document: &RawDocumentBuf) -> Key {
     let first = document.iter_elements().next().and_then(Result::ok);
     let bytes = document.as_bytes();
     let id = first

@@ -3,13 +3,12 @@
 use std::collections::{BTreeSet, HashSet};
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{RawDocumentBuf, doc};
+use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::ReadConcern;
 use uuid::Uuid;
 
 use super::super::batch::BatchError;
-use super::super::copies::hash;
 use super::super::export::session_id;
 use super::super::source::{can_be_stamped, id_of, key_of, majority, stamp, value_at};
 use super::origins::Origins;
@@ -18,6 +17,8 @@ use crate::engines::EngineError;
 use crate::engines::mongodb::{
     Copy, CopyMark, Limit, Stage, copies_of, is_of_the_server, namespace,
 };
+use crate::plan::mongodb::copies::{Sealed, hash};
+use crate::values::wall_clock;
 
 /// There is a collection of that name.
 const EXISTS: i32 = 48;
@@ -87,7 +88,9 @@ impl<'a> Mover<'a> {
         };
         let mut met = !there.is_empty();
         if !new.is_empty() {
-            let mark = self.mark(&new, &uuid);
+            let (mark, sealed) = self.mark(&new, &uuid);
+            self.make_known(&mark, &sealed).await;
+            self.sealed = Some(sealed);
             // From here on the next run knows what to look for.
             self.source.job.session.mark_copies(&mark).await?;
             self.open = Some(mark);
@@ -116,15 +119,16 @@ impl<'a> Mover<'a> {
         Ok(inserted)
     }
 
-    pub(super) fn mark(&self, documents: &[&RawDocumentBuf], uuid: &str) -> CopyMark {
+    fn mark(&self, documents: &[&RawDocumentBuf], uuid: &str) -> (CopyMark, Sealed) {
+        let secret = Uuid::new_v4();
         let (job, walk, into) = (self.source.job, self.source.walk, self.into);
         let copies = documents.iter().filter_map(|document| {
             Some(Copy {
                 id: value_at(document, "_id")?,
-                hash: hash(document),
+                hash: hash(secret, document),
             })
         });
-        CopyMark {
+        let mark = CopyMark {
             id: Uuid::now_v7().to_string(),
             owner: job.session.name().to_owned(),
             session: session_id(self.session.id()),
@@ -133,6 +137,26 @@ impl<'a> Mover<'a> {
             into: (into.database.clone(), into.collection.clone()),
             uuid: uuid.to_owned(),
             copies: copies.collect(),
+        };
+        let sealed = Sealed::of(&mark, secret);
+        (mark, sealed)
+    }
+
+    /// Has the history know the mark, which would be believed by nobody else. Where it cannot, the
+    /// copies of a run that is killed stay beside their originals, and are told.
+    async fn make_known(&mut self, mark: &CopyMark, sealed: &Sealed) {
+        if self.unheard {
+            return;
+        }
+        let execution = self.source.job.execution;
+        let (target, kind) = (&execution.target, &execution.kind);
+        let memory = [sealed.memory(&mark.id)];
+        let history = &execution.history;
+        let known = history.proof(target, kind, wall_clock(), &memory);
+        if let Err(error) = known.await {
+            // It is waited for once.
+            self.unheard = true;
+            tracing::warn!(%error, "the history does not know the marks of these batches");
         }
     }
 
@@ -182,13 +206,17 @@ impl<'a> Mover<'a> {
         let own = self.open.as_ref().map(|mark| mark.id.as_str());
         let states = [Stage::Copying.word(), Stage::Left.word()];
         let open = doc! { "into.uuid": uuid, "state": { "$in": states }, "_id": { "$ne": own } };
-        let mut marks = self
-            .marks
+        let marks = self.marks.clone_with_type::<RawDocumentBuf>();
+        let mut marks = marks
             .find(open)
             .read_concern(ReadConcern::majority())
             .await?;
         let mut ids = HashSet::new();
         while let Some(mark) = marks.try_next().await? {
+            // What cannot be read none of us has written.
+            let Ok(mark) = Document::try_from(&mark) else {
+                continue;
+            };
             ids.extend(copies_of(&mark).iter().filter_map(|copy| key_of(&copy.id)));
         }
         Ok(ids)

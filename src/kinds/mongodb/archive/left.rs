@@ -2,7 +2,7 @@
 //! originals.
 
 use crate::engines::mongodb::{CopyMark, namespace};
-use crate::plan::mongodb::{Body, Manifest, TakeBack, Work};
+use crate::plan::mongodb::{Body, Manifest, TakeBack, Work, copies};
 use crate::plan::{Moment, Plan, Step, archived};
 
 /// Files that could not be removed are tried again; nothing waits for that.
@@ -35,7 +35,11 @@ pub(super) fn settle_first(plan: &mut Plan<Body>, own: &str, at: &Moment) {
 
 /// Copies that an earlier run has left beside their originals go before anything else comes: who
 /// meets them would take them for somebody else's, or for proof.
-pub(super) fn take_back_first(plan: &mut Plan<Body>, own: &str, left: &[CopyMark]) {
+pub(super) fn take_back_first(plan: &mut Plan<Body>, own: &str, left: &[CopyMark], at: &Moment) {
+    let (left, unknown): (Vec<&CopyMark>, Vec<_>) = left
+        .iter()
+        .partition(|mark| copies::Sealed::known(mark, &at.memories).is_some());
+    plan.findings.extend(copies::unknown(&unknown, own));
     if left.is_empty() {
         return;
     }

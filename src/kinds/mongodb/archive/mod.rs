@@ -287,7 +287,7 @@ impl Kind for Archive {
         clear_away(&mut plan, &facts.own, at);
         settle_first(&mut plan, &facts.own, at);
         beside::read_first(&mut plan, &facts.own, &facts.places, at);
-        take_back_first(&mut plan, &facts.own, &facts.left);
+        take_back_first(&mut plan, &facts.own, &facts.left, at);
         plan
     }
 }

@@ -4,6 +4,7 @@
 mod back;
 mod hostile;
 mod killed;
+mod lost;
 mod sampled;
 mod unknown;
 
@@ -321,7 +322,7 @@ async fn memory_is_bounded_by_bytes() {
     let admin = base.servers.root().await.database("admin");
     for format in ["jsonl", "parquet"] {
         for n in 0..2 {
-            let old = DateTime::from_millis(n);
+            let old = DateTime::from_millis(1_000_000_000_000 + n);
             let text = "\u{1}\"ü日".repeat(1_750_000);
             let mut shapes = vec![
                 RawDocumentBuf::try_from(

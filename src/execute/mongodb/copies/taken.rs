@@ -1,0 +1,76 @@
+//! What became of copies that were taken back, and what is said of those that stay.
+
+use super::named;
+use crate::engines::mongodb::{CopyMark, namespace};
+use crate::plan::{Finding, Severity};
+
+/// What became of copies that stood beside their originals.
+#[derive(Default)]
+pub(in crate::execute::mongodb) struct Taken {
+    /// So many are no more there.
+    pub(in crate::execute::mongodb) back: i64,
+    /// Those that are not any more as they were written.
+    pub(super) strangers: Vec<String>,
+    /// Those whose original is gone, although nothing says that it was archived.
+    pub(super) alone: Vec<String>,
+    /// The collection that they were put into is not to be found.
+    pub(super) astray: bool,
+    /// All originals were deleted before anybody could keep that from happening.
+    pub(in crate::execute::mongodb) gone: bool,
+}
+
+impl Taken {
+    /// What a person should know of it.
+    pub(in crate::execute::mongodb) fn findings(&self, mark: &CopyMark) -> Vec<Finding> {
+        let into = place_of(mark);
+        let told = |severity, message| Finding {
+            code: "archive.differs".to_owned(),
+            severity,
+            object: namespace(&mark.from.0, &mark.from.1),
+            message,
+            suggestion: None,
+        };
+        let mut findings = Vec::new();
+        if !self.strangers.is_empty() {
+            let message = format!(
+                "{} copies in {into}, of a batch that was broken off, were changed since by somebody else, and stay there beside their originals: compare them, and keep one of each; their `_id`: {}",
+                self.strangers.len(),
+                named(&self.strangers)
+            );
+            findings.push(told(Severity::Warning, message));
+        }
+        if !self.alone.is_empty() {
+            let message = format!(
+                "{} in {into}, of a batch that was broken off, whose originals are not in {} any more: somebody has deleted or moved them since, or has changed the mark of the batch. The copies stay, as all there is of them; their `_id`: {}",
+                match self.alone.len() {
+                    1 => "1 copy is".to_owned(),
+                    n => format!("{n} copies are"),
+                },
+                namespace(&mark.from.0, &mark.from.1),
+                named(&self.alone)
+            );
+            findings.push(Finding {
+                code: "archive.only_copy".to_owned(),
+                ..told(Severity::Warning, message)
+            });
+        }
+        if self.astray {
+            let message = format!(
+                "a batch was broken off after it had been copied into {into}, which was dropped or moved since: where it was moved to, copies of documents that are still in use are left"
+            );
+            findings.push(told(Severity::Warning, message));
+        }
+        findings
+    }
+}
+
+/// Where the copies of a mark are, for people.
+pub(in crate::execute::mongodb) fn place_of(mark: &CopyMark) -> String {
+    let target = mark.target.as_ref();
+    let target = target.map(|target| format!(" of target {target}"));
+    format!(
+        "{}{}",
+        namespace(&mark.into.0, &mark.into.1),
+        target.unwrap_or_default()
+    )
+}

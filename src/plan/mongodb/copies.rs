@@ -1,0 +1,201 @@
+//! What the history knows of copies that a batch is about to make. Their mark is in the database that
+//! they come from, where others may write, too: it is believed as far as the history knows it.
+
+use std::collections::HashMap;
+
+use mongodb::bson::RawDocumentBuf;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{shell_name, shell_text};
+use crate::engines::mongodb::{CopyMark, MARKS, namespace};
+use crate::plan::{Finding, Memory, Severity};
+
+/// How many marks are named where there may be many, and how much of each is shown.
+const NAMED: usize = 3;
+const SHOWN: usize = 60;
+
+/// The mark of a batch, as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sealed {
+    /// The run that copies, as it is called on the server.
+    owner: String,
+    /// The session whose transaction deletes the originals, in hexadecimal digits.
+    session: Option<String>,
+    /// Where the originals are: database and collection.
+    from: (String, String),
+    /// The target that has the copies; none: the same.
+    target: Option<String>,
+    /// Where the copies are: database and collection.
+    into: (String, String),
+    /// The identity of that collection.
+    uuid: String,
+    /// What the hashes of the copies are made with: only who has it can name another document as one
+    /// of them.
+    secret: Uuid,
+}
+
+impl Sealed {
+    /// Of a mark that is about to be written, with a secret of its own.
+    pub(crate) fn of(mark: &CopyMark, secret: Uuid) -> Sealed {
+        Sealed {
+            owner: mark.owner.clone(),
+            session: mark.session.clone(),
+            from: mark.from.clone(),
+            target: mark.target.clone(),
+            into: mark.into.clone(),
+            uuid: mark.uuid.clone(),
+            secret,
+        }
+    }
+
+    /// Whether a mark says what was written, but for how far it has come and which copies are left.
+    pub(crate) fn fits(&self, mark: &CopyMark) -> bool {
+        *self == Sealed::of(mark, self.secret)
+    }
+
+    /// The hash of a copy.
+    pub(crate) fn hash(&self, document: &RawDocumentBuf) -> Vec<u8> {
+        hash(self.secret, document)
+    }
+
+    /// What is remembered of the mark with this id.
+    pub(crate) fn memory(&self, id: &str) -> Memory {
+        Memory {
+            key: remembered_as(id),
+            value: serde_json::to_value(self).unwrap_or_default(),
+        }
+    }
+
+    /// What the history knows of a mark; none where it does not know it as it is.
+    pub(crate) fn known(mark: &CopyMark, memories: &HashMap<String, Value>) -> Option<Sealed> {
+        let known = memories.get(&remembered_as(&mark.id))?;
+        let known = Sealed::deserialize(known).ok()?;
+        known.fits(mark).then_some(known)
+    }
+}
+
+/// The hash of a copy, made with a secret.
+pub(crate) fn hash(secret: Uuid, document: &RawDocumentBuf) -> Vec<u8> {
+    let own = Sha256::digest(document.as_bytes());
+    let mut hash = Sha256::new();
+    hash.update(secret.as_bytes());
+    hash.update(own);
+    hash.finalize().to_vec()
+}
+
+/// What forgets the mark with this id.
+pub(crate) fn forgotten(id: &str) -> Memory {
+    Memory {
+        key: remembered_as(id),
+        value: Value::Null,
+    }
+}
+
+fn remembered_as(id: &str) -> String {
+    format!("copies {id}")
+}
+
+/// What a person should know of marks that the history does not; `database` has them.
+pub(crate) fn unknown(marks: &[&CopyMark], database: &str) -> Option<Finding> {
+    let first = marks.first()?;
+    let short = |text: String| match text.char_indices().nth(SHOWN) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+        None => text,
+    };
+    let place = |of: &(String, String)| short(namespace(&of.0, &of.1));
+    let said = marks.iter().take(NAMED).map(|mark| {
+        let elsewhere = mark.target.clone().map(&short);
+        let elsewhere = elsewhere.map(|target| format!(" of target {target}"));
+        format!(
+            "from {} into {}{}",
+            place(&mark.from),
+            place(&mark.into),
+            elsewhere.unwrap_or_default()
+        )
+    });
+    let mut said = said.collect::<Vec<_>>().join(", ");
+    if let Some(more @ 1..) = marks.len().checked_sub(NAMED) {
+        said.push_str(&format!(" and {more} more"));
+    }
+    let shell = shell_name(database, MARKS);
+    Some(Finding {
+        code: "archive.unknown_mark".to_owned(),
+        severity: Severity::Warning,
+        object: namespace(database, MARKS),
+        message: format!(
+            "{} of batches that were broken off between copying and deleting documents ({said}), which the history does not know as they are: nothing is taken back for them, and documents that they name are not archived. Whoever may write to {database} can write such marks. If the history was lost or put back, or they are another installation's or an older version's, look for documents that are in both places; then remove the marks",
+            crate::values::several_do(marks.len(), "mark", ("tells", "tell")),
+        ),
+        suggestion: Some(format!(
+            "{shell}.deleteOne({{_id: {}}})",
+            shell_text(&first.id)
+        )),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use mongodb::bson::doc;
+
+    use super::*;
+
+    #[test]
+    fn a_mark_is_known_as_it_was_written_only() {
+        let mark = CopyMark {
+            id: "m".to_owned(),
+            owner: "maint 1".to_owned(),
+            session: Some("00".to_owned()),
+            from: ("app".to_owned(), "events".to_owned()),
+            target: None,
+            into: ("old".to_owned(), "events".to_owned()),
+            uuid: "u".to_owned(),
+            copies: Vec::new(),
+        };
+        let sealed = Sealed::of(&mark, Uuid::new_v4());
+        let memory = sealed.memory("m");
+        let memories = HashMap::from([(memory.key, memory.value)]);
+        assert_eq!(Sealed::known(&mark, &memories), Some(sealed.clone()));
+        let others = [
+            CopyMark {
+                id: "n".to_owned(),
+                ..mark.clone()
+            },
+            CopyMark {
+                owner: "maint 2".to_owned(),
+                ..mark.clone()
+            },
+            CopyMark {
+                session: None,
+                ..mark.clone()
+            },
+            CopyMark {
+                from: ("app".to_owned(), "users".to_owned()),
+                ..mark.clone()
+            },
+            CopyMark {
+                target: Some("cold".to_owned()),
+                ..mark.clone()
+            },
+            CopyMark {
+                into: ("hr".to_owned(), "events".to_owned()),
+                ..mark.clone()
+            },
+            CopyMark {
+                uuid: "v".to_owned(),
+                ..mark.clone()
+            },
+        ];
+        for other in &others {
+            assert_eq!(Sealed::known(other, &memories), None, "{other:?}");
+        }
+        let document = RawDocumentBuf::try_from(&doc! { "_id": 1 }).unwrap();
+        let other = Sealed::of(&mark, Uuid::new_v4());
+        assert_ne!(sealed.hash(&document), other.hash(&document));
+        let told = unknown(&others.iter().collect::<Vec<_>>(), "app").unwrap();
+        assert!(told.message.contains("and 4 more"), "{told:?}");
+    }
+}
