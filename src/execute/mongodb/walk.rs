@@ -17,7 +17,7 @@ use super::gate::{Again, Ends, may_go_on, over, pass};
 use super::vanished::Begun;
 use super::{Event, Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, MongoError, key};
+use crate::engines::mongodb::{Json, MongoError, key, size_of};
 use crate::execute::goal::towards;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Path, Walk};
@@ -59,6 +59,10 @@ pub(super) async fn carry_out(
     }
     Ok(())
 }
+
+/// How large a place may be that is remembered, in bytes: a walk that goes on from an earlier one only
+/// goes through more.
+const MOST_PLACE: usize = 64 << 10;
 
 struct Going<'a> {
     walk: &'a Walk,
@@ -112,7 +116,10 @@ impl Going<'_> {
                 Next::End => return Ok(true),
                 Next::Same => {}
                 Next::Behind(last) => {
-                    self.remember(Json::of_value(&last).0);
+                    // The history is no place for what documents hold.
+                    if size_of(&last) <= MOST_PLACE {
+                        self.remember(Json::of_value(&last).0);
+                    }
                     after = Some(last);
                 }
             }

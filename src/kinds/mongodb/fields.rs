@@ -114,7 +114,9 @@ async fn find(
         "find": name, "filter": filter, "limit": 1, "singleBatch": true, "projection": { "_id": 1 },
     };
     let doing = "looking for documents with a field";
-    Ok(!db.all(doing, database, find, LOOKING).await?.is_empty())
+    // What is found is not read: its `_id` may be no valid text.
+    let found = db.all_raw(doing, database, find, LOOKING).await?;
+    Ok(!found.is_empty())
 }
 
 /// Whether an index or the schema of the collection names a field, one above it or one below.

@@ -237,7 +237,7 @@ async fn a_step_down_and_kills_lose_and_double_nothing() {
     let db = set.root().await.database("app");
     let events = db.collection::<Document>("events");
     for from in (0..20_000).step_by(5000) {
-        events.insert_many((from..from + 5000).map(|n| doc! { "_id": n, "at": DateTime::from_millis(i64::from(n / 1700)), "pad": "x".repeat(100) })).await.unwrap();
+        events.insert_many((from..from + 5000).map(|n| doc! { "_id": n, "at": DateTime::from_millis(1_000_000_000_000 + i64::from(n / 1700)), "pad": "x".repeat(100) })).await.unwrap();
     }
     events
         .create_index(
@@ -309,7 +309,7 @@ async fn a_step_down_and_kills_lose_and_double_nothing() {
 /// nobody would know whose.
 async fn equal_ones_of_two_sources(version: u32) {
     let base = TestBase::new(version).await;
-    let old = (0..10).map(|n| doc! { "_id": n, "at": DateTime::from_millis(1) });
+    let old = (0..10).map(|n| doc! { "_id": n, "at": DateTime::from_millis(1_000_000_000_001) });
     let old: Vec<Document> = old.collect();
     for name in ["one", "other"] {
         base.collection(name).insert_many(&old).await.unwrap();
@@ -326,7 +326,7 @@ async fn equal_ones_of_two_sources(version: u32) {
     // What was brought home by hand goes there again: it is known to be its own.
     base.collection("one").insert_many(&old).await.unwrap();
     assert_eq!(run(&workspace, "one", 0)["rows"], 10);
-    let single = doc! { "_id": "its own", "at": DateTime::from_millis(1) };
+    let single = doc! { "_id": "its own", "at": DateTime::from_millis(1_000_000_000_001) };
     base.collection("other").insert_one(single).await.unwrap();
     for rows in [1, 0] {
         let refused = run(&workspace, "other", 1);

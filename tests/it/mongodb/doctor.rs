@@ -16,7 +16,7 @@ fn doctor(workspace: &Workspace) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_holds_a_task_is_named() {
     let base = TestBase::new(60).await;
-    let old = (0..5).map(|n| doc! { "_id": n, "at": DateTime::from_millis(0) });
+    let old = (0..5).map(|n| doc! { "_id": n, "at": DateTime::from_millis(1_000_000_000_000) });
     base.collection("a").insert_many(old).await.unwrap();
     let workspace = for_base(&base).task(
         "sweep",
@@ -51,7 +51,7 @@ async fn who_holds_a_task_is_named() {
 async fn what_another_target_cannot_keep_is_told_before_a_run() {
     let (base, there) = (TestBase::new(60).await, TestBase::new(44).await);
     let name = &there.name;
-    let old = (0..5).map(|n| doc! { "_id": n, "at": DateTime::from_millis(0) });
+    let old = (0..5).map(|n| doc! { "_id": n, "at": DateTime::from_millis(1_000_000_000_000) });
     base.collection("a").insert_many(old).await.unwrap();
     let user = format!("few{name}");
     let admin = there.db.client().database("admin");

@@ -264,7 +264,8 @@ async fn what_is_cut_short_before_the_work_begins_is_begun_again() {
     ];
     let mut kept = 0_i64;
     let mut begin = async || {
-        let some = (kept..kept + 10).map(|n| doc! { "_id": n, "at": DateTime::from_millis(0) });
+        let some = (kept..kept + 10)
+            .map(|n| doc! { "_id": n, "at": DateTime::from_millis(1_000_000_000_000) });
         events.insert_many(some).await.unwrap();
         kept += 10;
         u64::try_from(kept).unwrap()

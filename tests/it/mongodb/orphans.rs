@@ -254,12 +254,12 @@ async fn text_that_is_no_utf8_refuses_the_rule_by_name() {
         let of = if elsewhere { &other } else { &base.name };
         let root = base.servers.root().await;
         let parents = root.database(of).collection::<Document>("parents");
-        let names = (0..10).map(|n| doc! { "_id": n.to_string() });
+        let names = (0..10).map(|n| doc! { "_id": format!("n{n}") });
         parents.insert_many(names).await.unwrap();
         fill(
             &base,
             "children",
-            (0..8).map(|n| doc! { "_id": n, "p": n.to_string() }),
+            (0..8).map(|n| doc! { "_id": n, "p": format!("n{n}") }),
         )
         .await;
         let odd = RawDocumentBuf::try_from(&doc! { "_id": 8, "p": "#" }).unwrap();
@@ -283,7 +283,7 @@ async fn text_that_is_no_utf8_refuses_the_rule_by_name() {
         assert!(!said.contains("unexpected while"), "{done:#}");
         assert_eq!(base.count("children", doc! {}).await, 9);
         // What is said to help does.
-        parents.delete_one(doc! { "_id": "3" }).await.unwrap();
+        parents.delete_one(doc! { "_id": "n3" }).await.unwrap();
         let helped = text(", keep: [{ _id: { $gte: 8 } }]");
         assert_eq!(run(&rule(&base, &helped), "cleanup", 0)["rows"], 1);
         assert_eq!(base.count("children", doc! {}).await, 8);
@@ -326,4 +326,63 @@ async fn uuids_of_a_form_that_no_parent_has_stay() {
         assert_eq!(base.count("children", doc! {}).await, 100);
         assert_eq!(run(&workspace, "cleanup", 0)["rows"], 0);
     }
+}
+
+/// A text is the id of a parent in its own form only: one parent with a name makes no orphans of children that point
+/// at others by an ObjectId, a number or a UUID as text.
+async fn texts_of_a_form(version: u32) {
+    let base = TestBase::new(version).await;
+    let ids: Vec<ObjectId> = (0..100).map(|_| ObjectId::new()).collect();
+    let uuid = |n: i32| format!("{n:08x}-aaaa-4bbb-8ccc-{n:012x}");
+    let parents = ids.iter().map(|id| doc! { "_id": *id });
+    fill(&base, "users", parents).await;
+    fill(&base, "users", [doc! { "_id": "system" }]).await;
+    fill(&base, "users", (0..10).map(|n| doc! { "_id": n })).await;
+    let child = |p: Bson| doc! { "p": p };
+    let ours = ids.iter().map(|id| child((*id).into()));
+    fill(&base, "comments", ours).await;
+    let texts = ids.iter().take(10).map(|id| child(id.to_hex().into()));
+    fill(&base, "comments", texts).await;
+    let capitals = ids
+        .iter()
+        .take(5)
+        .map(|id| child(id.to_hex().to_uppercase().into()));
+    fill(&base, "comments", capitals).await;
+    let numbers = (0..7).map(|n| child(n.to_string().into()));
+    fill(&base, "comments", numbers).await;
+    fill(&base, "comments", (0..3).map(|n| child(uuid(n).into()))).await;
+    let names = ["system", "gone"].map(|name| child(name.into()));
+    fill(&base, "comments", names).await;
+    fill(&base, "comments", [child(ObjectId::new().into())]).await;
+    let plain = "collection: comments, orphaned: { field: p, parent: users }";
+    let done = run(&rule(&base, plain), "cleanup", 0);
+    assert_eq!(done["rows"], 2, "{done:#}");
+    assert_eq!(codes(&done), ["cleanup.types"; 4], "{done:#}");
+    for told in [
+        "10 documents have a text of 24 hexadecimal digits in `p`",
+        "5 documents have a text of 24 hexadecimal digits in capitals in `p`",
+        "7 documents have a number as text in `p`",
+        "3 documents have a UUID as text in `p`",
+    ] {
+        assert!(
+            done["findings"].to_string().contains(told),
+            "{told}: {done:#}"
+        );
+    }
+    assert_eq!(base.count("comments", doc! {}).await, 126);
+    // Where a parent has the form, what points at none is an orphan again.
+    fill(&base, "users", [doc! { "_id": uuid(1) }]).await;
+    let done = run(&rule(&base, plain), "cleanup", 0);
+    assert_eq!(done["rows"], 2, "{done:#}");
+    assert_eq!(codes(&done), ["cleanup.types"; 3], "{done:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_of_a_form_that_no_parent_has_stay_4_4() {
+    texts_of_a_form(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_of_a_form_that_no_parent_has_stay_6_0() {
+    texts_of_a_form(60).await;
 }

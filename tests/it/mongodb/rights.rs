@@ -34,7 +34,9 @@ async fn who_has_what_doctor_asks_for_can_do_the_work() {
     let base = TestBase::new(60).await;
     let name = &base.name;
     let client = base.db.client();
-    let old = || (0..5).map(|n| doc! { "_id": n, "at": DateTime::from_millis(0), "n": 1 });
+    let old = || {
+        (0..5).map(|n| doc! { "_id": n, "at": DateTime::from_millis(1_000_000_000_000), "n": 1 })
+    };
     let others = ["x", "y", "z"].map(|end| format!("{name}_{end}"));
     let [swept, kept, made] = &others;
     base.collection("b").insert_many(old()).await.unwrap();
@@ -121,7 +123,7 @@ async fn who_has_what_doctor_asks_for_can_do_the_work() {
 async fn nothing_is_copied_where_originals_may_not_be_removed() {
     let base = TestBase::new(60).await;
     let name = &base.name;
-    let old = (0..5).map(|n| doc! { "_id": n, "at": DateTime::from_millis(0) });
+    let old = (0..5).map(|n| doc! { "_id": n, "at": DateTime::from_millis(1_000_000_000_000) });
     base.collection("b").insert_many(old).await.unwrap();
     let all = ["find", "insert", "update", "remove"];
     let on = |collection: &str, actions: &[&str]| doc! { "resource": { "db": name, "collection": collection }, "actions": actions };

@@ -6,7 +6,7 @@ use mongodb::bson::{Bson, Document, doc};
 
 use super::{Batch, Going, Next, at, bad, same};
 use crate::engines::EngineError;
-use crate::engines::mongodb::key;
+use crate::engines::mongodb::{fitting_of, in_parts, key, size_of};
 use crate::history::StepRecord;
 use crate::plan::mongodb::Orphans;
 
@@ -46,6 +46,12 @@ impl Going<'_> {
         {
             page.remove(0);
         }
+        // Few ids that are large are as many as fit into a command.
+        let size = |d: &Document| {
+            let pointing = walk.orphans.as_ref().and_then(|of| at(d, &of.field));
+            d.get("_id").map_or(0, size_of) + pointing.as_ref().map_or(0, size_of)
+        };
+        page.truncate(fitting_of(page.iter().map(size)));
         // A page may be short for other reasons than that nothing comes after it.
         let mut more = !page.is_empty();
         if let Some(until) = until
@@ -116,7 +122,10 @@ impl Going<'_> {
         }
         let field = orphans.parent_field.as_str();
         let mut found = HashSet::new();
-        for wanted in wanted.chunks(1000) {
+        for wanted in in_parts(&wanted)
+            .into_iter()
+            .flat_map(|part| part.chunks(1000))
+        {
             let find = doc! {
                 "find": &orphans.parent, "filter": { field: { "$in": wanted.to_vec() } },
                 "projection": { "_id": 0, field: 1 },

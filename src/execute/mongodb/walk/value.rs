@@ -4,7 +4,7 @@ use mongodb::bson::{Bson, Document, doc};
 
 use super::{Batch, Going, MOST, Next, bad};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{counted, counting};
+use crate::engines::mongodb::{counted, counting, fitting_of, size_of};
 use crate::history::StepRecord;
 
 /// Documents that are looked for at once, and deleted batch by batch: each look passes by all that
@@ -94,6 +94,8 @@ impl Going<'_> {
         }
         let size = self.size.min(allowed.unwrap_or(i64::MAX)).max(1);
         let size = usize::try_from(size).unwrap_or(usize::MAX);
+        // Few ids that are large are as many as fit into a command.
+        let size = size.min(fitting_of(page.ids.iter().rev().map(size_of)));
         let rest = page.ids.len().saturating_sub(size);
         let ids = page.ids.split_off(rest);
         let is_over = page.ids.is_empty();

@@ -15,7 +15,7 @@ pub(super) use self::expiring::ttl_look;
 use self::orphans::{mistaken, orphan_stages};
 use super::super::common::Collection;
 use super::super::fields::{self, Seen};
-use super::age::{Age, doubtful};
+use super::age::Age;
 use super::parents::{self, COUNTING, Pointing};
 use super::rule::Rule;
 use super::uses::Use;
@@ -70,7 +70,7 @@ pub(super) struct Look {
     pub(super) hidden: Vec<Tried>,
     /// Why the numbers of its field do not count what the rule says.
     pub(super) mistaken: Option<String>,
-    /// Whether some of its numbers are no times that anybody knows: their documents stay.
+    /// Whether some of its values are no times that anybody knows: their documents stay.
     pub(super) doubted: bool,
     /// What children point at; none where nobody could look in time.
     pub(super) pointing: Option<Pointing>,
@@ -118,10 +118,6 @@ impl Cleanup {
             }));
         }
         look.mistaken = mistaken(db, place, rule, now).await?;
-        if let (Some(field), Some(epoch), None) = (&rule.field, rule.epoch, &look.mistaken) {
-            let seen = fields::try_out(db, place, doubtful(field, epoch)).await?;
-            look.doubted = seen == Some(Seen::Somewhere);
-        }
         if let Some(field) = &rule.field {
             look.types = types(db, database, &rule.collection, field).await?;
         }
@@ -133,6 +129,11 @@ impl Cleanup {
             && !are_of_one_age(&look.types)
         {
             look.ages = ages(db, database, &rule.collection, field).await?;
+        }
+        if let (Some(field), Ok(Some(age)), None) = (&rule.field, look.age(rule), &look.mistaken) {
+            let doubtful = age.doubtful(field, rule.cutoff(now));
+            let seen = fields::try_out(db, place, doubtful).await?;
+            look.doubted = seen == Some(Seen::Somewhere);
         }
         if let (Some(field), Ok(Some(age))) = (&rule.field, look.age(rule))
             && !look.types.is_empty()
@@ -245,10 +246,9 @@ impl Cleanup {
         if let Some(hint) = hint {
             find.insert("hint", hint);
         }
-        match db
-            .all("looking for documents to delete", database, find, LOOKING)
-            .await
-        {
+        let doing = "looking for documents to delete";
+        // What is found is not read: its `_id` may be no valid text.
+        match db.all_raw(doing, database, find, LOOKING).await {
             Ok(found) => look.any = Some(!found.is_empty()),
             Err(error) if error.is_out_of_time() => {}
             Err(error) => return Err(error.into()),

@@ -4,6 +4,7 @@
 
 mod age;
 mod closed;
+mod forms;
 mod limits;
 mod look;
 mod parents;
@@ -298,7 +299,8 @@ impl Kind for Cleanup {
                 }
             }
             if let Some(look) = facts.looks.get(&n) {
-                types_told(rule, &key, look, facts.collections.get(&key), &mut plan);
+                let collection = facts.collections.get(&key);
+                types_told(rule, &key, look, collection, at, &mut plan);
             }
         }
         plan

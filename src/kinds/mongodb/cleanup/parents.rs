@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Bson, Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 
+use super::forms;
 use super::rule::Rule;
-use crate::engines::mongodb::{Limit, MongoError, Session, key, namespace, number};
+use crate::engines::mongodb::{
+    Limit, MongoError, Session, fitting_of, key, namespace, number, size_of,
+};
 use crate::plan::mongodb::Orphans;
 
 /// How long counting orphans may take: every child is read, and its parent looked for.
@@ -159,45 +161,23 @@ async fn looked(
             false => pointing.met.push(kind.to_owned()),
         }
     }
-    if pointing.met.iter().any(|kind| kind == "binData") {
-        for (form, subtype) in UUIDS {
-            let theirs = doc! { "find": &of.parent, "filter": uuids(&of.parent_field, subtype), "limit": 1, "projection": { "_id": 1 } };
-            if !db
-                .all(doing, &of.parent_database, theirs, COUNTING)
-                .await?
-                .is_empty()
-            {
-                continue;
-            }
-            let ours = uuids(field, subtype);
-            let count =
-                doc! { "count": collection, "query": { "$and": [filter.clone(), ours.clone()] } };
-            let counted = db.command(doing, database, count, COUNTING).await?;
-            if let Some(n @ 1..) = number(counted.get("n")) {
-                pointing.strays.push((form.to_owned(), n));
-                pointing.unmet.push(ours);
-            }
+    let children = forms::Place {
+        database,
+        collection,
+        field,
+    };
+    let parents = forms::Place {
+        database: &of.parent_database,
+        collection: &of.parent,
+        field: &of.parent_field,
+    };
+    for kind in pointing.met.clone() {
+        for (form, n, ours) in forms::unmet(db, &kind, (&children, filter), &parents).await? {
+            pointing.strays.push((form, n));
+            pointing.unmet.push(ours);
         }
     }
     Ok(pointing)
-}
-
-/// UUIDs as drivers have written them, then and now: the same number is another value.
-const UUIDS: [(&str, BinarySubtype); 2] = [
-    (
-        "UUID of the old form (binary subtype 3)",
-        BinarySubtype::UuidOld,
-    ),
-    ("UUID (binary subtype 4)", BinarySubtype::Uuid),
-];
-
-/// All UUIDs of one form: binary values are in order by length, subtype, and content.
-fn uuids(field: &str, subtype: BinarySubtype) -> Document {
-    let all = |byte: u8| Binary {
-        subtype,
-        bytes: vec![byte; 16],
-    };
-    doc! { field: { "$gte": all(0), "$lte": all(0xff) } }
 }
 
 /// How many children have no parent in another database, which no aggregation reaches; none
@@ -227,7 +207,12 @@ pub(super) async fn count_elsewhere(
     }
     let field = of.parent_field.as_str();
     let mut count = 0;
-    for chunk in groups.chunks(CHUNK) {
+    let mut rest = groups.as_slice();
+    while !rest.is_empty() {
+        let sizes = rest.iter().take(CHUNK);
+        let sizes = sizes.map(|d| d.get("_id").map_or(0, size_of));
+        let (chunk, behind) = rest.split_at(fitting_of(sizes));
+        rest = behind;
         let mut open: Vec<(Bson, i64)> = chunk
             .iter()
             .filter_map(|d| Some((d.get("_id")?.clone(), number(d.get("n"))?)))

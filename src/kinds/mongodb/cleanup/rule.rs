@@ -335,6 +335,11 @@ impl Rule {
         })
     }
 
+    /// What is older than that moment goes.
+    pub(super) fn cutoff(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.older_than.map_or(now, |span| span.before(now))
+    }
+
     /// How the collection is gone through.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use super::look::{COUNTED, Look};
 use super::rule::Rule;
 use super::uses::hidden_told;
 use crate::engines::mongodb::namespace;
-use crate::plan::mongodb::{Body, shell_key, shell_name};
+use crate::plan::mongodb::{Body, shell_document, shell_key, shell_name};
 use crate::plan::{Finding, Moment, Plan, Severity};
 use crate::values::{several, several_do};
 
@@ -83,6 +83,7 @@ pub(super) fn types_told(
     (database, name): &(String, String),
     look: &Look,
     collection: Option<&Collection>,
+    at: &Moment,
     plan: &mut Plan<Body>,
 ) {
     if let (Some(pointing), Some(of)) = (&look.pointing, &rule.orphaned)
@@ -141,17 +142,17 @@ pub(super) fn types_told(
             )),
         });
     }
-    if let (true, Some(field), Some(epoch)) = (look.doubted, &rule.field, rule.epoch) {
+    if let (true, Some(field), Ok(Some(age))) = (look.doubted, &rule.field, look.age(rule)) {
+        let cutoff = rule.cutoff(at.now);
         plan.findings.push(Finding {
             code: "cleanup.types".to_owned(),
             severity: Severity::Warning,
             object: namespace(database, name),
-            message: epoch.doubted(field),
+            message: age.doubted(field, cutoff),
             suggestion: Some(format!(
-                "{}.find({{{}: {{$lt: {}}}}})",
+                "{}.find({})",
                 shell_name(database, name),
-                shell_key(field),
-                epoch.earliest()
+                shell_document(&age.doubtful(field, cutoff))
             )),
         });
     }

@@ -57,6 +57,8 @@ pub(super) struct Look {
     pub(super) overdue: i64,
     /// Documents that would go at once, where something is made or limited, and they were counted.
     pub(super) expired: Option<i64>,
+    /// Whether some dates there are no times that anybody knows, where something is to be made.
+    pub(super) timeless: bool,
     /// Types in the field, of a sample.
     pub(super) types: Vec<(String, i64)>,
     /// Whether any document has a date there, where none of the sample does.
@@ -228,6 +230,10 @@ impl Ttl {
             return;
         };
         if let Some((action, reason, work)) = work {
+            if look.timeless {
+                plan.undone(self.timeless(database, &object));
+                return;
+            }
             if let (Some(most), Some(expired)) = (self.max_rows, look.expired)
                 && u64::try_from(expired).unwrap_or(0) > most
             {

@@ -135,7 +135,7 @@ pub(super) async fn tells(
     let find =
         doc! { "find": collection, "filter": filter, "limit": 1, "projection": { "_id": 1 } };
     let doing = "looking for documents that tell an age";
-    match db.all(doing, database, find, LOOKING).await {
+    match db.all_raw(doing, database, find, LOOKING).await {
         Ok(found) => Ok(Some(!found.is_empty())),
         Err(error) if error.is_out_of_time() => Ok(None),
         Err(error) => Err(error.into()),

@@ -5,7 +5,8 @@ use mongodb::bson::doc;
 
 use super::super::super::common::Collection;
 use super::super::super::expiring::is_new;
-use super::super::age::Age;
+use super::super::super::fields::{self, Seen};
+use super::super::age::{Age, undated};
 use super::super::ttl::{self, Ttl};
 use super::LOOKING;
 use super::ages::tells;
@@ -55,6 +56,13 @@ pub(in crate::kinds::mongodb::cleanup) async fn ttl_look(
             Err(error) => return Err(error.into()),
         };
     }
+    // What would go at once, as soon as there is an index.
+    let mut timeless = false;
+    if !ttl.is_as_wanted(collection) {
+        let place = (database, ttl.collection.as_str());
+        let seen = fields::try_out(db, place, undated(&ttl.field)).await?;
+        timeless = seen == Some(Seen::Somewhere);
+    }
     let types = types(db, database, &ttl.collection, &ttl.field).await?;
     let dated = |(kind, _): &(String, i64)| matches!(kind.as_str(), "date" | "array");
     let told = match types.is_empty() || types.iter().any(dated) {
@@ -64,6 +72,7 @@ pub(in crate::kinds::mongodb::cleanup) async fn ttl_look(
     Ok(ttl::Look {
         overdue,
         expired,
+        timeless,
         types,
         told,
         monitor: None,

@@ -1,6 +1,7 @@
 //! What is said of documents that never expire, or should have expired by now.
 
 use super::super::super::common::{Collection, Index};
+use super::super::age::{BEFORE, HELPS, undated};
 use super::{Look, Ttl};
 use crate::plan::mongodb::{Body, shell_document, shell_key, shell_name};
 use crate::plan::{Finding, Plan, Severity};
@@ -25,6 +26,24 @@ impl Ttl {
                 kinds.join(", ")
             )
         })
+    }
+
+    /// What is said where the server would remove at once what may have no time at all.
+    pub(super) fn timeless(&self, database: &str, object: &str) -> Finding {
+        Finding {
+            code: "ttl.wrong_type".to_owned(),
+            severity: Severity::Critical,
+            object: object.to_owned(),
+            message: format!(
+                "no document of {object} is let expire: some dates in `{}` are {BEFORE}, and the server would remove those documents at once. They stay; {HELPS}",
+                self.field
+            ),
+            suggestion: Some(format!(
+                "{}.find({})",
+                shell_name(database, &self.collection),
+                shell_document(&undated(&self.field))
+            )),
+        }
     }
 
     /// What finds the documents that never expire.
