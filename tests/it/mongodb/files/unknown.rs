@@ -159,6 +159,8 @@ async fn what_cannot_be_removed_keeps_nothing_from_being_archived() {
         .path()
         .join(open["files"][0]["path"].as_str().unwrap());
     old_documents(&base.db, "events", 0, 20).await;
+    let beside = file.with_file_name(format!("_{id}.manifest.json"));
+    std::fs::write(beside, open.to_string()).unwrap();
     workspace
         .knows("archive", format!("archive {id}"), open)
         .await;
