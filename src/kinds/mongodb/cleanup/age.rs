@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{DateTime as BsonDate, Document, doc};
 
+use crate::plan::mongodb::{shell_document, shell_key};
 use crate::values::Epoch;
 
 /// How the age of a document is written.
@@ -66,6 +67,16 @@ impl Age {
                 let range = epoch.doubtful();
                 doc! { field: { "$gte": *range.start(), "$lte": *range.end() } }
             }
+        }
+    }
+
+    /// What finds them, for people.
+    pub(super) fn finds(self, field: &str, cutoff: DateTime<Utc>) -> String {
+        match self {
+            Age::Number(epoch) => {
+                format!("{{{}: {{$lt: {}}}}}", shell_key(field), epoch.earliest())
+            }
+            Age::Date | Age::ObjectId => shell_document(&self.doubtful(field, cutoff)),
         }
     }
 

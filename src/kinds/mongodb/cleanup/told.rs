@@ -6,7 +6,7 @@ use super::look::{COUNTED, Look};
 use super::rule::Rule;
 use super::uses::hidden_told;
 use crate::engines::mongodb::namespace;
-use crate::plan::mongodb::{Body, shell_document, shell_key, shell_name};
+use crate::plan::mongodb::{Body, shell_key, shell_name};
 use crate::plan::{Finding, Moment, Plan, Severity};
 use crate::values::{several, several_do};
 
@@ -152,7 +152,7 @@ pub(super) fn types_told(
             suggestion: Some(format!(
                 "{}.find({})",
                 shell_name(database, name),
-                shell_document(&age.doubtful(field, cutoff))
+                age.finds(field, cutoff)
             )),
         });
     }
