@@ -13,7 +13,7 @@ use super::node::Node;
 use super::reading::{Care, against, tree, typed};
 use super::sources::{self, Answers};
 use super::types::{Config, Task};
-use super::{check, closed, options, throttle, told};
+use super::{check, closed, options, outlived, throttle, told};
 use crate::plan::KindInfo;
 use crate::values::{Problem, Problems, describe, wall_clock};
 
@@ -167,6 +167,8 @@ pub fn load_with(
         config.warnings.extend(unscheduled);
         let never_within = closed::never_within(&config, wall_clock());
         config.warnings.extend(never_within);
+        let outlived = outlived::before_their_archive(&config, kinds, wall_clock());
+        config.warnings.extend(outlived);
     }
     config.outside = outside;
     Ok(config)

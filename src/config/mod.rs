@@ -25,6 +25,7 @@ mod narrowed;
 mod node;
 mod opening;
 mod options;
+mod outlived;
 mod reading;
 mod schema;
 mod set;

@@ -11,7 +11,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Unfit;
+use super::{Ageing, Unfit};
 use super::{Baseline, Body, Finding, KindInfo, Plan, unmet, unnamed};
 use crate::engines::EngineError;
 use crate::values::{Engine, NamePattern, SchemaPattern};
@@ -155,6 +155,11 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// What the decision is made from.
     type Facts: Send;
 
+    /// What it takes by its age alone, whatever becomes of it.
+    fn ages(&self) -> Vec<Ageing> {
+        Vec::new()
+    }
+
     /// The same of these very options.
     fn rests_on_history(&self) -> bool {
         Self::NEEDS_HISTORY
@@ -296,6 +301,11 @@ impl<S: Speaks> Entry<S> {
                 removes_rows: K::REMOVES_ROWS,
                 needs_history: K::NEEDS_HISTORY,
                 looks_at_server: K::LOOKS_AT_SERVER,
+                ages: |options| {
+                    parse::<K>(options)
+                        .map(|kind| kind.ages())
+                        .unwrap_or_default()
+                },
                 options_schema: || schema_for!(K),
                 check_options: |options| parse::<K>(options).map(drop),
             },

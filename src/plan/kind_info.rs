@@ -1,7 +1,7 @@
 //! A kind as the configuration sees it: its name, its options, and what is known of it without
 //! building one.
 
-use super::Unfit;
+use super::{Ageing, Unfit};
 use schemars::Schema;
 use serde_json::Value;
 
@@ -22,6 +22,8 @@ pub struct KindInfo {
     pub needs_history: bool,
     /// Whether part of what it looks at belongs to the whole server.
     pub looks_at_server: bool,
+    /// What such options take by its age alone.
+    pub ages: fn(&Value) -> Vec<Ageing>,
     /// JSON Schema of the kind's `options:`.
     pub options_schema: fn() -> Schema,
     /// Whether the options build the kind, and what is wrong with them.

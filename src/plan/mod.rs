@@ -1,6 +1,7 @@
 //! What a task would do now: pure data, and the trait by which a kind says so.
 
 pub mod archived;
+mod ageing;
 mod body;
 mod code;
 pub mod codes;
@@ -27,6 +28,7 @@ mod unfit;
 mod unmet;
 mod unnamed;
 
+pub use ageing::{Ageing, Gone};
 pub use archived::{ArchivedFile, Flaw, folder};
 pub use body::Body;
 pub use expected::{Basis, Estimate, Forecast, PastError, Skip, Waited};

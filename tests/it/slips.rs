@@ -305,3 +305,55 @@ fn an_empty_variable_names_no_file() {
     let said = workspace.run(["next", "--config", ""]).expect(2).stderr;
     assert!(said.contains("`--config` names no file"), "{said}");
 }
+
+/// What one task deletes when it is younger than another keeps it, is never kept: told before it is gone.
+#[test]
+fn what_is_gone_before_its_archive_is_told() {
+    let postgres = "postgres://u@127.0.0.1:1/db";
+    let rule = "table: ev, column: at, older_than";
+    let check = |others: &[(&str, &str)]| {
+        let workspace = Workspace::new(&format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{postgres}\" }}\n  other: {{ engine: postgres, url: \"{postgres}2\" }}\n  docs: {{ engine: mongodb, url: \"mongodb://127.0.0.1:1/db\" }}\n"
+        ));
+        let mut workspace = workspace
+            .task("keeps", &format!("kind: archive\ntarget: app\noptions: {{ {rule}: 1y, destination: {{ table: kept }} }}\n"))
+            .task("mongo", "kind: archive\ntarget: docs\noptions: { rules: [{ collection: ev, field: at, older_than: 90d }], destination: { collection: old } }\n");
+        for (name, text) in others {
+            workspace = workspace.task(name, text);
+        }
+        workspace.run(["check"]).expect(0).stdout
+    };
+    let cleanup = |target: &str, rule: &str| {
+        format!("kind: cleanup\ntarget: {target}\noptions: {{ rules: [{{ {rule} }}] }}\n")
+    };
+    let partitions = |more: &str| {
+        format!(
+            "kind: partitions\ntarget: app\noptions: {{ tables: [public.ev], interval: month, {more} }}\n"
+        )
+    };
+    let by = |task: &str, kind: &str, object: &str, after: &str, keeper: &str, kept: &str| {
+        format!(
+            "task `{task}` ({kind}) takes all of {object} that is older than {after}, and task `{keeper}` keeps it only when it is older than {kept}: by then nothing is left to keep."
+        )
+    };
+    for (text, said) in [
+        (cleanup("app", &format!("{rule}: 3mo")), Some(by("x", "cleanup", "public.ev", "3mo", "keeps", "1y"))),
+        (cleanup("app", &format!("{rule}: 365d")), Some(by("x", "cleanup", "public.ev", "365d", "keeps", "1y"))),
+        (partitions("keep: 6mo"), Some(by("x", "partitions", "public.ev", "6mo", "keeps", "1y"))),
+        ("kind: cleanup\ntarget: docs\noptions: { ttl: [{ collection: ev, field: at, expire_after: 30d }] }\n".to_owned(), Some(by("x", "cleanup", "ev", "30d", "mongo", "90d"))),
+        ("kind: cleanup\ntarget: docs\noptions: { rules: [{ collection: ev, field: at, older_than: 60d }] }\n".to_owned(), Some(by("x", "cleanup", "ev", "60d", "mongo", "90d"))),
+        (cleanup("app", &format!("{rule}: 3y")), None),
+        (cleanup("app", &format!("{rule}: 3mo, where: draft")), None),
+        (cleanup("other", &format!("{rule}: 3mo")), None),
+        (cleanup("app", "table: other.ev, column: at, older_than: 3mo"), None),
+        (partitions("keep: 6mo, expired: archive"), None),
+        (partitions("ahead: 2"), None),
+        (format!("{}enabled: false\n", cleanup("app", &format!("{rule}: 3mo"))), None),
+    ] {
+        let output = check(&[("x", &text)]);
+        match said {
+            Some(said) => assert!(output.contains(&said), "{text}: {output}"),
+            None => assert!(!output.contains("left to keep"), "{text}: {output}"),
+        }
+    }
+}

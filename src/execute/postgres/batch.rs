@@ -136,8 +136,13 @@ impl Portion<'_> {
             } else {
                 let rows = places.select(&self.image.row_of(columns));
                 let (sums, rows) = (self.image.sums(), self.image.hashed(&rows));
-                let sums = Query::new(format!("SELECT {sums} FROM {rows}"), []);
-                sums_of(&ask(sums).await?, 0)?
+                let fleeting = places.fleeting();
+                let sums = Query::new(format!("SELECT {sums}, {fleeting} FROM {rows}"), []);
+                let answer = ask(sums).await?;
+                if first(&answer, |row| row.get(3))? {
+                    return Err(Halt::Failed(emptied_by_a_crash(into)));
+                }
+                sums_of(&answer, 0)?
             };
             if gone > 0 && there != sums_of(&went, 3)? {
                 return Err(Halt::Failed(changed(into, gone, there.0)));
@@ -180,6 +185,14 @@ fn changed(into: &str, gone: i64, there: i64) -> EngineError {
     ExportError::Proof(format!(
         "nothing was moved: of {}, {into} {held}; a trigger, rule or policy there keeps rows out or changes them",
         several(gone, "row")
+    ))
+    .into_engine()
+}
+
+/// Of a table that somebody has made so since the plan.
+fn emptied_by_a_crash(into: &str) -> EngineError {
+    ExportError::Proof(format!(
+        "nothing was moved: {into}, or a partition of it, is UNLOGGED by now: a crash of the server would empty it; ALTER TABLE … SET LOGGED"
     ))
     .into_engine()
 }

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::attempts::ends;
+use super::gate::{self, Halt};
 use super::{Job, guarded};
 use crate::engines::EngineError;
 use crate::engines::postgres::first;
@@ -63,19 +65,43 @@ pub(super) async fn allow(
     let rows = first(&answer, 0)?.unwrap_or(0);
     Ok(match job.door.gone.take(most, rows) {
         Ok(()) => Ok(Some(rows)),
-        Err(gone) => Err(Finding {
-            code: "rows.too_many".to_owned(),
-            severity: Severity::Critical,
-            object: walk.table.clone(),
-            message: format!(
-                "stopped at {}: {} gone, {rows} more would go next, and the rule's `max_rows` or `max_share` allows {}; there are more than were counted when the plan was made",
-                walk.table,
-                several_do(gone, "row", ("has", "have")),
-                most.rows
-            ),
-            suggestion: None,
-        }),
+        Err(gone) => Err(too_many(&walk.table, gone, rows, most)),
     })
+}
+
+/// Counts what leaves as a whole before it does: `None` where the step has no bound.
+///
+/// # Errors
+/// The inner one is why the step does not begin.
+pub(super) async fn allow_whole(job: Job<'_>) -> Result<Result<Option<i64>, Finding>, EngineError> {
+    let (Some(most), Some(count)) = (&job.step.body.most, &job.step.body.count) else {
+        return Ok(Ok(None));
+    };
+    let (ends, _) = gate::first_limit(job.execution, ends(job));
+    // Where no time is left, the step itself says so.
+    if let Err(Halt::Failed(error)) = gate::limit(job.session, job.execution, ends).await {
+        return Err(error);
+    }
+    let answer = guarded(job, "counting the rows of a partition", count).await?;
+    let rows = first(&answer, 0)?.unwrap_or(0);
+    Ok(match job.door.gone.take(most, rows) {
+        Ok(()) => Ok(Some(rows)),
+        Err(gone) => Err(too_many(&job.step.object, gone, rows, most)),
+    })
+}
+
+fn too_many(object: &str, gone: i64, rows: i64, most: &Most) -> Finding {
+    Finding {
+        code: "rows.too_many".to_owned(),
+        severity: Severity::Critical,
+        object: object.to_owned(),
+        message: format!(
+            "stopped at {object}: {} gone, {rows} more would go next, and the rule's `max_rows` or `max_share` allows {}; there are more than were counted when the plan was made",
+            several_do(gone, "row", ("has", "have")),
+            most.rows
+        ),
+        suggestion: None,
+    }
 }
 
 #[cfg(test)]

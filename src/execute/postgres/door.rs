@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Job;
 use super::ahead::Ahead;
-use super::bounds::Bounds;
+use super::bounds::{self, Bounds};
 use super::load;
 use super::monitor::Monitor;
 use super::reach::{Door, Seen, dial, is_elsewhere, place, replicas};
@@ -328,7 +328,7 @@ async fn work(
         Work::Walk(_) | Work::Retire(_) | Work::Settle(_)
     );
     job.session.take_any_bytes(!rows_go).await?;
-    let done = carried_out(job, record, findings).await;
+    let done = within_bounds(job, record, findings).await;
     if let Some(outside) = &job.step.body.outside
         && !done.as_ref().is_err_and(EngineError::is_unreachable)
         && (done.is_err() || ends_short(job.step, record.status))
@@ -359,6 +359,32 @@ fn ends_short(step: &Step, status: StepStatus) -> bool {
         Work::Retire(_) => matches!(status, StepStatus::Failed | StepStatus::Skipped),
         _ => status != StepStatus::Succeeded,
     }
+}
+
+/// Carries it out unless it would take more rows than its rule may.
+async fn within_bounds(
+    job: Job<'_>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
+    let taken = match bounds::allow_whole(job).await? {
+        Ok(taken) => taken,
+        Err(finding) => {
+            end(record, StepStatus::Failed, finding.message.clone());
+            findings.push(finding);
+            return Ok(());
+        }
+    };
+    let done = carried_out(job, record, findings).await;
+    if let (Some(most), Some(taken)) = (&job.step.body.most, taken) {
+        // One that came to nothing leaves its rows to others.
+        let went = match record.status {
+            StepStatus::Succeeded => taken.max(record.rows.unwrap_or(0)),
+            _ => 0,
+        };
+        job.door.gone.settle(most, taken, went);
+    }
+    done
 }
 
 async fn carried_out(

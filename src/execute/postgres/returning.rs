@@ -22,7 +22,8 @@ const SUMS: &str = "pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextexten
 /// Of each column: its type there, by its name in the catalog, since as people
 /// write it `character` is one character long; the same as it is shown; and the
 /// type that it was archived with, where the server itself gets from the one
-/// to the other. Then whatever the table rounds is seen on the way back.
+/// to the other. Then whatever the table rounds is seen on the way back. Where it does
+/// not, nothing but the text tells: `00123` and 123, a time without a zone and one with it.
 const WAYS: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, t.typname) AS stored, pg_catalog.format_type(a.atttypid, a.atttypmod) AS shown,
         CASE WHEN x.oid = a.atttypid OR EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = a.atttypid
                 AND k.casttarget = x.oid AND k.castmethod <> 'i' AND k.oid < 16384::pg_catalog.oid)
@@ -71,7 +72,7 @@ struct Way {
     stored: String,
     /// The same, as people write it.
     shown: String,
-    /// The type in which both sides are compared, where it is another one.
+    /// The type in which both sides are compared; none where their texts are.
     compared: Option<String>,
     labels: bool,
     /// Whether a cast to its type there could be somebody's own. Then the type's own
@@ -229,9 +230,9 @@ impl<'a> Returning<'a> {
             return Err(self.refused(error, ways, from).await);
         }
         session.execute(doing, "RELEASE SAVEPOINT store").await?;
-        let compared = |way: &Way| {
-            let to = way.compared.as_ref().unwrap_or(&way.stored);
-            way.read(to)
+        let compared = |way: &Way| match &way.compared {
+            Some(to) => way.read(to),
+            None => format!("s.{}", way.name),
         };
         let values: Vec<String> = ways.iter().map(compared).collect();
         let sql = format!(
@@ -257,9 +258,10 @@ impl<'a> Returning<'a> {
             let ways = usize::try_from(part - 1)
                 .ok()
                 .and_then(|n| self.parts.get(n));
-            let compared = |way: &Way| {
-                let to = way.compared.as_ref().unwrap_or(&way.stored);
-                format!("t.{}::{to}", way.name)
+            // Within a row a value is written as its type does, by no cast, which could be somebody's own.
+            let compared = |way: &Way| match &way.compared {
+                Some(to) => format!("t.{}::{to}", way.name),
+                None => format!("t.{}", way.name),
             };
             let values: Vec<String> = ways.into_iter().flatten().map(compared).collect();
             let sql = format!(

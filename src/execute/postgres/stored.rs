@@ -2,7 +2,7 @@
 //! are: whatever triggers made of them since is seen.
 
 use crate::engines::EngineError;
-use crate::engines::postgres::{Row, each};
+use crate::engines::postgres::{Row, each, literal};
 
 /// Tables, and the first and last place in each.
 #[derive(Debug, Default)]
@@ -17,6 +17,20 @@ impl Places {
             Ok((text(row, 0)?, text(row, 1)?, text(row, 2)?))
         });
         all.map(Places)
+    }
+
+    /// SQL: whether any of them is in a table that a crash of the server would empty. Until the end of the
+    /// transaction that stored them nobody can make it one.
+    pub(super) fn fleeting(&self) -> String {
+        let tables = self
+            .0
+            .iter()
+            .map(|(table, ..)| format!("{}::pg_catalog.regclass", literal(table)));
+        let tables: Vec<String> = tables.collect();
+        format!(
+            "EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relpersistence <> 'p' AND c.oid IN ({}))",
+            tables.join(", ")
+        )
     }
 
     /// Selects `what` of those rows. None of it is a value from outside: the

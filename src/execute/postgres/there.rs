@@ -110,10 +110,7 @@ pub(super) async fn fits(here: &Session, there: &Session, send: &Send) -> Result
     let doing = "looking how lasting the table there is";
     let answer = there.query(doing, UNLOGGED, &[&send.into]).await?;
     if is_true(&answer) {
-        return Err(ExportError::Proof(format!(
-            "nothing was deleted: {} on target {}, or a partition of it, is UNLOGGED: a crash of the server would empty it; ALTER TABLE … SET LOGGED",
-            send.into, send.target
-        )));
+        return Err(emptied_by_a_crash(send));
     }
     let known: Vec<(String, String)> = each(&rows, |row| Ok((row.get(0)?, row.get(1)?)))?;
     for column in &send.columns {
@@ -127,6 +124,13 @@ pub(super) async fn fits(here: &Session, there: &Session, send: &Send) -> Result
         }
     }
     Ok(oid_of(there, &send.into).await?.unwrap_or_default())
+}
+
+pub(super) fn emptied_by_a_crash(send: &Send) -> ExportError {
+    ExportError::Proof(format!(
+        "nothing was deleted: {} on target {}, or a partition of it, is UNLOGGED: a crash of the server would empty it; ALTER TABLE … SET LOGGED",
+        send.into, send.target
+    ))
 }
 
 /// What stands there in the place of a table, or of a part of it.

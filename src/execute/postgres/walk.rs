@@ -146,7 +146,8 @@ async fn all(
             let mut to = all;
             for _ in 0..MOST_ROUNDS {
                 let answer = ask(job.session, "asking how large the table is", extent).await?;
-                let now = first::<i64>(&answer, 0)?.unwrap_or(0);
+                // A table that has been dropped meanwhile has no size.
+                let now = first::<Option<i64>>(&answer, 0)?.flatten().unwrap_or(0);
                 if !done || now <= to {
                     break;
                 }
@@ -216,7 +217,7 @@ async fn once_more(
 ) -> Result<bool, EngineError> {
     let extent = Walk::extent(way.walk.oid);
     let answer = ask(job.session, "asking how large the table is", &extent).await?;
-    let all = first::<i64>(&answer, 0)?.unwrap_or(0);
+    let all = first::<Option<i64>>(&answer, 0)?.flatten().unwrap_or(0);
     if !backward {
         return blocks(way, job, record, pace, (0, all), all).await;
     }

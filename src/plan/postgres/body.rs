@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Fate, Query, Sweep, Work};
+use super::{Condition, Fate, Most, Query, Sweep, Work};
 use crate::engines::postgres::trust::{Guard, Named, Touch};
 use crate::plan::Finding;
 use crate::plan::body::ID_OF;
@@ -76,6 +76,9 @@ pub struct Body {
     /// How much of the log may be kept for the step while it follows that; it gives way to more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_log: Option<i64>,
+    /// How many rows its rule may take, where it takes all that `count` answers as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<Most>,
     /// What it relies on besides `relation`: the ids of objects and the numbers of columns, by what
     /// they are of. Only saved plans keep them.
     #[serde(skip)]
@@ -142,6 +145,7 @@ impl Default for Body {
             away: Vec::new(),
             until: None,
             most_log: None,
+            most: None,
             rests_on: BTreeMap::new(),
         }
     }

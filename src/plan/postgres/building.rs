@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::{Check, Condition, Query, Retire, Shrink, Statement, There, Under, Walk, Work};
+use super::{Check, Condition, Most, Query, Retire, Shrink, Statement, There, Under, Walk, Work};
 use crate::engines::postgres::RelationName;
 use crate::engines::postgres::trust::{Named, Touch, Use};
 use crate::plan::Step;
@@ -129,6 +129,12 @@ impl Step {
     /// Counts the rows it would change, for a dry run.
     pub fn counted_by(mut self, query: Query) -> Self {
         self.body.count = Some(query);
+        self
+    }
+
+    /// Takes no more rows as a whole than the rule may.
+    pub fn bound_by(mut self, most: Option<Most>) -> Self {
+        self.body.most = most;
         self
     }
 

@@ -459,3 +459,34 @@ for_oldest_and_newest! {
         }
     }
 }
+
+for_oldest_and_newest! {
+    /// Partitions that go as a whole take no more rows than their rule may, whatever comes into them after the
+    /// plan was made: together, and whether they are dropped or stored.
+    async fn no_more_rows_go_with_partitions_than_the_rule_may_take(major: u32) {
+        for (kind, default) in [("cleanup", false), ("cleanup", true), ("archive", false)] {
+            let db = fresh_database(major).await;
+            years(&db, default).await;
+            let folder = tempfile::tempdir().unwrap();
+            let mut rule: Value = serde_json::from_str(&options(kind, folder.path())).unwrap();
+            let limits = if kind == "cleanup" { &mut rule["rules"][0] } else { &mut rule };
+            limits["max_rows"] = json!(220);
+            let workspace = task(&db, kind, &rule.to_string());
+            let pause = workspace.path().join("pause");
+            std::fs::write(&pause, "").unwrap();
+            let mut running = Running::begin(&workspace, kind);
+            running.until("paused: ");
+            db.execute("INSERT INTO ev SELECT n, '2021-07-01 00:00+00', 'late' FROM generate_series(2000, 2999) n").await;
+            std::fs::remove_file(&pause).unwrap();
+            let run = running.end(1)["runs"][0].clone();
+            assert!(!exists(&db, "ev_2020").await, "{run:#}");
+            assert_eq!(step(&run, "public.ev_2020")["rows"], 100, "{run:#}");
+            // It is a partition still, with all that it holds.
+            assert_eq!(rows(&db, "ev").await, 1101, "{run:#}");
+            assert_eq!(comment(&db, "ev_2021").await, "of 2021");
+            let told = run["findings"].to_string();
+            let words = "stopped at public.ev_2021: 100 rows have gone, 1100 more would go next, and the rule's `max_rows` or `max_share` allows 220";
+            assert!(told.contains("rows.too_many") && told.contains(words), "{run:#}");
+        }
+    }
+}

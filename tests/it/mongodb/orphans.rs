@@ -162,6 +162,42 @@ async fn parents_of_another_database_are_counted_too() {
     root.database(&other).drop().await.unwrap();
 }
 
+/// A collection that is ordered by its `_id` is counted as others are: no share of none went before.
+#[tokio::test(flavor = "multi_thread")]
+async fn orphans_of_a_clustered_collection_are_a_share_of_it() {
+    let base = TestBase::new(60).await;
+    let root = base.servers.root().await.database(&base.name);
+    let clustered =
+        doc! { "create": "children", "clusteredIndex": { "key": { "_id": 1 }, "unique": true } };
+    root.run_command(clustered).await.unwrap();
+    fill(&base, "parents", (0..300).map(|n| doc! { "_id": n })).await;
+    let children = (0..400).map(|n| doc! { "_id": format!("c{n:04}"), "p": n });
+    fill(&base, "children", children).await;
+    let orphaned = "collection: children, orphaned: { field: p, parent: parents }";
+    let refused = run(
+        &rule(&base, &format!("{orphaned}, max_share: 24%")),
+        "cleanup",
+        1,
+    );
+    assert!(
+        refused["findings"]
+            .to_string()
+            .contains("100 of 400 documents"),
+        "{refused:#}"
+    );
+    assert_eq!(base.count("children", doc! {}).await, 400);
+    let done = run(
+        &rule(&base, &format!("{orphaned}, max_share: 25%")),
+        "cleanup",
+        0,
+    );
+    assert_eq!(done["rows"], 100, "{done:#}");
+    assert_eq!(
+        base.count("children", doc! { "p": { "$lt": 300 } }).await,
+        300
+    );
+}
+
 /// "Ann" and "ann" are one for the child, and two for the parent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_that_compares_by_a_collation_is_refused_where_texts_are_compared() {

@@ -7,9 +7,10 @@ use super::super::Job;
 use super::super::gate::{self};
 use super::super::lot::{ExportError, SETTLE};
 use super::super::stored::Places;
-use super::super::there::{names, selected};
+use super::super::there::{emptied_by_a_crash, names, selected};
 use super::{MOST_BYTES, Sender};
 use crate::engines::parquet::{Checksum, ParquetError, copy_line};
+use crate::engines::postgres::first;
 use crate::plan::{Range, Without, storing};
 use crate::values::several;
 
@@ -117,7 +118,14 @@ impl<'a> Sender<'a> {
         self.there.put_back(&held).await?;
         let (mut rows, mut checksum) = (0, Checksum::default());
         if !places.is_empty() {
-            let stored = Places::of(&places)?.select(&selected(columns));
+            let places = Places::of(&places)?;
+            let fleeting = format!("SELECT {}", places.fleeting());
+            let doing = "looking how lasting the table there is";
+            let answer = self.there.query(doing, &fleeting, &[]).await?;
+            if first::<bool>(&answer, 0)?.unwrap_or(true) {
+                return Err(emptied_by_a_crash(self.send));
+            }
+            let stored = places.select(&selected(columns));
             self.there
                 .stream(
                     "reading back what was stored there",

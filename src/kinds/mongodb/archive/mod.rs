@@ -23,7 +23,7 @@ use crate::engines::EngineError;
 use crate::engines::mongodb::{CopyMark, Limit, Right, Session, namespace};
 use crate::engines::storage::Storage;
 use crate::plan::mongodb::{Body, Destination, Export, Manifest, Work, to_keep, to_mark};
-use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Unfit, archived};
+use crate::plan::{Ageing, Finding, Gone, Kind, Moment, Plan, Severity, Site, Unfit, archived};
 use crate::values::{Bytes, Engine};
 
 /// Options of `kind: archive` on MongoDB.
@@ -95,6 +95,11 @@ impl Kind for Archive {
 
     fn rests_on_history(&self) -> bool {
         self.destination.files.is_some()
+    }
+
+    fn ages(&self) -> Vec<Ageing> {
+        let rules = self.rules.iter();
+        rules.filter_map(|rule| rule.ages(Gone::Kept)).collect()
     }
 
     fn check(&self) -> Result<(), Unfit> {

@@ -264,15 +264,26 @@ pub(super) async fn all_of(
     database: &str,
     collection: &str,
 ) -> Result<Option<i64>, EngineError> {
-    let all = doc! { "_id": { "$gte": Bson::MinKey } };
     let along = Bson::Document(doc! { "_id": 1 });
-    let count = counting(collection, all, Some(along), None);
+    let ways = [
+        (doc! { "_id": { "$gte": Bson::MinKey } }, Some(along)),
+        // A collection that is ordered by its `_id` has no document beyond the least of all values, as it answers.
+        (doc! { "_id": { "$exists": true } }, None),
+    ];
     let doing = "counting all documents";
-    match db.command(doing, database, count, LOOKING).await {
-        Ok(answer) => Ok(Some(counted(&answer))),
-        Err(error) if error.is_out_of_time() => Ok(None),
-        Err(error) => Err(error.into()),
+    let mut all = 0;
+    for (filter, along) in ways {
+        let count = counting(collection, filter, along, None);
+        all = match db.command(doing, database, count, LOOKING).await {
+            Ok(answer) => counted(&answer),
+            Err(error) if error.is_out_of_time() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if all > 0 {
+            break;
+        }
     }
+    Ok(Some(all))
 }
 
 /// Whether an explanation says that a document has several entries for this field in the index:

@@ -36,7 +36,7 @@ use super::expiring;
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Right, Session, namespace};
 use crate::plan::mongodb::Body;
-use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Unfit};
+use crate::plan::{Ageing, Finding, Gone, Kind, Moment, Plan, Severity, Site, Unfit};
 use crate::values::{Bytes, Engine, TimeSpan, wall_clock};
 
 /// Options of `kind: cleanup` on MongoDB.
@@ -103,6 +103,11 @@ impl Kind for Cleanup {
     const REMOVES_ROWS: bool = true;
     type Session = Session;
     type Facts = Facts;
+
+    fn ages(&self) -> Vec<Ageing> {
+        let by_rule = self.rules.iter().filter_map(|rule| rule.ages(Gone::Lost));
+        by_rule.chain(self.ttl.iter().map(Ttl::ages)).collect()
+    }
 
     fn check(&self) -> Result<(), Unfit> {
         if self.rules.is_empty() && self.ttl.is_empty() {

@@ -13,8 +13,8 @@ use super::super::filter::{self, Without};
 use super::age::{Age, older};
 use super::uses::Use;
 use crate::engines::mongodb::{Json, Right, is_uncountable, misnamed, misnamed_database};
-use crate::plan::Unfit;
 use crate::plan::mongodb::{Orphans, Path, single, to_delete, to_read};
+use crate::plan::{Ageing, Gone, Unfit};
 use crate::values::{Bytes, CalendarSpan, Epoch, Percent};
 
 /// Documents of one collection that are to go.
@@ -94,7 +94,25 @@ pub(in crate::kinds::mongodb) fn fit(
     }
 }
 
+/// A collection, with its database where that is not the one of the target.
+pub(super) fn named(database: Option<&str>, collection: &str) -> String {
+    match database {
+        Some(database) => format!("{database}.{collection}"),
+        None => collection.to_owned(),
+    }
+}
+
 impl Rule {
+    /// What it takes by age, where its age tells.
+    pub(in crate::kinds::mongodb) fn ages(&self, fate: Gone) -> Option<Ageing> {
+        let all = self.only.is_none() && self.keep.is_empty() && self.orphaned.is_none();
+        Some(Ageing {
+            object: named(self.database.as_deref(), &self.collection),
+            after: self.older_than.filter(|_| all || fate == Gone::Kept)?,
+            fate,
+        })
+    }
+
     /// What the user has to be allowed, where the target's database is this one.
     pub(in crate::kinds::mongodb) fn rights(&self, own: &str) -> Vec<Right> {
         let database = self.database.as_deref().unwrap_or(own);

@@ -11,10 +11,11 @@ use serde_json::json;
 
 use super::super::common::{Collection, Index, Shape};
 use super::rule::fit;
+use super::rule::named;
 use crate::engines::mongodb::{Json, Right, namespace};
 use crate::plan::mongodb::{Body, Command, Work, shell_document, shell_name, to_read};
-use crate::plan::{Finding, Moment, Plan, Severity, Step, Unfit};
-use crate::values::{TimeSpan, several};
+use crate::plan::{Ageing, Finding, Gone, Moment, Plan, Severity, Step, Unfit};
+use crate::values::{CalendarSpan, TimeSpan, several};
 
 /// Documents that the server itself removes when their time has come.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -35,6 +36,16 @@ pub(crate) struct Ttl {
     /// No index is made, and none changed, where more documents than this would go at once.
     #[serde(default)]
     pub(super) max_rows: Option<u64>,
+}
+
+impl Ttl {
+    pub(super) fn ages(&self) -> Ageing {
+        Ageing {
+            object: named(self.database.as_deref(), &self.collection),
+            after: CalendarSpan::Fixed(self.expire_after),
+            fate: Gone::Lost,
+        }
+    }
 }
 
 fn an_hour() -> TimeSpan {

@@ -25,7 +25,9 @@ use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::storage::{Storage, check_address};
 use crate::plan::postgres::{Lost, Settle};
-use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step, Unfit, archived};
+use crate::plan::{
+    Ageing, Finding, Gone, Kind, Manifest, Moment, Plan, Severity, Site, Step, Unfit, archived,
+};
 use crate::values::{
     CalendarSpan, Engine, Epoch, Percent, TableName, TimeSpan, TimeZone, several, several_do,
 };
@@ -137,6 +139,10 @@ impl Kind for Archive {
     const REMOVES_ROWS: bool = true;
     type Session = Session;
     type Facts = Facts;
+
+    fn ages(&self) -> Vec<Ageing> {
+        self.rule().ages(Gone::Kept).into_iter().collect()
+    }
 
     fn check(&self) -> Result<(), Unfit> {
         self.rule().check()?;

@@ -3,7 +3,7 @@
 use super::super::retention::effects::{self, ForeignKey};
 use super::super::retention::facts::Table;
 use super::super::retention::outside::Outside;
-use super::super::retention::removal::{Removal, doubted, passes_by, too_many};
+use super::super::retention::removal::{Removal, doubted, most, passes_by, too_many};
 use super::super::retention::rule::{AgeType, Rule};
 use super::super::retention::{invalid, partition, refused, rights};
 use super::fate::{fate, proof, to};
@@ -146,7 +146,8 @@ pub(super) fn of(
                 goal_ms.unwrap_or(u64::MAX),
                 begun,
                 &rule.why(at.now),
-            );
+            )
+            .bound_by(most((rule, age), table, facts.look.most, at));
             step.details.extend(passes_by(&facts.ties, table, member));
             steps.push(step);
             continue;

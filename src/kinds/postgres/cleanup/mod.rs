@@ -25,7 +25,7 @@ use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
-use crate::plan::{Kind, Moment, Plan, Scope, Site, Speaks, Step, Unfit};
+use crate::plan::{Ageing, Gone, Kind, Moment, Plan, Scope, Site, Speaks, Step, Unfit};
 use crate::values::{Bytes, Engine, TableName, TimeSpan, unreadable, wall_clock};
 use tenants::Followed;
 
@@ -157,6 +157,11 @@ impl Kind for Cleanup {
     const REMOVES_ROWS: bool = true;
     type Session = Session;
     type Facts = Facts;
+
+    fn ages(&self) -> Vec<Ageing> {
+        let rules = self.rules.iter();
+        rules.filter_map(|rule| rule.ages(Gone::Lost)).collect()
+    }
 
     fn check(&self) -> Result<(), Unfit> {
         if self.batch_goal.get() < std::time::Duration::from_millis(10) {

@@ -5,7 +5,7 @@ use super::super::retention::estimate::Look;
 use super::super::retention::facts::{Member, Table};
 use super::super::retention::mark::MARK;
 use super::super::retention::outside;
-use super::super::retention::removal::{Removal, count, doubted, passes_by, too_many};
+use super::super::retention::removal::{Removal, count, doubted, most, passes_by, too_many};
 use super::super::retention::rule::{AgeType, Rule, Way};
 use super::super::retention::{invalid, partition, refused, rights, size};
 use super::{Cleanup, Facts};
@@ -98,6 +98,12 @@ pub(super) fn of_rule(
                     rule.why(at.now)
                 ))
                 .counted_by(count)
+                .bound_by(most(
+                    (rule, subject.age),
+                    table,
+                    look.and_then(|look| look.most),
+                    at,
+                ))
                 .reading(look.map(|look| look.under.clone()).unwrap_or_default())
                 .touching(member.oid, Use::Define)
                 .touching(table.oid, Use::Command);

@@ -32,7 +32,9 @@ use super::{held, trust};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Touch, Use};
 use crate::engines::postgres::{Identifier, Session};
-use crate::plan::{Finding, Kind, Moment, Plan, Scope, Severity, Site, Speaks, Unfit};
+use crate::plan::{
+    Ageing, Finding, Gone, Kind, Moment, Plan, Scope, Severity, Site, Speaks, Unfit,
+};
 use crate::values::{
     Bytes, CalendarSpan, Engine, NamedTable, SchemaPattern, TableName, TimeSpan, TimeZone,
 };
@@ -140,6 +142,23 @@ impl Kind for Partitions {
     const ENGINE: Engine = Engine::Postgres;
     type Session = Session;
     type Facts = Facts;
+
+    fn ages(&self) -> Vec<Ageing> {
+        let Some(keep) = self.keep.filter(|_| self.expired == Expired::Drop) else {
+            return Vec::new();
+        };
+        let patterns: String = self
+            .schemas
+            .iter()
+            .map(|pattern| format!("{pattern} "))
+            .collect();
+        let tables = self.tables.iter().map(|table| Ageing {
+            object: format!("{patterns}{}", **table),
+            after: keep,
+            fate: Gone::Lost,
+        });
+        tables.collect()
+    }
 
     fn check(&self) -> Result<(), Unfit> {
         if self.tables.is_empty() {

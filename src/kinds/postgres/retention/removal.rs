@@ -78,6 +78,20 @@ fn in_vain(key: &str, at: &Moment) -> Option<InVain> {
     InVain::deserialize(at.memories.get(key)?).ok()
 }
 
+/// How many rows of the table a rule may take, the same for all that it takes.
+pub(in crate::kinds::postgres) fn most(
+    (rule, age): (&Rule, Option<AgeType>),
+    table: &Table,
+    rows: Option<i64>,
+    at: &Moment,
+) -> Option<Most> {
+    let (condition, _) = rule.condition(age, at.now);
+    rows.map(|rows| Most {
+        rule: short(&format!("{}\n{condition}", table.oid)),
+        rows,
+    })
+}
+
 /// How the rows of one member are gone through, whatever becomes of them.
 pub(in crate::kinds::postgres) struct Removal<'a> {
     pub(in crate::kinds::postgres) rule: &'a Rule,
@@ -169,14 +183,7 @@ impl Removal<'_> {
             references,
             obstructed,
             vain,
-            most: self.most.map(|rows| Most {
-                rule: short(&format!(
-                    "{}\n{}",
-                    self.table.oid,
-                    rule.condition(self.age, at.now).0
-                )),
-                rows,
-            }),
+            most: most((rule, self.age), self.table, self.most, at),
             sought,
             once: self.once,
             found: self.found.clone().unwrap_or_default(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub(in crate::kinds::postgres) use self::age::AgeType;
 use self::condition::{mentions, one_condition};
 use crate::engines::postgres::{Identifier, RelationName};
-use crate::plan::{Param, Unfit};
+use crate::plan::{Ageing, Gone, Param, Unfit};
 use crate::values::{CalendarSpan, Epoch, NamedTable, Percent, SchemaPattern, TimeZone};
 
 /// Stands for the parent's table in a comparison. No name has such a character.
@@ -223,6 +223,17 @@ impl Rule {
     /// Whether the condition may look at other tables.
     pub(super) fn looks_elsewhere(&self) -> bool {
         self.orphaned.is_some() || self.only.is_some() || !self.keep.is_empty()
+    }
+
+    /// What it takes by age, where its age tells.
+    pub(in crate::kinds::postgres) fn ages(&self, fate: Gone) -> Option<Ageing> {
+        let all = self.only.is_none() && self.keep.is_empty() && self.orphaned.is_none();
+        let patterns = self.schemas.iter().map(|pattern| format!("{pattern} "));
+        Some(Ageing {
+            object: format!("{}{}", patterns.collect::<String>(), *self.table),
+            after: self.older_than.filter(|_| all || fate == Gone::Kept)?,
+            fate,
+        })
     }
 
     /// The moment before which rows are too old.
