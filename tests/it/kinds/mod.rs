@@ -58,7 +58,7 @@ mod strays;
 mod subscribers;
 mod ten_thousand;
 mod their_days;
-mod throttle;
+pub(crate) mod throttle;
 mod trust;
 mod whose;
 mod wider;

@@ -15,14 +15,14 @@ use crate::support::standby::standby;
 use crate::support::workspace::Workspace;
 
 /// A run under way, whose words on standard error are read as they come.
-pub(super) struct Running<'a> {
+pub(crate) struct Running<'a> {
     workspace: &'a Workspace,
     process: Child,
     said: BufReader<ChildStderr>,
 }
 
 impl Running<'_> {
-    pub(super) fn begin<'a>(workspace: &'a Workspace, task: &str) -> Running<'a> {
+    pub(crate) fn begin<'a>(workspace: &'a Workspace, task: &str) -> Running<'a> {
         let mut process = workspace
             .process(["run", task, "--now"])
             .stdout(Stdio::null())
@@ -38,7 +38,7 @@ impl Running<'_> {
     }
 
     /// Reads on until it says this, and gives the whole line.
-    pub(super) fn until(&mut self, words: &str) -> String {
+    pub(crate) fn until(&mut self, words: &str) -> String {
         let mut all = String::new();
         loop {
             let mut line = String::new();
@@ -54,13 +54,13 @@ impl Running<'_> {
     }
 
     /// Tells it to stop, and waits for that.
-    pub(super) fn stop(self) -> Value {
+    pub(crate) fn stop(self) -> Value {
         kill(Pid::from_raw(self.process.id() as i32), Signal::SIGTERM).unwrap();
         self.end(143)
     }
 
     /// Waits for its end, and gives what was recorded of it.
-    pub(super) fn end(mut self, code: i32) -> Value {
+    pub(crate) fn end(mut self, code: i32) -> Value {
         let mut rest = String::new();
         std::io::Read::read_to_string(&mut self.said, &mut rest).unwrap();
         assert_eq!(self.process.wait().unwrap().code(), Some(code), "{rest}");

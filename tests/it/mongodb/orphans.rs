@@ -5,6 +5,7 @@ use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, RawDocumentBuf, doc};
 
 use super::{codes, for_base, run};
+use crate::kinds::throttle::Running;
 use crate::support::mongo::TestBase;
 use crate::support::workspace::Workspace;
 
@@ -421,4 +422,63 @@ async fn texts_of_a_form_that_no_parent_has_stay_4_4() {
 #[tokio::test(flavor = "multi_thread")]
 async fn texts_of_a_form_that_no_parent_has_stay_6_0() {
     texts_of_a_form(60).await;
+}
+
+/// Parents that are taken away and brought back between the plan and its step make no orphans: neither
+/// where all of them are away for a moment, nor where many are.
+async fn parents_are_filled_anew(version: u32) {
+    for left in [0, 7] {
+        let base = TestBase::new(version).await;
+        fill(&base, "parents", (0..3000).map(|n| doc! { "_id": n })).await;
+        fill(
+            &base,
+            "children",
+            (0..3005).map(|n| doc! { "_id": n, "p": n }),
+        )
+        .await;
+        let workspace = for_base(&base);
+        let pause = workspace.path().join("pause");
+        let yaml = format!(
+            "kind: cleanup\ntarget: app\noptions:\n  rules: [{{ collection: children, orphaned: {{ field: p, parent: parents }} }}]\nthrottle: {{ pause_file: {} }}\n",
+            pause.display()
+        );
+        let workspace = workspace.task("cleanup", &yaml);
+        std::fs::write(&pause, "").unwrap();
+        let mut running = Running::begin(&workspace, "cleanup");
+        running.until("paused: ");
+        let parents = base.collection("parents");
+        parents
+            .delete_many(doc! { "_id": { "$gte": left } })
+            .await
+            .unwrap();
+        std::fs::remove_file(&pause).unwrap();
+        let done = running.end(1);
+        assert_eq!(base.count("children", doc! {}).await, 3005, "{done:#}");
+        let said = done["runs"][0]["steps"][0]["error"].as_str().unwrap();
+        let word = if left == 0 {
+            "parents is empty by now"
+        } else {
+            "far more point at no document of parents"
+        };
+        assert!(
+            said.contains("0 documents have gone, and no other goes") && said.contains(word),
+            "{said}"
+        );
+        fill(&base, "parents", (left..3000).map(|n| doc! { "_id": n })).await;
+        assert_eq!(run(&workspace, "cleanup", 0)["rows"], 5);
+        assert_eq!(
+            base.count("children", doc! { "p": { "$lt": 3000 } }).await,
+            3000
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parents_that_are_filled_anew_leave_no_orphans_4_4() {
+    parents_are_filled_anew(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parents_that_are_filled_anew_leave_no_orphans_6_0() {
+    parents_are_filled_anew(60).await;
 }

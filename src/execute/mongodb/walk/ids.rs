@@ -4,11 +4,13 @@ use std::collections::HashSet;
 
 use mongodb::bson::{Bson, Document, doc};
 
+use super::super::end;
 use super::{Batch, Going, Next, at, bad, same};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{fitting_of, in_parts, key, size_of};
-use crate::history::StepRecord;
+use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::Orphans;
+use crate::values::several_do;
 
 impl Going<'_> {
     pub(super) async fn ids(
@@ -78,7 +80,16 @@ impl Going<'_> {
             },
         };
         let mut ids: Vec<Bson> = ids;
-        if let Some(allowed) = self.allowed(record)
+        if let (Some(orphans), Some(allowed), false) =
+            (&walk.orphans, self.allowed(record), ids.is_empty())
+        {
+            let Some(parents) = self.any_parent(record, orphans).await? else {
+                return Ok(None);
+            };
+            if !parents || ids.len() as i64 > allowed {
+                return Ok(self.parents_are_away(record, orphans, parents));
+            }
+        } else if let Some(allowed) = self.allowed(record)
             && ids.len() as i64 > allowed
         {
             ids.truncate(usize::try_from(allowed).unwrap_or(0));
@@ -99,6 +110,45 @@ impl Going<'_> {
         let filter = self.as_deleted(doc! { "$and": parts });
         self.delete(record, filter, None, expected, Next::behind(last))
             .await
+    }
+
+    /// Whether there is any parent at all.
+    async fn any_parent(
+        &self,
+        record: &mut StepRecord,
+        orphans: &Orphans,
+    ) -> Result<Option<bool>, EngineError> {
+        let find = doc! {
+            "find": &orphans.parent, "limit": 1, "singleBatch": true, "projection": { "_id": 1 },
+        };
+        let doing = "looking whether there are parents";
+        let found = self.ask(record, doing, &orphans.parent_database, &find);
+        Ok(found.await?.map(|parents| !parents.is_empty()))
+    }
+
+    /// Far more children are without a parent than the plan had counted, or all of them: whoever
+    /// fills the parents anew takes them away first.
+    fn parents_are_away(
+        &self,
+        record: &mut StepRecord,
+        orphans: &Orphans,
+        some: bool,
+    ) -> Option<Batch> {
+        let rows = record.rows.unwrap_or(0);
+        let parent = &orphans.parent;
+        let what = match some {
+            true => format!("far more point at no document of {parent} than the plan had counted"),
+            false => format!("{parent} is empty by now"),
+        };
+        end(
+            record,
+            StepStatus::Failed,
+            format!(
+                "{} gone, and no other goes: {what}. Where it is filled anew just now, run this task at another time; where these are to go, say how many may with `max_rows` or `max_share`",
+                several_do(rows, "document", ("has", "have"))
+            ),
+        );
+        None
     }
 
     /// Those of a page whose parent is gone: their ids, and what they point at.

@@ -35,8 +35,9 @@ pub(super) fn is_near(rule: &Rule, count: i64, all: i64) -> bool {
         && share_of(rule).is_some_and(|most| all <= FEW || share > most.share() / 10.0)
 }
 
-/// How many may go at the most, where the rule limits that.
-pub(super) fn most(rule: &Rule, all: i64) -> Option<i64> {
+/// How many may go at the most, where the rule limits that. Orphans are not many more than were counted, unless
+/// the rule says how many may go: their parents may have gone for a moment only.
+pub(super) fn most(rule: &Rule, all: i64, counted: Option<i64>) -> Option<i64> {
     let rows = rule.max_rows.and_then(|n| i64::try_from(n).ok());
     #[expect(
         clippy::cast_possible_truncation,
@@ -46,8 +47,14 @@ pub(super) fn most(rule: &Rule, all: i64) -> Option<i64> {
     let share = share_of(rule)
         .filter(|_| is_limited(rule))
         .map(|share| (share.share() * all as f64 + 1e-6) as i64);
-    [rows, share].into_iter().flatten().min()
+    let silent = rule.orphaned.is_some() && rule.max_rows.is_none() && rule.max_share.is_none();
+    let counted = counted.filter(|_| silent);
+    let counted = counted.map(|n| n.saturating_mul(2).saturating_add(MORE));
+    [rows, share, counted].into_iter().flatten().min()
 }
+
+/// Twice as many orphans as were counted, and so many more, may have come about since.
+const MORE: i64 = 100;
 
 pub(super) fn too_many(rule: &Rule, count: i64, all: i64) -> Option<String> {
     if let Some(most) = rule.max_rows

@@ -206,7 +206,7 @@ impl Cleanup {
             orphans: orphans.clone(),
             goal_ms: u64::try_from(self.batch_goal.get().as_millis()).unwrap_or(250),
             documents: look.count,
-            most: limits::most(rule, all.max(look.count.unwrap_or(0))),
+            most: limits::most(rule, all.max(look.count.unwrap_or(0)), look.count),
             progress,
             start: start.map(Json),
             into: None,
