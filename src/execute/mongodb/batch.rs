@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mongodb::bson::Bson;
+use mongodb::bson::{Bson, RawDocumentBuf};
 use mongodb::error::Error;
+use sha2::{Digest, Sha256};
 
 use crate::engines::EngineError;
 use crate::engines::mongodb::MongoError;
@@ -73,4 +74,19 @@ pub(super) struct Batch {
     pub(super) misnamed: Vec<String>,
     /// By which codes the server refused them.
     pub(super) codes: BTreeSet<i32>,
+}
+
+/// What tells one `_id` from every other.
+pub(super) type Key = [u8; 32];
+
+/// By the bytes of its `_id`, which the server stores first; two that have
+/// none differ all the same.
+pub(super) fn key_of(document: &RawDocumentBuf) -> Key {
+    let first = document.iter_elements().next().and_then(Result::ok);
+    let bytes = document.as_bytes();
+    let id = first
+        .filter(|element| element.key().as_str() == "_id")
+        // The length of the document, the type, the name.
+        .and_then(|element| bytes.get(4..4 + 1 + 4 + element.size()));
+    Sha256::digest(id.unwrap_or(bytes)).into()
 }

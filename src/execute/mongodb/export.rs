@@ -16,19 +16,17 @@ use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, RawDocumentBuf};
 use uuid::Uuid;
 
-use self::deleting::Key;
-pub(super) use self::deleting::key_of;
-use super::batch::{Batch, BatchError, CLEARING};
+use super::batch::{Batch, BatchError, CLEARING, Key, key_of};
 use super::files::{self, Sum};
 use super::gate::{Ends, make_marks};
-use super::known::{beside, discard, failed, gone, remember, stored};
+use super::known::{aside, beside, discard, failed, gone, remember, stored};
 use super::settle::{Fate, fate};
 use super::source::{Most, Source, value_at};
 use crate::engines::EngineError;
 use crate::engines::storage::Storage;
 use crate::plan::archived::{self, ArchivedFile, Manifested};
 use crate::plan::mongodb::{Export, Manifest, uuid_of};
-use crate::values::{Engine, wall_clock, with_causes};
+use crate::values::{Engine, wall_clock};
 
 /// What a batch may hold. It is in memory several times over: as read, as
 /// packed, as read back, and as the server has it in the end.
@@ -344,14 +342,6 @@ pub(super) fn session_id(id: &Document) -> Option<String> {
         return None;
     };
     Some(id.bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Work that takes a while, away from what has to go on meanwhile.
-pub(super) async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, EngineError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| failed(with_causes(&error)))
 }
 
 /// Removes marks that nobody asks for any more: their manifests say it.

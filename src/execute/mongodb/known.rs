@@ -88,3 +88,11 @@ pub(super) async fn put(
         ))
     })
 }
+
+/// Work that takes a while, away from what has to go on meanwhile.
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, EngineError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| failed(with_causes(&error)))
+}

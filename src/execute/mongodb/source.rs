@@ -13,7 +13,7 @@ use mongodb::options::{Hint, ReadConcern, WriteConcern};
 use mongodb::{Client, Collection};
 
 use super::Job;
-use super::export::key_of as key_of_bytes;
+use super::batch::key_of as key_of_bytes;
 use super::gate::Ends;
 use crate::engines::mongodb::{MongoError, key};
 use crate::plan::mongodb::{Path, Walk, single};

@@ -9,8 +9,8 @@ use mongodb::bson::{Bson, RawDocumentBuf, doc};
 use mongodb::options::ReadConcern;
 
 use super::Job;
-use super::export::aside;
 use super::files::{sha256, unpack};
+use super::known::aside;
 use super::source::{same_id, value_at};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{in_parts, key};

@@ -137,9 +137,12 @@ impl Portion<'_> {
                 let rows = places.select(&self.image.row_of(columns));
                 let (sums, rows) = (self.image.sums(), self.image.hashed(&rows));
                 let fleeting = places.fleeting();
-                let sums = Query::new(format!("SELECT {sums}, {fleeting} FROM {rows}"), []);
+                let sums = Query::new(
+                    format!("SELECT {sums}, {fleeting} AS fleeting FROM {rows}"),
+                    [],
+                );
                 let answer = ask(sums).await?;
-                if first(&answer, |row| row.get(3))? {
+                if first(&answer, |row| row.named("fleeting"))? {
                     return Err(Halt::Failed(emptied_by_a_crash(into)));
                 }
                 sums_of(&answer, 0)?

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use super::attempts::ends;
 use super::gate::{self, Halt};
 use super::{Job, guarded};
 use crate::engines::EngineError;
@@ -73,11 +73,14 @@ pub(super) async fn allow(
 ///
 /// # Errors
 /// The inner one is why the step does not begin.
-pub(super) async fn allow_whole(job: Job<'_>) -> Result<Result<Option<i64>, Finding>, EngineError> {
+pub(super) async fn allow_whole(
+    job: Job<'_>,
+    step_ends: Instant,
+) -> Result<Result<Option<i64>, Finding>, EngineError> {
     let (Some(most), Some(count)) = (&job.step.body.most, &job.step.body.count) else {
         return Ok(Ok(None));
     };
-    let (ends, _) = gate::first_limit(job.execution, ends(job));
+    let (ends, _) = gate::first_limit(job.execution, step_ends);
     // Where no time is left, the step itself says so.
     if let Err(Halt::Failed(error)) = gate::limit(job.session, job.execution, ends).await {
         return Err(error);

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Job;
 use super::ahead::Ahead;
+use super::attempts::ends;
 use super::bounds::{self, Bounds};
 use super::load;
 use super::monitor::Monitor;
@@ -367,7 +368,7 @@ async fn within_bounds(
     record: &mut StepRecord,
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
-    let taken = match bounds::allow_whole(job).await? {
+    let taken = match bounds::allow_whole(job, ends(job)).await? {
         Ok(taken) => taken,
         Err(finding) => {
             end(record, StepStatus::Failed, finding.message.clone());

@@ -7,8 +7,8 @@ use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR};
 use mongodb::options::ReadConcern;
-use sha2::{Digest, Sha256};
 
+use super::super::batch::{Key, key_of};
 use super::super::gate::Again;
 use super::super::source::{FAILOVER, Source, majority, value_at};
 use super::Exporter;
@@ -18,9 +18,6 @@ use crate::plan::mongodb::Manifest;
 use crate::values::several_do;
 
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(200);
-
-/// What tells one `_id` from every other.
-pub(super) type Key = [u8; 32];
 
 impl<'a> Exporter<'a> {
     /// Deletes all of these documents, if all of them are still what was
@@ -129,16 +126,4 @@ async fn within(
         .session(&mut *session)
         .await?;
     Ok(Vec::new())
-}
-
-/// By the bytes of its `_id`, which the server stores first; two that have
-/// none differ all the same.
-pub(in crate::execute::mongodb) fn key_of(document: &RawDocumentBuf) -> Key {
-    let first = document.iter_elements().next().and_then(Result::ok);
-    let bytes = document.as_bytes();
-    let id = first
-        .filter(|element| element.key().as_str() == "_id")
-        // The length of the document, the type, the name.
-        .and_then(|element| bytes.get(4..4 + 1 + 4 + element.size()));
-    Sha256::digest(id.unwrap_or(bytes)).into()
 }

@@ -1,11 +1,15 @@
 //! Forms that ids of one type have: an ObjectId as text and a name are both texts, and none of them
 //! is ever the id of a parent whose ids have another form.
 
+use std::time::Duration;
+
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Document, doc};
 
-use super::parents::COUNTING;
-use crate::engines::mongodb::{MongoError, Session, number};
+use crate::engines::mongodb::{Limit, MongoError, Session, number};
+
+/// How long counting orphans may take: every child is read, and its parent looked for.
+pub(super) const COUNTING: Limit = Limit(Duration::from_secs(600));
 
 /// Values of one type that are written in one way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

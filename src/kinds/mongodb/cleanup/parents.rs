@@ -2,19 +2,14 @@
 //! type, a field that no parent has, and an empty collection make an orphan of every child.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
 
-use super::forms;
+use super::forms::{self, COUNTING};
 use super::rule::Rule;
-use crate::engines::mongodb::{
-    Limit, MongoError, Session, fitting_of, key, namespace, number, size_of,
-};
+use crate::engines::mongodb::{MongoError, Session, fitting_of, key, namespace, number, size_of};
 use crate::plan::mongodb::Orphans;
 
-/// How long counting orphans may take: every child is read, and its parent looked for.
-pub(super) const COUNTING: Limit = Limit(Duration::from_secs(600));
 /// So many different values are looked up one after the other in another database.
 const VALUES: usize = 1_000_000;
 /// So many at once.
