@@ -403,9 +403,9 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
     .keeps(Keeps::FromAll),
     code(
         "rows.doubted",
-        "A column of times that are numbers holds some that are times before 1980, or zero or less.",
-        "Written in another unit, or no times at all, they would pass for old. They stay, and the others go.",
-        "The suggestion shows them; write them anew in the unit that `epoch` says.",
+        "A column of times holds some before 1980, such as -infinity, 0001-01-01 or 1970-01-01, or zero and less where they are numbers.",
+        "Standing for never, or written in another unit, they would pass for old. They stay, and the others go.",
+        "The suggestion shows them; give them no value where there is no time, or write numbers anew in the unit that `epoch` says. A rule with a `where` for them and without `column` takes them.",
     ),
     code(
         "rows.foreign",

@@ -25,7 +25,15 @@ pub(super) struct Candidate<'a> {
 impl Candidate<'_> {
     /// Whether by its bounds all its rows are over.
     fn is_over(&self) -> bool {
-        partition::expired(self.member, self.table, self.rule, self.age, self.at.now)
+        let never = &self.facts.look.never;
+        partition::expired(
+            self.member,
+            self.table,
+            self.rule,
+            self.age,
+            never,
+            self.at.now,
+        )
     }
 
     /// Whether all its rows are over, and the role may let it go.

@@ -4,6 +4,7 @@ use super::super::retention::effects::{self, ForeignKey};
 use super::super::retention::estimate::Look;
 use super::super::retention::facts::{Member, Table};
 use super::super::retention::mark::MARK;
+use super::super::retention::never::Never;
 use super::super::retention::outside;
 use super::super::retention::removal::{Removal, count, doubted, most, passes_by, too_many};
 use super::super::retention::rule::{AgeType, Rule, Way};
@@ -75,6 +76,7 @@ pub(super) fn of_rule(
     let mut steps = Vec::new();
     let mut forbidden = Vec::new();
     let mut by_row = Vec::new();
+    let nobody_looked = Never::default();
     for member in &table.members {
         if !matches!(member.kind.as_str(), "r") {
             partition::foreign(member, table, rule, subject.age, at.now, plan);
@@ -82,7 +84,9 @@ pub(super) fn of_rule(
         }
         let victims = look.and_then(|look| look.rows.get(&member.oid)).copied();
         let any = look.and_then(|look| look.any.get(&member.oid)).copied();
-        let whole = partition::expired(member, table, rule, subject.age, at.now)
+        let never = look.map(|look| &look.never);
+        let never = never.unwrap_or(&nobody_looked);
+        let whole = partition::expired(member, table, rule, subject.age, never, at.now)
             && table.owned
             && outside::can_leave(member, table, MARK, at);
         let by_rows = facts.ties.pointed_at(member.oid);

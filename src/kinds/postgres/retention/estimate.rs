@@ -15,6 +15,7 @@ use super::counting;
 use super::facts::{Member, Table};
 use super::glance::begin;
 use super::itself;
+use super::never::{self, Never};
 use super::proof::Reading;
 use super::rule::{AgeType, Rule};
 use super::ties::Ties;
@@ -49,6 +50,8 @@ pub(in crate::kinds::postgres) struct Look {
     pub(in crate::kinds::postgres) itself: bool,
     /// Whether there are rows whose age nobody knows: they stay.
     pub(in crate::kinds::postgres) doubted: bool,
+    /// Whether there are rows with a time that stands for never: they stay.
+    pub(in crate::kinds::postgres) never: Never,
     /// Why more rows would go than the rule may take.
     pub(in crate::kinds::postgres) too_many: Option<String>,
     /// How many the rule may take, all tables below it together.
@@ -275,6 +278,23 @@ async fn together(
     });
     if subjects.is_empty() {
         return Ok(Some(looks));
+    }
+    let mut parts = Vec::new();
+    for (_, subject) in &subjects {
+        for member in &subject.members {
+            let soon = member.bytes <= SMALL || led_by(member, rule);
+            parts.push((subject.asked.table, *member, soon));
+        }
+    }
+    let never = never::look(db, (rule, age), parts, held, now).await?;
+    for (n, subject) in &subjects {
+        if let Some(look) = looks.get_mut(*n) {
+            look.never.before = never.before;
+            let known = subject.members.iter().map(|m| m.oid);
+            let known = known.filter_map(|oid| Some((oid, *never.any.get(&oid)?)));
+            look.never.any.extend(known);
+            look.doubted |= look.never.any.values().any(|any| *any);
+        }
     }
     let everyone: Vec<&Member> = subjects
         .iter()

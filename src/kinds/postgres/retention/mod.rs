@@ -12,6 +12,7 @@ mod itself;
 mod keys;
 pub(super) mod leftover;
 pub(super) mod mark;
+pub(super) mod never;
 pub(super) mod outside;
 pub(super) mod partition;
 pub(super) mod proof;

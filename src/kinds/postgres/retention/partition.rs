@@ -5,6 +5,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 
 use super::facts::{Member, Table};
 use super::mark::{MARK, comment, leaving, marked, unmarking};
+use super::never::{Never, lower, may_hold};
 use super::outside::Outside;
 use super::rule::{AgeType, Rule};
 use super::ties::Ties;
@@ -27,15 +28,24 @@ pub(in crate::kinds::postgres) fn expired(
     table: &Table,
     rule: &Rule,
     age: Option<AgeType>,
+    never: &Never,
     now: DateTime<Utc>,
 ) -> bool {
     let Some(bounds) = &member.bounds else {
         return false;
     };
+    // What an earlier run detached was judged then.
+    let all_known = || match never.before {
+        Some(before) if !member.detached => {
+            never.any.get(&member.oid) == Some(&false) || !may_hold(member, table, rule, before)
+        }
+        _ => true,
+    };
     rule.by_age_alone()
         && table.partitioned_by == rule.column
         && member.kind == "r"
         && ends_before(bounds, rule, age, now)
+        && all_known()
 }
 
 /// Whether these bounds end before the cut-off.
@@ -137,17 +147,6 @@ fn at_most<T: PartialOrd>(upper: Option<T>, cut: Option<T>) -> bool {
 /// The literal of `FOR VALUES FROM (…) TO ('…')` with one column.
 fn upper(bounds: &str) -> Option<String> {
     let literal = bounds.rsplit_once(" TO (")?.1.strip_suffix(')')?;
-    let literal = literal
-        .strip_prefix('\'')
-        .and_then(|l| l.strip_suffix('\''))
-        .unwrap_or(literal);
-    (!literal.contains(['\'', '(', ','])).then(|| literal.to_owned())
-}
-
-/// The literal of `FOR VALUES FROM ('…') TO (…)` with one column.
-fn lower(bounds: &str) -> Option<String> {
-    let from = bounds.strip_prefix("FOR VALUES FROM (")?;
-    let literal = from.split_once(") TO (")?.0;
     let literal = literal
         .strip_prefix('\'')
         .and_then(|l| l.strip_suffix('\''))

@@ -37,19 +37,26 @@ pub(in crate::kinds::postgres) fn doubted(
     table: &Table,
     look: &Look,
 ) -> Option<Finding> {
-    let (true, Some(column), Some(epoch)) = (look.doubted, &rule.column, rule.epoch) else {
-        return None;
+    let column = rule.column.as_ref().filter(|_| look.doubted)?;
+    let (message, before) = match (rule.epoch, look.never.before) {
+        (Some(epoch), _) => (epoch.doubted(column), epoch.earliest().to_string()),
+        (None, Some(before)) => (
+            format!(
+                "some times in `{column}` are before {before}, as -infinity, 0001-01-01 and mostly 1970-01-01 are, which stand for never as often as not: nobody knows how old these rows are, and they stay. Where they are to go, a rule with a `where` for them and without `column` takes them"
+            ),
+            format!("'{before}'"),
+        ),
+        (None, None) => return None,
     };
     let name = &table.name;
     Some(Finding {
         code: "rows.doubted".to_owned(),
         severity: Severity::Warning,
         object: name.to_string(),
-        message: epoch.doubted(column),
+        message,
         suggestion: Some(format!(
-            "SELECT * FROM {name} WHERE {} < {}",
+            "SELECT * FROM {name} WHERE {} < {before}",
             Identifier::new(column.as_str()),
-            epoch.earliest()
         )),
     })
 }

@@ -254,6 +254,9 @@ impl Rule {
             let (value, cast) = age.bound(cut, self.epoch, self.time_zone.as_ref());
             params.push(value);
             parts.push(format!("{column} < $1::{cast}"));
+            if let Some(earliest) = age.earliest(cut) {
+                parts.push(format!("{column} >= '{earliest}'::{cast}"));
+            }
             if let (AgeType::Integer, Some(epoch)) = (age, self.epoch) {
                 parts.push(format!("{column} >= {}", epoch.earliest()));
             }

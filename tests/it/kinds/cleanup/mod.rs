@@ -2,6 +2,7 @@
 
 mod belief;
 mod effects;
+mod never;
 mod orphans;
 mod partitions;
 mod stopping;

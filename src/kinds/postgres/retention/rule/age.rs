@@ -28,6 +28,24 @@ impl AgeType {
         })
     }
 
+    /// What is before this stands for never as often as not. Where the limit is itself before 1980, dates are meant
+    /// that old.
+    pub(in crate::kinds::postgres::retention) fn earliest(
+        self,
+        cut: DateTime<Utc>,
+    ) -> Option<&'static str> {
+        match self {
+            AgeType::TimestampTz | AgeType::Timestamp | AgeType::Date => {
+                Some(match cut.timestamp() <= Epoch::Seconds.earliest() {
+                    true => "1900-01-01",
+                    false => "1980-01-01",
+                })
+            }
+            // Numbers have a rule of their own, and a UUID knows no time before 1970.
+            AgeType::Integer | AgeType::Uuid => None,
+        }
+    }
+
     /// The cut-off as a value of this type, and the cast that makes it one.
     pub(in crate::kinds::postgres::retention) fn bound(
         self,
