@@ -6,7 +6,7 @@ use crate::support::servers::fresh_database;
 use crate::support::workspace::Workspace;
 
 /// Has what JSON and SQL would write in another way.
-const HOLDS: &str = "wort mit \" und '' 4711";
+const HOLDS: &str = "wort mit \" und '' zugeheim";
 
 fn workspace(url: &str, holds: &str) -> Workspace {
     let rule = "column: at, older_than: 1y, where: \"note <> '${HIDDEN}'\"";
@@ -24,7 +24,7 @@ for_oldest_and_newest! {
         db.execute("CREATE TABLE said (note text, id int)").await;
         for table in ["d", "m"] {
             db.execute(&format!("CREATE TABLE {table} (id int PRIMARY KEY, at timestamptz NOT NULL, note text NOT NULL);
-                INSERT INTO {table} SELECT n, now() - interval '2 years', CASE WHEN n = 1 THEN 'wort mit \" und '' 4711' ELSE 'x' END FROM generate_series(1, 10) n;
+                INSERT INTO {table} SELECT n, now() - interval '2 years', CASE WHEN n = 1 THEN 'wort mit \" und '' zugeheim' ELSE 'x' END FROM generate_series(1, 10) n;
                 ANALYZE {table}")).await;
         }
         let workspace = workspace(&db.url, HOLDS);
@@ -67,13 +67,13 @@ for_oldest_and_newest! {
             }
         }
         assert!(shown.contains("INSERT INTO public.said VALUES ('${HIDDEN}')"), "{shown}");
-        for piece in ["wort mit", "4711"] {
+        for piece in ["wort mit", "zugeheim"] {
             let at = shown.find(piece);
             let around = at.map(|at| &shown[shown.floor_char_boundary(at.saturating_sub(400))..shown.floor_char_boundary(at + 100)]);
             assert_eq!(around, None, "{piece}");
         }
         // It was run as it became.
-        assert_eq!(db.strings("SELECT note FROM said").await, ["wort mit \" und ' 4711", HOLDS]);
+        assert_eq!(db.strings("SELECT note FROM said").await, ["wort mit \" und ' zugeheim", HOLDS]);
         assert_eq!(db.strings("SELECT id::text FROM d UNION ALL SELECT id::text FROM m").await, ["1", "1"]);
         assert_eq!(db.number("SELECT count(*) FROM kept WHERE note = 'x'").await, 9);
     }

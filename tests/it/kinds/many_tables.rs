@@ -53,7 +53,8 @@ async fn questions(db: &TestDatabase, task: &str) -> Questions {
     questions_of(db, &workspace(db), task).await
 }
 
-/// What `maint plan` asks in this database.
+/// What `maint plan` asks in this database, but for whether the database has any table: that is asked where there
+/// is nothing to do, and what 14 counts may be lost on its way, so that there is.
 pub(super) async fn questions_of(
     db: &TestDatabase,
     workspace: &Workspace,
@@ -63,7 +64,8 @@ pub(super) async fn questions_of(
     workspace.run(["plan", task]).expect(0);
     let sql = "SELECT query, sum(calls)::int8 FROM pg_stat_statements
          WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-            AND query NOT LIKE '%pg_stat_statements%' GROUP BY query";
+            AND query NOT LIKE '%pg_stat_statements%' AND query NOT LIKE 'SELECT pg_catalog.current_database()::text, EXISTS%'
+         GROUP BY query";
     let asked = db.client.query(sql, &[]).await.unwrap();
     Questions(asked.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

@@ -239,13 +239,13 @@ async fn another_year(db: &TestDatabase, lot: i64) {
     for month in 1..=3 {
         db.execute(&format!(
             "CREATE TABLE t_{lot}_{month} PARTITION OF t FOR VALUES FROM ('{0}-{month:02}-01 00:00+00') TO ('{0}-{1:02}-01 00:00+00')",
-            1950 + lot, month + 1
+            1990 + lot, month + 1
         ))
         .await;
     }
     db.execute(&format!(
         "WITH made AS (INSERT INTO t SELECT {lot} * 10000 + n, '{}-01-01 00:00+00'::timestamptz + n * interval '10 minutes', repeat(md5(n::text), 4)
-            FROM generate_series(1, 9000) n RETURNING *) INSERT INTO original SELECT * FROM made", 1950 + lot
+            FROM generate_series(1, 9000) n RETURNING *) INSERT INTO original SELECT * FROM made", 1990 + lot
     )).await;
 }
 
