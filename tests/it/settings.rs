@@ -111,7 +111,7 @@ async fn make_hostile(db: &TestDatabase) {
     );
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// The owner of a database chooses where names are looked up; none of ours is.
     async fn no_command_calls_what_the_search_path_offers(major: u32) {
         let db = fresh_database(major).await;
@@ -254,7 +254,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// `ALTER ROLE … SET role`: the watcher still sees who is in the way, and a
     /// killed run's sessions are ended.
     async fn another_current_user_hides_nothing_from_us(major: u32) {

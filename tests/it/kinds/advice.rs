@@ -142,7 +142,7 @@ for_oldest_and_newest! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A table that autovacuum serves badly gets the setting that helps it, which the server
     /// takes; one whose dead rows somebody still wants to see gets his name instead.
     async fn autovacuum_is_set_from_what_is_seen(major: u32) {

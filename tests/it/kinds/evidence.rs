@@ -157,7 +157,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// Entries and rows are not divided by each other: a rebuilt index of any
     /// kind is left alone, on a table and on a materialized view.
     async fn what_was_rebuilt_is_not_rebuilt_again(major: u32) {

@@ -171,7 +171,8 @@ fn kept(kind: &str) -> Vec<(&'static str, Value)> {
     all
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// Detached by an earlier run, and not meant by today's options: it stays with all its rows,
     /// is told each time, and can be brought back by what the finding suggests.
     async fn what_was_detached_goes_only_as_it_would_today(major: u32) {

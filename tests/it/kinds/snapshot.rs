@@ -217,7 +217,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// The bloat of indexes is what rebuilding them wins; nothing is said
     /// where it cannot be known.
     async fn bloat_of_indexes_is_what_a_rebuild_would_win(major: u32) {

@@ -262,7 +262,7 @@ async fn a_check_that_takes_too_long_fails_alone() {
     assert_eq!(db.number(asleep).await, 0);
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Whoever has read the table in a transaction that is still open holds what is to be cleared
     /// away: it is tried again for as long as the grace lasts.
     async fn what_a_reader_holds_is_cleared_away_when_it_lets_go(major: u32) {

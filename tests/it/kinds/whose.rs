@@ -741,7 +741,7 @@ async fn foreign_tables(major: u32) {
     );
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What is read on another server, that may be this one.
     async fn nothing_is_lent_through_foreign_tables(major: u32) {
         foreign_tables(major).await;

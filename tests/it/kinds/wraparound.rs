@@ -6,7 +6,7 @@ use crate::support::patience::Patience;
 use crate::support::servers::private_cluster;
 use crate::support::workspace::Workspace;
 
-for_each_version! {
+for_oldest_and_newest! {
     async fn a_rebuild_gives_way_to_a_vacuum_against_wraparound(major: u32) {
         // A hundred thousand transactions are as many as the server lets us ask for.
         let cluster = private_cluster(major, &[

@@ -102,7 +102,7 @@ async fn live(down: &[(DateTime<Utc>, DateTime<Utc>)]) -> (Vec<Occurrence>, Tall
     let mut scheduler = Some(start().await);
     let mut now = utc(FROM);
     while now < utc(TO) {
-        now += TimeDelta::minutes(1);
+        now += TimeDelta::minutes(5);
         hands.set(now);
         if down.iter().any(|(from, to)| *from <= now && now < *to) {
             scheduler = None;

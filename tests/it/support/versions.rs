@@ -22,7 +22,8 @@ macro_rules! for_oldest_and_newest {
     ($($test:tt)*) => { for_versions! { [pg14 = 14, pg18 = 18] $($test)* } };
 }
 
-/// The test of each of these versions.
+/// The test of each of these versions. A long test of what is the same in all of them has one of its own: one of those
+/// between the oldest and the newest, where it can, so that they are met, too.
 macro_rules! for_versions {
     ([$($version:ident = $number:literal),*] $(#[$attribute:meta])* async fn $name:ident($major:ident: u32) $body:block) => {
         $(#[$attribute])*

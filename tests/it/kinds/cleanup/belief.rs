@@ -109,7 +109,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// Keys of other types: padded, of two widths, numeric, enums, arrays, a
     /// collation that ignores case; and two that nothing compares.
     async fn keys_of_every_type_are_compared_as_a_foreign_key_would(major: u32) {

@@ -49,7 +49,8 @@ async fn checksum(db: &TestDatabase, rows: &str) -> String {
     .remove(0)
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// Every type that can tell an age, by blocks and along a key: exactly the
     /// old rows go; those without an age, and at the cut-off day, stay.
     async fn every_type_of_age(major: u32) {

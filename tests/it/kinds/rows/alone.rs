@@ -9,7 +9,8 @@ fn rules(walk: &str) -> Value {
     json!([{ "table": "t", "column": "at", "older_than": "1y", "walk": walk }])
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// A trigger may call its refusal whatever it likes, also as the server
     /// calls what has nothing to do with rows.
     async fn whatever_code_a_trigger_raises_one_row_stays(major: u32) {

@@ -4,7 +4,8 @@ use super::aftermath::ways;
 use super::{finding, run, workspace};
 use crate::support::servers::fresh_database;
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// Nothing would be asked of such a key, nor taken along: its parents stay, and it is said how it is
     /// switched on. Those of another table, and of rows of their own, are nobody's reason.
     async fn a_key_that_is_asleep_keeps_its_parents(major: u32) {

@@ -66,7 +66,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// Deferred constraints, exclusions, a key of a partition there, a log that a trigger keeps there.
     async fn whatever_it_is_that_tells_them_apart(major: u32) {
         let (db, there) = (fresh_database(major).await, fresh_database(major).await);

@@ -63,7 +63,8 @@ async fn fill(db: &TestDatabase, heir: bool) {
     .await;
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// A partition or heir that leaves, a table that is renamed, a foreign key that takes rows along: from the
     /// next batch on nothing goes.
     async fn what_changes_between_batches_holds(major: u32) {
@@ -154,7 +155,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// An archive stores all of each row, as it is: columns that come, or get another type, between two batches
     /// end the step.
     async fn columns_that_change_between_batches_end_an_archive(major: u32) {
