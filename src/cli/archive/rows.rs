@@ -223,17 +223,20 @@ pub(super) async fn restore(
         disable_triggers: how.disable_triggers,
         trust_owners: &target.trust_owners,
     };
-    let rows = execute::restore(&session, into, &manifests, still, note)
+    let (rows, is_unlogged) = execute::restore(&session, into, &manifests, still, note)
         .await
         .map_err(PipelineError::from)?;
     if context.json() {
-        let mut document = serde_json::json!({ "into": table.to_string(), "rows": rows, "skipped": ids::<Manifest>(&before), "former": of(&former) });
+        let mut document = serde_json::json!({ "into": table.to_string(), "rows": rows, "skipped": ids::<Manifest>(&before), "former": of(&former), "unlogged": is_unlogged });
         unknown.add_to(&mut document);
         outln!("{document}");
     } else {
         left_out(&before, "was left out");
         tell(&former, "left out");
         outln!("{} back in {table}", counted_do(rows, "row", ("is", "are")));
+        if is_unlogged {
+            outln!("{}", unlogged(&table));
+        }
         unknown.tell();
     }
     // Whoever asks for all has not got it.
@@ -278,6 +281,16 @@ async fn would(
     let site = execute::look_at(session, into, manifests)
         .await
         .map_err(PipelineError::from)?;
+    execute::allowed_to_restore(session, into, &site, how.disable_triggers)
+        .await
+        .map_err(PipelineError::from)?;
+    // What cannot be told before is seen by the restore itself.
+    if let Ok(Some(why)) = execute::room_for(session, into, &site, manifests).await {
+        return Err(PipelineError::from(why).into());
+    }
+    if let Ok(Some(why)) = execute::labels_lost(session, into, &site, manifests).await {
+        return Err(PipelineError::from(why).into());
+    }
     let rows: i64 = manifests.iter().map(|m| m.rows).sum();
     let problems = missing(manifests).await;
     let changed = !site.changing.is_empty() && !how.disable_triggers;
@@ -294,7 +307,7 @@ async fn would(
             .collect();
         let mut document = serde_json::json!({ "into": into.to_string(), "made": site.oid.is_none(), "rows": rows,
             "manifests": each, "skipped": ids::<Manifest>(before), "former": of(former), "changing": site.changing, "computed": site.computed,
-            "retyped": retyped, "problems": problems });
+            "retyped": retyped, "problems": problems, "unlogged": site.unlogged });
         unknown.add_to(&mut document);
         outln!("{document}");
         return Ok(code);
@@ -323,6 +336,9 @@ async fn would(
             shown(&site.computed.join(", "))
         );
     }
+    if site.unlogged {
+        outln!("{}", unlogged(into));
+    }
     for (name, is, was) in &site.retyped {
         outln!(
             "column {} of {into} is {}, and was {} when rows were archived: whether it takes all their values is seen by the restore itself",
@@ -346,6 +362,13 @@ async fn would(
     }
     unknown.tell();
     Ok(code)
+}
+
+/// What is told of a table that is not there after a crash.
+fn unlogged(into: &RelationName) -> String {
+    format!(
+        "{into} is UNLOGGED, or a partition of it is: a crash of the server, or a failover, empties it, while the archive is noted as brought back; ALTER TABLE … SET LOGGED keeps the rows, and `--again` brings them once more"
+    )
 }
 
 /// The ids of what another database had.

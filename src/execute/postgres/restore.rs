@@ -1,12 +1,16 @@
 //! Brings archived rows back: all of what is asked for, or nothing.
 
+pub(in crate::execute) mod labels;
 mod refused;
+pub(in crate::execute) mod rights;
+pub(in crate::execute) mod room;
 pub(in crate::execute) mod site;
 
 use bytes::Bytes;
 
-use self::refused::{not_taken, without_partition};
-use self::site::{TABLE, look};
+use self::refused::{Situation, not_taken, without_partition};
+use self::rights::{allowed, is_guarded, unread};
+use self::site::{TABLE, look, part_of};
 use super::back;
 use super::export::check;
 use super::lot::SETTLE;
@@ -47,7 +51,7 @@ pub struct Restore<'a> {
 /// table that does not exist is made. `note` writes down, before it commits,
 /// that these manifests come back, with a mark for each. Restores of one archive come one after the
 /// other: `still`, asked when it is this one's turn, says whether these are to
-/// come back still. Returns the number of rows.
+/// come back still. Returns the number of rows, and whether a crash of the server would empty the table.
 ///
 /// # Errors
 /// When a file is missing or not what its manifest says, or the server
@@ -58,7 +62,7 @@ pub async fn restore(
     manifests: &[Manifest],
     still: impl AsyncFnOnce() -> Result<(), EngineError>,
     note: impl AsyncFnOnce(Vec<Restored>) -> Result<(), EngineError>,
-) -> Result<i64, EngineError> {
+) -> Result<(i64, bool), EngineError> {
     let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
     session.execute("opening a transaction", begin).await?;
     let turn = match back::wait_for_turn(session, manifests).await {
@@ -71,7 +75,13 @@ pub async fn restore(
     }
     let uses = [Use::Insert, Use::Define];
     let into = how.into.to_string();
-    let mut restored = match trust::admit(session, &into, &uses, how.trust_owners).await {
+    let admitted = async {
+        // First, since who may do nothing with the table may not even hold it.
+        let site = look(session, how.into, manifests).await?;
+        allowed(session, how.into, &site, how.disable_triggers).await?;
+        trust::admit(session, &into, &uses, how.trust_owners).await
+    };
+    let mut restored = match admitted.await {
         Ok(()) => within(session, how, manifests).await,
         Err(error) => Err(error),
     };
@@ -91,17 +101,25 @@ pub async fn restore(
         Err(_) => ("rolling back", "ROLLBACK"),
     };
     let ended = session.execute(doing, sql).await;
+    let error = match (restored, ended) {
+        (Ok((back, _)), Ok(_)) => return Ok(back),
+        (Err(error), _) | (Ok(_), Err(error)) => error,
+    };
     let role = Identifier::new(&*session.server.role);
-    let (rows, _) = restored.map_err(|error| not_taken(error, how.into, &role))?;
-    ended.map_err(|error| not_taken(error, how.into, &role))?;
-    Ok(rows)
+    let mut why = Situation::default();
+    if matches!(error.sqlstate(), Some("42501" | "23514")) {
+        why.guards = is_guarded(session, how.into).await;
+        why.unread = unread(session, how.into).await;
+        why.part_of = part_of(session, how.into).await;
+    }
+    Err(not_taken(error, how.into, &role, &why))
 }
 
 async fn within(
     session: &Session,
     how: Restore<'_>,
     manifests: &[Manifest],
-) -> Result<(i64, Vec<Restored>), EngineError> {
+) -> Result<((i64, bool), Vec<Restored>), EngineError> {
     let into = how.into;
     let site = look(session, into, manifests).await?;
     if site.oid.is_none() {
@@ -211,7 +229,7 @@ async fn within(
             ..mark.clone()
         });
     }
-    Ok((total, marks))
+    Ok(((total, site.unlogged), marks))
 }
 
 /// Copies the rows of one manifest.

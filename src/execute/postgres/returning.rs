@@ -4,6 +4,8 @@
 
 mod refused;
 
+pub(super) use refused::lost_labels;
+
 use bytes::Bytes;
 
 use crate::engines::EngineError;

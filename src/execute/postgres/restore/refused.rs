@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::super::returning::files;
-use super::site::knows_its_zone;
+use super::rights::guarded;
+use super::site::{PartOf, knows_its_zone};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::Manifest;
@@ -11,8 +12,24 @@ use crate::plan::Manifest;
 /// So many partitions are named.
 const MOST_NAMED: usize = 20;
 
+/// What the catalog says of the table, once it was refused.
+#[derive(Default)]
+pub(super) struct Situation {
+    /// Whether row-level security holds for the role.
+    pub(super) guards: bool,
+    /// Partitions that the role may not read.
+    pub(super) unread: Vec<String>,
+    /// Where it is a partition itself.
+    pub(super) part_of: Option<PartOf>,
+}
+
 /// Says what the server's refusal means for the rows, and what helps.
-pub(super) fn not_taken(error: EngineError, into: &RelationName, role: &Identifier) -> EngineError {
+pub(super) fn not_taken(
+    error: EngineError,
+    into: &RelationName,
+    role: &Identifier,
+    why: &Situation,
+) -> EngineError {
     let EngineError::Statement {
         sqlstate,
         message,
@@ -36,12 +53,19 @@ pub(super) fn not_taken(error: EngineError, into: &RelationName, role: &Identifi
         "23505" | "23P01" => format!(
             "{rule}: some of the archived rows meet rows that {into} has, or each other: they may be there already; look for them, {elsewhere}"
         ),
+        "23514"
+            if origin.rule.is_none()
+                && let Some(part) = &why.part_of =>
+        {
+            return outside(into, part);
+        }
         "23514" => format!(
             "the check {rule}: some of the archived rows do not meet it; make it one that they meet, {elsewhere}"
         ),
-        "42501" => format!(
-            "{message}. Where {into} is there, {role} needs SELECT and INSERT on it (GRANT SELECT, INSERT ON {into} TO {role}); else CREATE on the schema {0} (GRANT USAGE, CREATE ON SCHEMA {0} TO {role}), or on the database where that is missing, too",
-            into.schema
+        "42501" if why.guards => guarded(into, role),
+        "42501" if !why.unread.is_empty() => format!(
+            "{role} may not read partitions of {into}, where rows are compared once they are there (GRANT SELECT ON {} TO {role})",
+            why.unread.join(", ")
         ),
         _ => message.clone(),
     };
@@ -63,9 +87,26 @@ pub(super) fn without_partition(
         } => sqlstate == "23514" && origin.file.as_deref() == Some("execPartition.c"),
         _ => false,
     };
-    if !none {
-        return error;
+    match none {
+        true => no_room(into, key, manifests),
+        false => error,
     }
+}
+
+/// Says that the bounds of a partition leave some of the rows out.
+pub(super) fn outside(into: &RelationName, part: &PartOf) -> EngineError {
+    let PartOf { table, bounds } = part;
+    files(format!(
+        "nothing was restored: {into} is a partition of {table} that takes rows {bounds} only, and some of the archived rows are others; restore into {table} (`--into {table}`), or into a table of its own"
+    ))
+}
+
+/// Says which partitions are missing.
+pub(super) fn no_room(
+    into: &RelationName,
+    key: Option<&str>,
+    manifests: &[Manifest],
+) -> EngineError {
     let wanted: BTreeSet<String> = manifests
         .iter()
         .filter_map(|manifest| {

@@ -2,9 +2,18 @@
 
 use super::super::returning::files;
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::by_people;
-use crate::engines::postgres::{Identifier, RelationName, Session, each};
+use crate::engines::postgres::catalog::{UNLOGGED, by_people};
+use crate::engines::postgres::{Identifier, RelationName, Session, each, first};
 use crate::plan::Manifest;
+
+/// A partition as destination, of which table, and with which bounds.
+#[derive(Clone, Debug)]
+pub struct PartOf {
+    /// The table, quoted and qualified.
+    pub table: String,
+    /// `FOR VALUES …`.
+    pub bounds: String,
+}
 
 /// What stands there before rows come back.
 #[derive(Debug, Default)]
@@ -17,6 +26,10 @@ pub struct Site {
     pub columns: Vec<(String, String)>,
     /// How it is partitioned, where it is: `RANGE (at)`.
     pub(super) key: Option<String>,
+    /// Where it is a partition itself: of which table.
+    pub part_of: Option<PartOf>,
+    /// Whether a crash of the server empties it, or a partition of it.
+    pub unlogged: bool,
     /// Columns that the table computes itself.
     pub computed: Vec<String>,
     /// Columns that are of another type than the archived rows have there: name, type, and that of the rows.
@@ -32,6 +45,9 @@ pub struct Site {
 pub(super) const TABLE: &str = "SELECT c.oid, c.relkind::text, CASE WHEN c.relkind = 'p' THEN pg_catalog.pg_get_partkeydef(c.oid) END FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname::text = $1 AND c.relname::text = $2";
+
+const PART_OF: &str = "SELECT i.inhparent::pg_catalog.regclass::text, pg_catalog.pg_get_expr(c.relpartbound, c.oid)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid WHERE c.oid = pg_catalog.to_regclass($1) AND c.relispartition";
 
 const SCHEMA: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname::text = $1)";
 
@@ -97,6 +113,9 @@ pub async fn look(
     let oid: u32 = row.get(0)?;
     site.oid = Some(oid);
     site.key = row.get(2)?;
+    site.part_of = part_of(session, into).await;
+    let unlogged = session.query(doing, UNLOGGED, &[&into.to_string()]).await?;
+    site.unlogged = first(&unlogged, 0)?.unwrap_or(false);
     let mut there: Vec<(String, String)> = Vec::new();
     let mut wanted: Vec<String> = Vec::new();
     for row in session.query(doing, COLUMNS, &[&oid]).await? {
@@ -122,6 +141,12 @@ pub async fn look(
         let quoted = Identifier::new(&**name);
         return Err(files(format!(
             "nothing was restored: column {name} of {into} has to have a value, has no default, and the archived rows have no such column; ALTER TABLE {into} ALTER COLUMN {quoted} SET DEFAULT …, or DROP NOT NULL, or restore into a new table"
+        )));
+    }
+    let given = |(name, _): &(String, String)| !site.computed.contains(name);
+    if !site.columns.iter().any(given) {
+        return Err(files(format!(
+            "nothing was restored: {into} computes every column itself that the archived rows have, so nothing of them could be put there; restore into a new table"
         )));
     }
     site.retyped = retyped(manifests, &there);
@@ -151,6 +176,17 @@ pub async fn look(
             .push((row.get(1)?, again(&row.get::<String>(2)?)));
     }
     Ok(site)
+}
+
+/// Of which table it is a partition, if it is one.
+pub(super) async fn part_of(session: &Session, into: &RelationName) -> Option<PartOf> {
+    let (doing, into) = ("looking for bounds", into.to_string());
+    let rows = session.query(doing, PART_OF, &[&into]).await.ok()?;
+    let row = rows.first()?;
+    Some(PartOf {
+        table: row.get(0).ok()?,
+        bounds: row.get(1).ok()?,
+    })
 }
 
 /// The words that give a trigger or rule the state back that it has.

@@ -44,6 +44,16 @@ pub(super) fn fate(
     at: &Moment,
 ) -> Result<Fate, String> {
     let destination = &options.destination;
+    let elsewhere = destination.database.is_some();
+    if !columns
+        .iter()
+        .any(|column| !(elsewhere && column.generated))
+    {
+        return Err(match columns.is_empty() {
+            true => "it has no columns: nothing of its rows could be kept".to_owned(),
+            false => "the server computes each of its columns, and what is computed is not sent into another database: nothing of its rows would be kept; archive it into files".to_owned(),
+        });
+    }
     if destination.files.is_some() || destination.database.is_some() {
         let unkept: Vec<String> = columns
             .iter()

@@ -5,6 +5,7 @@ mod confined;
 mod database;
 mod disk;
 mod fitting;
+mod foretold;
 mod looked_at;
 mod meanwhile;
 mod moved;

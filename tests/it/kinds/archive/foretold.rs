@@ -1,0 +1,152 @@
+//! What keeps archived rows from coming back is said by the dry run in the words of the restore, where the catalog
+//! and the manifests tell it; and each reason is the one that holds.
+
+use serde_json::json;
+
+use super::{archive, into_files};
+use crate::settings::role;
+use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::workspace::Workspace;
+
+async fn archived(db: &TestDatabase) -> (Workspace, tempfile::TempDir) {
+    db.execute(
+        "CREATE TABLE t (id int, at timestamptz NOT NULL, bits bit(8));
+         INSERT INTO t SELECT n, '2020-03-01 00:00+00'::timestamptz + n * interval '1 day', n::bit(8) FROM generate_series(1, 60) n",
+    )
+    .await;
+    let rule = json!({ "table": "t", "column": "at", "older_than": "1y" });
+    let (workspace, folder) = into_files(db, &rule);
+    assert_eq!(archive(&workspace)["rows"], 60);
+    (workspace, folder)
+}
+
+/// What is said; without its colours and where it stands.
+fn restore(workspace: &Workspace, into: &str, dry: bool, code: i32) -> String {
+    let mut args = vec!["archive", "restore", "--from", "t", "--into", into];
+    args.extend(dry.then_some("--dry-run"));
+    let said = workspace.run(args).expect(code);
+    format!("{}{}", said.stdout, said.stderr)
+}
+
+/// Both say the same, with these words, and end with code 1.
+fn both(workspace: &Workspace, into: &str, words: &[&str]) {
+    let (dry, real) = (
+        restore(workspace, into, true, 1),
+        restore(workspace, into, false, 1),
+    );
+    assert_eq!(dry, real, "{into}");
+    for one in words {
+        assert!(real.contains(one), "{into}: {one}: {real}");
+    }
+}
+
+for_oldest_and_newest! {
+    /// Rights: of the database, its schemas, the table and its policies; each that lacks is named, and no other.
+    async fn rights_that_lack_are_named(major: u32) {
+        let db = fresh_database(major).await;
+        let (workspace, _folder) = archived(&db).await;
+        let (keeper, url) = role(&db, "").await;
+        let name = &db.name;
+        db.execute(&format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC; GRANT CONNECT ON DATABASE {name} TO {keeper};
+            REVOKE ALL ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO {keeper};
+            CREATE TABLE plain (LIKE t); CREATE TABLE shut (LIKE t); CREATE TABLE choosy (LIKE t);
+            ALTER TABLE shut ENABLE ROW LEVEL SECURITY; ALTER TABLE choosy ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY a_few ON choosy TO {keeper} USING (true) WITH CHECK (id < 5)")).await;
+        workspace.file("schedules.yaml", &format!("history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\" }}\n"));
+        let temporary = format!("GRANT TEMPORARY ON DATABASE {name} TO {keeper}");
+        let (select, insert) = (format!("GRANT SELECT ON public.plain TO {keeper}"), format!("GRANT INSERT ON public.plain TO {keeper}"));
+        both(&workspace, "plain", &[&temporary, &select, &insert]);
+        db.execute(&format!("GRANT SELECT, INSERT ON plain, shut, choosy TO {keeper}")).await;
+        both(&workspace, "plain", &[&temporary]);
+        assert!(!restore(&workspace, "plain", false, 1).contains("GRANT INSERT"));
+        db.execute(&temporary).await;
+        both(&workspace, "fresh", &[&format!("GRANT CREATE ON SCHEMA public TO {keeper}")]);
+        both(&workspace, "nowhere.fresh", &[&format!("GRANT CREATE ON DATABASE {name} TO {keeper}")]);
+        both(&workspace, "shut", &["public.shut has row-level security", "BYPASSRLS"]);
+        // What a policy says of each row is seen by the restore itself.
+        restore(&workspace, "choosy", true, 0);
+        let said = restore(&workspace, "choosy", false, 1);
+        assert!(said.contains("public.choosy has row-level security") && !said.contains("GRANT"), "{said}");
+        // Rows are compared in the partitions that they came to.
+        db.execute(&format!("CREATE TABLE parts (LIKE t) PARTITION BY RANGE (at); CREATE TABLE part PARTITION OF parts DEFAULT; GRANT SELECT, INSERT ON parts TO {keeper}")).await;
+        let said = restore(&workspace, "parts", false, 1);
+        assert!(said.contains(&format!("GRANT SELECT ON public.part TO {keeper}")), "{said}");
+        restore(&workspace, "plain", true, 0);
+        restore(&workspace, "plain", false, 0);
+        assert_eq!(db.number("SELECT count(*) FROM plain").await, 60);
+        db.execute(&format!("DROP OWNED BY {keeper} CASCADE; DROP ROLE {keeper}")).await;
+    }
+}
+
+for_oldest_and_newest! {
+    /// Partitions that are missing, and a partition that takes others.
+    async fn rows_without_a_place_are_told(major: u32) {
+        let db = fresh_database(major).await;
+        let (workspace, _folder) = archived(&db).await;
+        db.execute("CREATE TABLE parts (LIKE t) PARTITION BY RANGE (at);
+            CREATE TABLE parts_march PARTITION OF parts FOR VALUES FROM ('2020-03-01 00:00+00') TO ('2020-04-01 00:00+00')").await;
+        both(&workspace, "parts", &["public.parts has no partition for some of the rows", "partitions for 2020-03-02 00:00:00 to 2020-04-30 00:00:00"]);
+        both(&workspace, "parts_march", &["public.parts_march is a partition of public.parts", "FOR VALUES FROM", "--into public.parts"]);
+        db.execute("CREATE TABLE parts_rest PARTITION OF parts FOR VALUES FROM ('2020-04-01 00:00+00') TO ('2020-06-01 00:00+00')").await;
+        restore(&workspace, "parts", true, 0);
+        restore(&workspace, "parts", false, 0);
+        assert_eq!(db.number("SELECT count(*) FROM parts").await, 60);
+    }
+}
+
+/// Bits of another length name their column; a table that a crash empties takes the rows, and that is told.
+#[tokio::test]
+async fn other_lengths_and_tables_that_do_not_last() {
+    let db = fresh_database(17).await;
+    let (workspace, _folder) = archived(&db).await;
+    db.execute("CREATE TABLE narrow (id int, at timestamptz, bits bit(3)); CREATE UNLOGGED TABLE fleeting (LIKE t);
+        CREATE TABLE computed (id int GENERATED ALWAYS AS (1) STORED, at timestamptz GENERATED ALWAYS AS ('2020-01-01 00:00+00'::timestamptz) STORED,
+            bits bit(8) GENERATED ALWAYS AS ('00000000'::bit(8)) STORED)").await;
+    let said = restore(&workspace, "narrow", false, 1);
+    assert!(
+        said.contains("column bits of public.narrow is of type bit(3)")
+            && said.contains("of another length than it takes"),
+        "{said}"
+    );
+    both(&workspace, "computed", &["computes every column itself"]);
+    let told = "public.fleeting is UNLOGGED";
+    assert!(restore(&workspace, "fleeting", true, 0).contains(told));
+    assert!(restore(&workspace, "fleeting", false, 0).contains(told));
+}
+
+/// A label that an enum has lost, of a value that was archived, is named before; one that no row has is none.
+#[tokio::test]
+async fn a_lost_label_is_told() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TYPE mood AS ENUM ('fine', 'it''s bad', 'never');
+        CREATE TABLE t (id int, at timestamptz NOT NULL, m mood); INSERT INTO t VALUES (1, '2020-01-01', 'fine'), (2, '2020-01-01', 'it''s bad')").await;
+    let rule = json!({ "table": "t", "column": "at", "older_than": "1y" });
+    let (workspace, _folder) = into_files(&db, &rule);
+    assert_eq!(archive(&workspace)["rows"], 2);
+    db.execute("ALTER TYPE mood RENAME VALUE 'never' TO 'ever'")
+        .await;
+    restore(&workspace, "t", true, 0);
+    db.execute("ALTER TYPE mood RENAME VALUE 'it''s bad' TO 'bad'")
+        .await;
+    both(
+        &workspace,
+        "t",
+        &[
+            "column m of public.t",
+            "it has no 'it''s bad'. The type has lost or renamed a label",
+        ],
+    );
+}
+
+/// A table without a column that could be kept is refused before anything is done.
+#[tokio::test]
+async fn a_table_without_columns_is_refused() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE bare (); INSERT INTO bare SELECT FROM generate_series(1, 3)")
+        .await;
+    let (workspace, _folder) = into_files(&db, &json!({ "table": "bare", "where": "true" }));
+    let run = super::refused(&workspace);
+    let message = run["findings"][0]["message"].as_str().unwrap();
+    assert!(message.contains("it has no columns"), "{run:#}");
+    assert_eq!(db.number("SELECT count(*) FROM bare").await, 3);
+}
