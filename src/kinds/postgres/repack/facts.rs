@@ -59,6 +59,9 @@ pub(crate) struct TableFacts {
     /// Why publications have the server refuse to change any row.
     pub(super) unpublishable: Vec<String>,
     pub(super) columns: Vec<ColumnFacts>,
+    /// Whether a trigger before an update has the server compute every generated column anew, whichever column
+    /// is written, and whether or not it fires.
+    pub(super) computes_all: bool,
     /// Which table it is, and of which columns its rows are.
     pub(super) made_as: String,
     /// What its rows would take without gaps, as measured by pgstattuple.
@@ -97,6 +100,11 @@ pub(crate) struct ColumnFacts {
     pub(super) computed_from: bool,
     /// Indexes, keys, views, policies or sequences use it.
     pub(super) used: bool,
+    /// It is computed from others and stored, by a function, an operator or rules of text that somebody may have
+    /// replaced since.
+    pub(super) replaceable: bool,
+    /// Such a column is made from it.
+    pub(super) recomputes: bool,
 }
 
 // What died is told by pg_stat; where an UPDATE would be decoded, by slots of this database. That of a REPACK
@@ -128,6 +136,7 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text A
             WHERE s.slot_type = 'logical' AND s.database = pg_catalog.current_database()
                 AND s.plugin <> 'pgrepack' AND (s.plugin <> 'pgoutput' OR p.published) ORDER BY 1) AS slots,
         {unpublishable} AS unpublishable,
+        EXISTS (SELECT FROM pg_catalog.pg_trigger b WHERE b.tgrelid = c.oid AND b.tgtype & 19 = 19) AS computes_all,
         pg_catalog.concat_ws('/', $2::oid, c.oid, pg_catalog.hashtextextended(pg_catalog.concat_ws('/', c.relam, c.reloptions,
             (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.atttypid, a.atttypmod), ' ' ORDER BY a.attnum)
                 FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)), 0)) AS made_as
@@ -149,8 +158,23 @@ const COLUMNS: &str = "SELECT a.attrelid AS table_oid, a.attname::text AS name, 
                 OR d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND EXISTS (SELECT FROM pg_catalog.pg_constraint k
                     WHERE k.oid = d.objid AND k.contype = 'c'))) AS computed_from,
         EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-            AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.classid <> 'pg_catalog.pg_attrdef'::pg_catalog.regclass) AS used
+            AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.classid <> 'pg_catalog.pg_attrdef'::pg_catalog.regclass) AS used,
+        a.attnum = ANY (g.columns) AS replaceable,
+        -- Until 14 it is the column that depends on what its expression names, since then the expression.
+        EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
+            AND (d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = a.attrelid AND d.objsubid = ANY (g.columns)
+                OR d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND EXISTS (SELECT FROM pg_catalog.pg_attrdef e
+                    WHERE e.oid = d.objid AND e.adrelid = a.attrelid AND e.adnum = ANY (g.columns)))) AS recomputes
     FROM pg_catalog.pg_attribute a
+        CROSS JOIN LATERAL (SELECT ARRAY(SELECT s.attnum FROM pg_catalog.pg_attribute s
+                JOIN pg_catalog.pg_attrdef e ON e.adrelid = s.attrelid AND e.adnum = s.attnum
+            WHERE s.attrelid = a.attrelid AND s.attgenerated = 's' AND EXISTS (SELECT FROM pg_catalog.pg_depend d
+                WHERE (d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = e.oid
+                        OR d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = s.attrelid AND d.objsubid = s.attnum)
+                    AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass,
+                        'pg_catalog.pg_ts_config'::pg_catalog.regclass, 'pg_catalog.pg_ts_dict'::pg_catalog.regclass,
+                        'pg_catalog.pg_collation'::pg_catalog.regclass)))) AS g (columns)
         JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname
@@ -208,6 +232,7 @@ pub(super) async fn tables(db: &Session, min_bytes: i64) -> Result<Vec<TableFact
             unpublishable: row.named("unpublishable")?,
             made_as: row.named("made_as")?,
             columns: Vec::new(),
+            computes_all: row.named("computes_all")?,
             measured_bytes: None,
         })
     })
@@ -249,6 +274,8 @@ pub(super) async fn add_columns(
                 made: row.named("made")?,
                 computed_from: row.named("computed_from")?,
                 used: row.named("used")?,
+                replaceable: row.named("replaceable")?,
+                recomputes: row.named("recomputes")?,
             });
     }
     for table in tables {

@@ -1,6 +1,7 @@
 //! Gives the space that tables lost to dead rows back, without blocking anyone.
 
 mod estimate;
+mod column;
 mod facts;
 mod verdict;
 mod way;

@@ -62,6 +62,7 @@ pub(super) fn table() -> TableFacts {
         unpublishable: Vec::new(),
         made_as: "1/7/0".to_owned(),
         columns: vec![column("id", 8, 'd'), column("note", -1, 'i')],
+        computes_all: false,
         measured_bytes: None,
     }
 }

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-use super::facts::{ColumnFacts, ServerFacts, TableFacts};
+use super::column;
+use super::facts::{ServerFacts, TableFacts};
 use super::verdict::{Waste, bytes, share};
 use super::{Facts, Repack, Way};
 use crate::engines::postgres::Identifier;
@@ -210,9 +211,7 @@ impl Repack {
                 "rows cannot be moved: logical slot {slot} would decode every one (allow_replicated: true)"
             ));
         }
-        column(&table.columns)
-            .map(|c| c.name.clone())
-            .ok_or_else(|| "rows cannot be moved: it has no column that can be written".to_owned())
+        column::to_write(table).map(|column| column.name.clone())
     }
 }
 
@@ -244,15 +243,6 @@ pub(super) fn lacking(tables: &[(&TableFacts, String)], facts: &Facts) -> Option
         message: format!("{}: {why}{others}", first.name),
         suggestion: rights.map(|rights| grant(rights, "", &all, &role)),
     })
-}
-
-/// A column that costs nothing to write: nothing is made from it, few look at
-/// it, and it is small.
-fn column(columns: &[ColumnFacts]) -> Option<&ColumnFacts> {
-    columns
-        .iter()
-        .filter(|c| !c.dropped && !c.made)
-        .min_by_key(|c| (c.computed_from, c.used, c.length <= 0, c.length))
 }
 
 fn can_repack(table: &TableFacts, server: &ServerFacts) -> Result<(), String> {
