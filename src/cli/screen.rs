@@ -118,7 +118,13 @@ impl Observer for Screen {
                 }
             }
             Event::Blocked { seq, who, news } => match running.get(&seq) {
-                Some((Some(bar), label)) => bar.set_message(format!("{label}: {}", shown(who))),
+                Some((Some(bar), label)) => {
+                    // A bar is cut off at the edge of the terminal, before what would help.
+                    if news && let Some(bars) = &self.bars {
+                        drop(bars.println(format!("{label}: {}", shown(who))));
+                    }
+                    bar.set_message(format!("{label}: {}", shown(who)));
+                }
                 Some((None, label)) if news => errln!("{label}: {}", shown(who)),
                 _ => {}
             },

@@ -40,8 +40,9 @@ pub use plan::{Baseline, Measurement, Observation, Plan};
 pub use postgres::{
     Answer, Check, Condition, Export, Fate, Found, Image, InVain, KeyColumn, LockWaiting, Looked,
     MOST_AT_ONCE, MOST_FOUND, Manifest, MonthOf, Most, Param, Path, QUIET, Query, Question, Range,
-    Received, Reference, Required, Restored, Retire, Send, Shrink, Spot, Statement, Sweep, There,
-    Vain, Walk, Whole, Without, Work, block_of, block_of_place, folder_key, key_of, storing,
+    Received, Reference, Required, RequiredPart, Restored, Retire, Send, Shrink, Spot, Statement,
+    Sweep, There, Vain, Walk, Whole, Without, Work, block_of, block_of_place, folder_key, key_of,
+    storing,
 };
 pub use predict::{Fit, Past, PastEnd, Prediction, Predictor, Time};
 pub use saved::{APPLIED, Made, SAVED_VERSION, Saved, SavedPlan, SavedStep};

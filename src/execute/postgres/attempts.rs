@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use self::halted::{halted, no_slot, too_much_log};
+pub(super) use self::in_the_way::held_up;
 use self::in_the_way::{before, lock_wait, stepped_back, waiting};
 use self::leftovers::{note_left, sweep};
 use super::gate::{self, Halt, Outcome};

@@ -18,7 +18,8 @@ use super::load;
 use super::monitor::Monitor;
 use super::reach::{Door, Seen, dial, is_elsewhere, place, replicas};
 use super::{
-    ask_under, check, counting, damage, gate, raised, room, settle, shrink, statements, walk, whole,
+    ask_under, check, counting, damage, gate, outside, raised, room, settle, shrink, statements,
+    vanished, walk, whole,
 };
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
@@ -245,7 +246,12 @@ impl execute::Door for Door {
         }
         let doing = "looking whether it is still needed";
         let guard = step.body.guard.as_ref().filter(|_| condition.reads_rows);
-        let answer = ask_under(session, guard, doing, &condition.query).await?;
+        let answer = match ask_under(session, guard, doing, &condition.query).await {
+            Err(error) if vanished::explains(&error, session, step).await => {
+                return Ok(Some(vanished::said(step)));
+            }
+            answer => answer?,
+        };
         let still: Option<bool> = match answer.first() {
             Some(row) => row.get(0)?,
             None => None,
@@ -330,12 +336,13 @@ async fn work(
     );
     job.session.take_any_bytes(!rows_go).await?;
     let done = within_bounds(job, record, findings).await;
-    if let Some(outside) = &job.step.body.outside
+    if let Some(query) = &job.step.body.outside
         && !done.as_ref().is_err_and(EngineError::is_unreachable)
-        && (done.is_err() || ends_short(job.step, record.status))
+        && (done.is_err() || record.status != StepStatus::Succeeded)
     {
+        let all = done.is_err() || ends_short(job.step, record.status);
         // What cannot be asked is found by the next run.
-        if let Err(error) = statements::outside(outside, job, findings).await {
+        if let Err(error) = outside::tell(query, all, job, record, findings).await {
             tracing::warn!(error = %with_causes(&error), "what the step left outside of its table is not known");
         }
     }
@@ -343,6 +350,10 @@ async fn work(
         Err(error) if !job.step.body.away.is_empty() && is_elsewhere(&error) => {
             findings.push(out_of_reach(job.step, &error));
             end(record, StepStatus::Skipped, with_causes(&error));
+            Ok(())
+        }
+        Err(error) if vanished::explains(&error, job.session, job.step).await => {
+            vanished::ends(job, record);
             Ok(())
         }
         Err(error) => {

@@ -18,6 +18,8 @@ pub(super) struct One<'a> {
     statement: &'a Statement,
     /// Whether the server has got it.
     begun: bool,
+    /// What is not so that has to be, where that is told by itself.
+    found: Option<Finding>,
 }
 
 impl<'a> One<'a> {
@@ -25,6 +27,7 @@ impl<'a> One<'a> {
         One {
             statement,
             begun: false,
+            found: None,
         }
     }
 }
@@ -64,7 +67,7 @@ impl Attempt for One<'_> {
         if let (Some(required), None) = (&statement.required, &statement.lock)
             && !is_so(job, required).await.map_err(Halt::Failed)?
         {
-            return Err(left_out(job, required).await);
+            return Err(self.left_out(job, required).await);
         }
         if !needed {
             return Ok(None);
@@ -92,13 +95,13 @@ impl Attempt for One<'_> {
         };
         match passed {
             Ok(Some(did)) => Ok(Some(did)),
-            Ok(None) => Err(left_out(job, required).await),
+            Ok(None) => Err(self.left_out(job, required).await),
             Err(halt) => {
                 let failed = matches!(&halt, Halt::Failed(error) | Halt::Missing(error)
                     if !error.is_unreachable());
                 // Somebody may have been quicker.
                 match failed && matches!(is_so(job, required).await, Ok(false)) {
-                    true => Err(left_out(job, required).await),
+                    true => Err(self.left_out(job, required).await),
                     false => Err(halt),
                 }
             }
@@ -107,6 +110,29 @@ impl Attempt for One<'_> {
 }
 
 impl One<'_> {
+    /// What the step ends with where something is not so: the one thing that it is, if that can be told.
+    async fn left_out(&mut self, job: Job<'_>, required: &Required) -> Halt {
+        if let Some(undo) = &required.undo {
+            match take_back(job, undo).await {
+                Ok(()) => {}
+                Err(error) if error.is_unreachable() => return Halt::Failed(error),
+                // Whose it is may have been faster with that, too.
+                Err(error) => {
+                    tracing::warn!(error = %with_causes(&error), "what was begun could not be taken back")
+                }
+            }
+        }
+        for part in &required.parts {
+            let doing = "looking what is not as it was";
+            let asked = guarded(job, doing, &part.query).await;
+            if asked.is_ok_and(|rows| matches!(answer(&rows), Ok(false))) {
+                self.found = Some(part.finding.clone());
+                return Halt::LeftOut(part.finding.message.clone());
+            }
+        }
+        Halt::otherwise(required)
+    }
+
     async fn pass(
         &mut self,
         job: Job<'_>,
@@ -256,25 +282,6 @@ pub(super) async fn unless_done(
     Ok(())
 }
 
-/// Tells what the step has taken out of its table, and not brought to its end.
-pub(super) async fn outside(
-    query: &Query,
-    job: Job<'_>,
-    findings: &mut Vec<Finding>,
-) -> Result<(), EngineError> {
-    let doing = "looking what is out of its table";
-    for row in gate::ask_aside(job.session, job.execution, doing, query).await? {
-        findings.push(Finding {
-            code: "partitions.outside".to_owned(),
-            severity: Severity::Critical,
-            object: row.get(0)?,
-            message: row.get(1)?,
-            suggestion: row.get(2)?,
-        });
-    }
-    Ok(())
-}
-
 async fn one_by_one(
     statements: &[Statement],
     job: Job<'_>,
@@ -296,6 +303,7 @@ async fn one_by_one(
                 if is_told_in_part(record) && job.step.body.leaves.is_none() {
                     findings.push(in_part(job, record));
                 }
+                findings.extend(one.found);
                 tally(record, all.rows);
                 return Ok(false);
             }
@@ -375,21 +383,6 @@ fn tally(record: &mut StepRecord, rows: u64) {
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
         record.rows = Some(record.rows.unwrap_or(0).saturating_add(rows));
     }
-}
-
-/// What the step ends with where something is not so.
-async fn left_out(job: Job<'_>, required: &Required) -> Halt {
-    if let Some(undo) = &required.undo {
-        match take_back(job, undo).await {
-            Ok(()) => {}
-            Err(error) if error.is_unreachable() => return Halt::Failed(error),
-            // Whose it is may have been faster with that, too.
-            Err(error) => {
-                tracing::warn!(error = %with_causes(&error), "what was begun could not be taken back")
-            }
-        }
-    }
-    Halt::otherwise(required)
 }
 
 async fn take_back(job: Job<'_>, undo: &Sweep) -> Result<(), EngineError> {

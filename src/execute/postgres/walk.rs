@@ -16,6 +16,7 @@ use super::lot::ExportError;
 use super::seek;
 use super::send::Sender;
 use super::size::BatchSize;
+use super::vanished;
 use super::walked::batch;
 use super::way::{MOST_ROUNDS, Way, Went, gone, keep, may_go_on, remember, tell};
 use super::weight;
@@ -132,11 +133,10 @@ async fn all(
             let doing = "asking how large the table is";
             let answer = ask(job.session, doing, extent).await?;
             // A table that is gone has no size.
-            let all: Option<i64> = match answer.first() {
-                Some(row) => row.get(0)?,
-                None => None,
+            let Some(all) = first::<Option<i64>>(&answer, 0)?.flatten() else {
+                vanished::ends(job, record);
+                return Ok(());
             };
-            let all = all.unwrap_or(0);
             let start = walk.start.as_ref().and_then(block_of).unwrap_or(0);
             // What an earlier walk did not come to, then what came in behind its back.
             let start = start.clamp(0, all);

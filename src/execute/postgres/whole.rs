@@ -28,7 +28,7 @@ use super::attempts::{Attempt, ends, until_done};
 use super::begun::begin;
 use super::export::Exporter;
 use super::gate::Outcome;
-use super::known::{beside, put};
+use super::known::{beside, give_back, put};
 use super::living::claim_of_the_living;
 
 use super::lot::{Batch, ExportError};
@@ -73,7 +73,7 @@ pub(super) async fn carry_out(
         }
         return Ok(());
     }
-    let done = alone(retire, job, record).await;
+    let done = alone(retire, job, record, findings).await;
     if done.as_ref().is_err_and(EngineError::is_unreachable) {
         // The lock has gone with the session.
         return done;
@@ -84,15 +84,33 @@ pub(super) async fn carry_out(
 }
 
 /// Whether the place of the files takes what is written there, and gives it back: asked while all rows
-/// are in their table yet. The manifest lies there from then on, without files.
-async fn tried(storage: &Storage, manifest: &Manifest) -> Result<(), ExportError> {
-    beside(storage, manifest).await?;
-    storage.get(&manifest.path(), MANIFEST).await?;
-    Ok(())
+/// are in their table yet. The manifest lies there from then on, without files. Why it does not is the answer;
+/// then nothing of it is left there, or what is left is kept in mind.
+async fn refused_by(
+    storage: &Storage,
+    manifest: &Manifest,
+    job: Job<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<Option<String>, ExportError> {
+    if let Err(why) = beside(storage, manifest).await {
+        // Nothing was stored, and nothing has to be gone on with.
+        put(job, &manifest.key(), serde_json::Value::Null).await?;
+        return Ok(Some(with_causes(&why)));
+    }
+    let Err(why) = storage.get(&manifest.path(), MANIFEST).await else {
+        return Ok(None);
+    };
+    give_back(job, manifest, findings).await?;
+    Ok(Some(with_causes(&why)))
 }
 
 /// The same, while nobody else works on the partition.
-async fn alone(retire: &Retire, job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError> {
+async fn alone(
+    retire: &Retire,
+    job: Job<'_>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
     // Who had the lock before may have been at it.
     if let Some(why) = job.door.unneeded(job.session, job.step).await? {
         end(record, StepStatus::Skipped, why);
@@ -136,16 +154,17 @@ async fn alone(retire: &Retire, job: Job<'_>, record: &mut StepRecord) -> Result
     }
     let manifest = retirer.manifest().clone();
     if let (false, Some(exporter)) = (retire.detach.is_empty(), &retirer.exporter)
-        && let Err(why) = tried(&exporter.storage, &manifest).await
+        && let Some(why) = refused_by(&exporter.storage, &manifest, job, findings)
+            .await
+            .map_err(ExportError::into_engine)?
     {
-        // Nothing was stored, and nothing has to be gone on with.
-        let forgotten = put(job, &manifest.key(), serde_json::Value::Null).await;
-        forgotten.map_err(ExportError::into_engine)?;
-        let why = format!("{} was not detached: {}", retire.table, with_causes(&why));
+        let why = format!("{} was not detached: {why}", retire.table);
         end(record, StepStatus::Failed, why);
         return Ok(());
     }
-    if !retire.detach.is_empty() && !statements::each(&retire.detach, job, record).await? {
+    if !retire.detach.is_empty()
+        && !statements::each_told(&retire.detach, job, record, findings).await?
+    {
         if retirer.manifest().files.is_empty() {
             let gave_up = retirer.forget(job).await;
             gave_up.map_err(ExportError::into_engine)?;

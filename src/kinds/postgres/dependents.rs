@@ -36,6 +36,15 @@ const DEPENDENTS: &str = "WITH RECURSIVE goes (root, class, object) AS (
         JOIN pg_catalog.pg_subscription s ON s.oid = r.srsubid
     ORDER BY 1, 2";
 
+/// SQL without values: whether nothing keeps the table of this id from being dropped; of one that is half out,
+/// which only goes on its way, nothing is asked.
+pub(super) fn none(oid: u32) -> String {
+    let dependents = DEPENDENTS.replace("$1", &format!("ARRAY[{oid}]"));
+    format!(
+        "(EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = {oid} AND h.inhdetachpending) OR NOT EXISTS ({dependents}))"
+    )
+}
+
 /// What keeps each of these tables from being dropped, in words.
 ///
 /// # Errors

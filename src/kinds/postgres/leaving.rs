@@ -1,8 +1,9 @@
 //! A partition on its way out of its table: what has to be so before each step of that, and the mark that
 //! says so meanwhile.
 
+use super::dependents;
 use crate::engines::postgres::RelationName;
-use crate::plan::{Param, Query, Required, Sweep};
+use crate::plan::{Finding, Param, Query, Required, Severity, Sweep};
 
 /// Whether a table goes by this name and is a partition of that table, with these bounds where it has any: one
 /// that somebody begins to detach is theirs, unless a comment that begins with
@@ -101,6 +102,22 @@ impl Leaving<'_> {
             required.otherwise
         );
         required
+    }
+
+    /// The same as `required`, and that nothing depends on it by now: what could not be dropped is not
+    /// detached either.
+    pub(super) fn droppable(&self, required: Required) -> Required {
+        let finding = Finding {
+            code: "partitions.depended_on".to_owned(),
+            severity: Severity::Warning,
+            object: self.name.to_string(),
+            message: format!(
+                "something depends on {} that did not when the plan was made, such as a view: it could not be dropped, so it is not detached; the next run names what it is",
+                self.name
+            ),
+            suggestion: None,
+        };
+        required.and(&dependents::none(self.oid), finding)
     }
 
     /// Whether it is what was detached.

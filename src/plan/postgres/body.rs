@@ -33,7 +33,8 @@ pub struct Body {
     pub leaves: Option<Query>,
     /// Answers with what the step has taken out of its table and not brought
     /// to its end, asked where it did not succeed: rows of (object, what is so,
-    /// what would take it back). Each is a finding.
+    /// what would take it back, whether it is half out only, about how many rows it has).
+    /// Each is a finding, and a step that leaves something half out has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outside: Option<Query>,
     /// Answers whether what the step is for has been done and committed although its statement failed,
@@ -120,6 +121,23 @@ impl Under {
             path.join(", "),
             if self.all_rows { "off" } else { "on" }
         )
+    }
+}
+
+impl Body {
+    /// The id of the table, partition or index of this name that the step is about; none where it is about
+    /// something else.
+    pub fn own(&self, object: &str) -> Option<u32> {
+        let named = self.rests_on.get(&format!("{ID_OF}{object}"));
+        if let Some(id) = named.and_then(|id| u32::try_from(*id).ok()) {
+            return Some(id);
+        }
+        match &self.work {
+            Work::Walk(walk) => Some(walk.oid),
+            Work::Retire(retire) => Some(retire.oid),
+            Work::Shrink(shrink) => Some(shrink.oid),
+            Work::Each(_) | Work::Together(_) | Work::Check(_) | Work::Settle(_) => None,
+        }
     }
 }
 

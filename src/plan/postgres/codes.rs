@@ -251,6 +251,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Drop what depends on it, or keep the partition: `maint show RUN` names them.",
     ),
     code(
+        "partitions.doubted",
+        "A partition over UUIDs is over by its bounds, and has rows whose key is no UUID of version 7.",
+        "Nobody can tell how old those are: it stays, with all its rows, until they are gone from it.",
+        "The suggestion shows them: move them elsewhere, or delete them.",
+    ),
+    code(
         "partitions.forgotten",
         "What was detached waits to be dropped or archived, and its table is called something else by now.",
         "Nobody goes on with it: it keeps its space, and its rows are in no table.",
@@ -277,9 +283,9 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
     .keeps(Keeps::FromAll),
     code(
         "partitions.outside",
-        "A partition was detached, or begun to be, and does not go on its way: today's rule keeps it, or it could not be dropped.",
+        "A partition was detached, or begun to be, and does not go on its way: today's rule keeps it, it could not be dropped, or somebody holds its detachment up.",
         "Its rows are not in the table: whoever asks that does not find them.",
-        "The suggestion attaches it again; then it is judged like any other. Where its rows are not wanted, drop it by hand.",
+        "Where it waited for somebody, the message names who that was: end that (`ROLLBACK PREPARED`, an open transaction), and the next run finishes it. The suggestion attaches it again; then it is judged like any other. Where its rows are not wanted, drop it by hand.",
     ),
     code(
         "partitions.pending",

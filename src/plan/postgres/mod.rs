@@ -30,7 +30,9 @@ pub use going::{Reference, Without};
 pub use locks::locks;
 pub use retire::Retire;
 pub use shrink::{QUIET, Shrink, block_of_place};
-pub use statement::{Condition, LockWaiting, Param, Query, Required, Statement, Sweep, There};
+pub use statement::{
+    Condition, LockWaiting, Param, Query, Required, RequiredPart, Statement, Sweep, There,
+};
 pub use walk::{
     Image, InVain, KeyColumn, Most, Path, Range, Vain, Walk, block_of, key_of, storing,
 };

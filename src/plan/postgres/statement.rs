@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engines::postgres::RelationName;
 use crate::engines::postgres::catalog::STILL_THERE;
+use crate::plan::Finding;
 
 /// A value bound to a [`Query`]; never pasted into its text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -222,6 +223,18 @@ pub struct Required {
     /// Whether the work is as needed as before, so that the next run decides about it anew.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub still_needed: bool,
+    /// What of it is told by itself where it is that which is not so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<RequiredPart>,
+}
+
+/// One of several things that have to be so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RequiredPart {
+    /// Answers with one row: `true`, or anything else where it is not so.
+    pub query: Query,
+    /// What is found then, whose message is the reason why the step ends.
+    pub finding: Finding,
 }
 
 impl Required {
@@ -232,7 +245,18 @@ impl Required {
             otherwise: otherwise.into(),
             undo: None,
             still_needed: false,
+            parts: Vec::new(),
         }
+    }
+
+    /// The same, and this as well, a condition without values: where it is not so, that is found.
+    pub fn and(mut self, condition: &str, finding: Finding) -> Self {
+        self.query.sql = format!("SELECT ({}) AND {condition}", self.query.sql);
+        self.parts.push(RequiredPart {
+            query: Query::new(format!("SELECT {condition}"), []),
+            finding,
+        });
+        self
     }
 
     /// The same, without which the work is as needed as before: the next run decides about it anew.

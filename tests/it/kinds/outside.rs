@@ -9,7 +9,7 @@ use crate::support::workspace::Workspace;
 const BOUNDS: &str = "FOR VALUES FROM ('2020-01-01 00:00:00+00') TO ('2021-01-01 00:00:00+00')";
 
 /// Partitions of 2019, 2020 and 2021 with 100 old rows each, and one for today with a row.
-async fn years(db: &TestDatabase) {
+pub(super) async fn years(db: &TestDatabase) {
     db.execute("CREATE TABLE ev (id int, at timestamptz NOT NULL, note text) PARTITION BY RANGE (at);
         CREATE TABLE ev_2019 PARTITION OF ev FOR VALUES FROM ('2019-01-01 00:00+00') TO ('2020-01-01 00:00+00');
         CREATE TABLE ev_2020 PARTITION OF ev FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2021-01-01 00:00+00');
@@ -19,7 +19,7 @@ async fn years(db: &TestDatabase) {
         INSERT INTO ev VALUES (1000, now(), 'new'); COMMENT ON TABLE ev_2020 IS 'of 2020'").await;
 }
 
-fn options(kind: &str, folder: &std::path::Path, more: &Value) -> String {
+pub(super) fn options(kind: &str, folder: &std::path::Path, more: &Value) -> String {
     let rule = json!({ "table": "ev", "column": "at", "older_than": "4y" });
     let mut all = match kind {
         "cleanup" => json!({ "rules": [rule] }),
@@ -77,14 +77,14 @@ fn step<'a>(run: &'a Value, object: &str) -> &'a Value {
 }
 
 /// The only finding of this code.
-fn told<'a>(run: &'a Value, code: &str) -> &'a Value {
+pub(super) fn told<'a>(run: &'a Value, code: &str) -> &'a Value {
     let findings = run["findings"].as_array().unwrap().iter();
     let found: Vec<&Value> = findings.filter(|f| f["code"] == code).collect();
     assert_eq!(found.len(), 1, "{code}: {run:#}");
     found[0]
 }
 
-async fn rows(db: &TestDatabase, table: &str) -> i64 {
+pub(super) async fn rows(db: &TestDatabase, table: &str) -> i64 {
     db.number(&format!("SELECT count(*) FROM {table}")).await
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Silent,
     /// Takes what is written, and never answers that; answers everything else.
     Slow = 7,
+    /// Takes what is written, lists and removes it, and gives none of it back: the key may not.
+    WriteOnly = 8,
 }
 
 /// Says nothing any more.
@@ -60,6 +62,8 @@ impl S3 {
             async move {
                 let spare = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
                 let writes = request.method() == "PUT";
+                let lists = request.uri().query().is_some_and(|query| query.contains("list-type"));
+                let reads = !lists && (request.method() == "GET" || request.method() == "HEAD");
                 let fault = if spare.is_ok() { 0 } else { mode.load(Ordering::SeqCst) };
                 let plain = |status: u16| Response::builder().status(status).body(Body::empty()).unwrap();
                 let request = match fault {
@@ -70,6 +74,7 @@ impl S3 {
                     }
                     SILENT => std::future::pending().await,
                     7 if writes => std::future::pending().await,
+                    8 if reads => return plain(403),
                     2 if writes => panic!("the connection is cut on purpose"),
                     3 if writes => {
                         return Response::builder().header("etag", "\"0\"").body(Body::empty()).unwrap();

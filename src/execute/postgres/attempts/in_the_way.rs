@@ -24,6 +24,25 @@ pub(super) fn before(waits: &[LockWait]) -> Option<String> {
     ))
 }
 
+/// For whom a step has waited in vain, and what ends that: who was in the way in its last attempt.
+pub(in crate::execute::postgres) fn held_up(waits: &[LockWait]) -> Option<String> {
+    let waits = || waits.iter().filter(|wait| !wait.stepped_back);
+    let last = waits().map(|wait| wait.attempt).max()?;
+    let longest = waits().filter(|wait| wait.attempt == last);
+    let longest = longest.max_by_key(|wait| (wait.waited_ms, wait.blocker_transaction_age_ms))?;
+    let age = longest.blocker_transaction_age_ms / 1000;
+    if let Some(name) = prepared(&longest.blocker_application) {
+        return Some(format!(
+            "the prepared transaction {name} of {}, {age} s old: it keeps its locks until somebody ends it, in its database, with ROLLBACK PREPARED {name} or COMMIT PREPARED {name}",
+            longest.blocker_user
+        ));
+    }
+    Some(format!(
+        "pid {0} ({1}, {2}), whose transaction was {age} s old: have it end, or end it with SELECT pg_terminate_backend({0})",
+        longest.blocker_pid, longest.blocker_user, longest.blocker_application
+    ))
+}
+
 pub(super) fn lock_wait(attempt: u32, (blocker, waited): &(Blocker, Duration)) -> LockWait {
     LockWait {
         attempt,

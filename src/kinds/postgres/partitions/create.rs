@@ -10,7 +10,7 @@ use super::make::{
     own_default, owned, secure, stored,
 };
 use super::planned::{as_planned, still_wanted};
-use super::wanted::{Wanted, catch_all, wanted, within_table, within_type};
+use super::wanted::{Wanted, catch_all, not_over, wanted, within_table, within_type};
 use super::without::{not_had, take_unnamed, without};
 use super::{Partitions, Subject, default, finding, midnights, subscribers};
 use crate::engines::postgres::trust::Use;
@@ -33,6 +33,7 @@ pub(super) fn plan(
 ) {
     let wanted = wanted(task, subject, at, plan);
     let wanted = within_table(subject, within_type(subject, wanted, plan), plan);
+    let wanted = not_over(task, subject, at, wanted);
     let stretches: Vec<Stretch> = wanted.iter().map(|wanted| wanted.stretch).collect();
     default::rows_elsewhere(subject, &stretches, plan);
     default::unread(task, subject, facts, &stretches, plan);

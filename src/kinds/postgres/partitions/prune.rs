@@ -235,8 +235,12 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
             (!foreign).then(|| format!("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE", node.name)),
         ));
     }
-    let still = named(part).still_attached();
-    let leave = named(part).free_to_leave();
+    let dropped = |required| match &attic {
+        None => named(part).droppable(required),
+        Some(_) => required,
+    };
+    let still = dropped(named(part).still_attached());
+    let leave = dropped(named(part).free_to_leave());
     let mark = comment(kind, part, Some(&marked));
     let detach = format!("ALTER TABLE {root} DETACH PARTITION {part}");
     if subject.default.is_some() {
@@ -319,17 +323,23 @@ fn of_version_7(
     if subject.key != Key::Uuid || node.kind == "f" {
         return required;
     }
-    let all = all_of_version_7(name, subject);
-    Required {
-        query: Query {
-            sql: format!("SELECT ({}) AND {all}", required.query.sql),
-            ..required.query.clone()
-        },
-        otherwise: format!(
-            "{}; or it has rows whose key is no UUID of version 7, and nobody can tell how old they are: move them elsewhere",
-            required.otherwise
+    let of_another = doubted(name, subject);
+    required.and(&all_of_version_7(name, subject), of_another)
+}
+
+/// What is told of a partition that is over by its bounds, and has rows whose age nobody knows.
+pub(super) fn doubted(name: &RelationName, subject: &Subject<'_>) -> Finding {
+    let column = &subject.column;
+    Finding {
+        code: "partitions.doubted".to_owned(),
+        severity: Severity::Warning,
+        object: name.to_string(),
+        message: format!(
+            "{name} is over by its bounds, and has rows whose {column} is no UUID of version 7: nobody can tell how old they are, so it stays until they are moved elsewhere or deleted"
         ),
-        ..required
+        suggestion: Some(format!(
+            "SELECT * FROM {name} WHERE pg_catalog.substr({column}::text, 15, 1) <> '7'"
+        )),
     }
 }
 

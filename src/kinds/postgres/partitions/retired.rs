@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::calendar::{self, Key};
 use super::comment::{before, begins, comment, kind};
 use super::facts::{Facts, MARK, Retired};
-use super::prune::{all_of_version_7, elsewhere, outside, stays, under};
+use super::prune::{all_of_version_7, doubted, elsewhere, outside, stays, under};
 use super::{Partitions, Subject};
 use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::still_there;
@@ -98,26 +98,27 @@ pub(super) fn plan(
             Param::Text(begins(root)),
             Param::Oid(subject.table.oid),
         ];
-        let mut all = format!(
+        let all = format!(
             "SELECT {WAS_DETACHED} AND NOT EXISTS (SELECT FROM {} WHERE ({} >= {}) IS NOT FALSE)",
             retired.name,
             subject.column,
             subject.key.literal(cut)
         );
-        if subject.key == Key::Uuid {
-            all = format!("{all} AND {}", all_of_version_7(&retired.name, subject));
-        }
         // Rows that are hidden, or come while it waits, would not be judged.
         let lock = format!(
             "SET LOCAL row_security = off; LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
             retired.name
         );
-        let required = Required::new(
+        let mut required = Required::new(
             Query::new(all, params),
             format!(
                 "it has rows that are younger than {keep}, or is not any more what was detached: attach it again, or drop it by hand"
             ),
         );
+        if subject.key == Key::Uuid {
+            let of_another = doubted(&retired.name, subject);
+            required = required.and(&all_of_version_7(&retired.name, subject), of_another);
+        }
         let drop = format!("DROP TABLE {}", retired.name);
         let mut step = Step::new("drop_partition", name, format!("table {}", retired.oid))
             .because(format!("detached on {day}, more than {} ago", task.grace))

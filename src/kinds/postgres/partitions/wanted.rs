@@ -89,6 +89,21 @@ pub(super) fn within_table(
     wanted
 }
 
+/// Those that are not over as soon as they are made: a part of a period may be, where another partition, or the
+/// table itself, begins or ends within it.
+pub(super) fn not_over(
+    task: &Partitions,
+    subject: &Subject<'_>,
+    at: &Moment,
+    mut wanted: Vec<Wanted>,
+) -> Vec<Wanted> {
+    if let Some(keep) = task.keep {
+        let cut = subject.key.instant(keep.before(at.now), subject.zone);
+        wanted.retain(|one| one.stretch.1 > cut);
+    }
+    wanted
+}
+
 /// Nobody makes partitions so many years ahead of those that are asked for.
 const FAR: i32 = 100;
 

@@ -4,6 +4,7 @@
 use super::facts::{Member, Table};
 use super::mark::{begins, is_known, leaves};
 use crate::engines::postgres::RelationName;
+use crate::engines::postgres::catalog::tree;
 use crate::plan::{Finding, Moment, Need, Param, Plan, Query, Severity};
 
 /// A table that was detached from `root`, or begun to be.
@@ -17,10 +18,14 @@ pub(in crate::kinds::postgres) struct Outside<'a> {
     pub(in crate::kinds::postgres) kind: &'a str,
 }
 
-/// Whether it is half out, or out: marked both times.
-const IS_OUTSIDE: &str = "SELECT $3::text,
-        CASE WHEN c.relispartition THEN $4::text ELSE $5::text END,
-        CASE WHEN c.relispartition THEN $6::text ELSE nullif($7::text, '') END
+/// Whether it is half out, or out: marked both times. Its rows are those of the last look of VACUUM or ANALYZE,
+/// or where there was none, as many as have been counted as they came.
+const IS_OUTSIDE: &str = "SELECT $3::text AS object,
+        CASE WHEN c.relispartition THEN $4::text ELSE $5::text END AS said,
+        CASE WHEN c.relispartition THEN $6::text ELSE nullif($7::text, '') END AS help,
+        c.relispartition AS half,
+        (SELECT coalesce(pg_catalog.sum(CASE WHEN l.reltuples < 0 THEN pg_catalog.pg_stat_get_live_tuples(l.oid) ELSE l.reltuples::int8 END), 0)::int8
+            FROM {below} b JOIN pg_catalog.pg_class l ON l.oid = b.relid AND l.relkind = 'r') AS about
     FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
     WHERE c.oid = $1::pg_catalog.oid AND coalesce(i.inhdetachpending, NOT c.relispartition)
         AND pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $2::text)";
@@ -73,7 +78,8 @@ impl Outside<'_> {
         }
     }
 
-    /// Answers with what a step has left outside: object, message, and what would help.
+    /// Answers with what a step has left outside: object, message, what would help, whether it is half out,
+    /// and about how many rows it has.
     pub(in crate::kinds::postgres) fn left(&self, oid: u32, mark: &str) -> Query {
         let (name, root) = (self.name, self.root);
         let with = match self.bounds {
@@ -87,7 +93,7 @@ impl Outside<'_> {
             "{name} is detached from {root} and still there: its rows are not in {root}. The next run tries again; to have it back, attach it{with}"
         );
         Query::new(
-            IS_OUTSIDE,
+            IS_OUTSIDE.replace("{below}", &tree("c.oid")),
             [
                 Param::Oid(oid),
                 Param::Text(mark.to_owned()),

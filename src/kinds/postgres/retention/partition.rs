@@ -181,7 +181,7 @@ pub(in crate::kinds::postgres) fn drop_whole(member: &Member, table: &Table, tie
         let sql = format!("ALTER TABLE {whole} DETACH PARTITION {part}; DROP TABLE {part}");
         return step
             .run(counting.requiring(leaving.still_attached()))
-            .run(Statement::brief(sql).requiring(leaving.still_attached()));
+            .run(Statement::brief(sql).requiring(leaving.droppable(leaving.still_attached())));
     }
     for statement in detach(member, table, MARK) {
         step = step.run(statement);
@@ -223,7 +223,10 @@ pub(in crate::kinds::postgres) fn detach(
         // The server cannot do it concurrently beside a default partition.
         // Sent as one, the two are one transaction.
         let detach = format!("ALTER TABLE {whole} DETACH PARTITION {part}; {mark}");
-        let detach = Statement::brief(detach).requiring(leaving.still_attached());
+        let lock = format!("LOCK TABLE ONLY {whole}, ONLY {part} IN ACCESS EXCLUSIVE MODE");
+        let detach = Statement::brief(detach)
+            .locking(lock)
+            .requiring(leaving.droppable(leaving.still_attached()));
         return vec![detach.only_if(attached(0)), finalize];
     }
     let lock = format!("LOCK TABLE ONLY {whole}, {part} IN SHARE UPDATE EXCLUSIVE MODE");
@@ -234,9 +237,9 @@ pub(in crate::kinds::postgres) fn detach(
     let lock = format!("LOCK TABLE ONLY {part} IN SHARE UPDATE EXCLUSIVE MODE");
     let mark = Statement::brief(mark).locking(lock);
     vec![
-        mark.requiring(leaving.free_to_leave()),
+        mark.requiring(leaving.droppable(leaving.free_to_leave())),
         detach
-            .requiring(leaving.free_to_leave())
+            .requiring(leaving.droppable(leaving.free_to_leave()))
             .only_if(attached(0)),
         finalize,
     ]

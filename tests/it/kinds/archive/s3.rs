@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use super::whole::{comes_back, exists, options, two_partitions};
 use super::{archive, checksum, nothing_is_left, parquet_files, workspace};
 use crate::support::s3::{BUCKET, Fault, S3};
 use crate::support::servers::{TestDatabase, fresh_database};
@@ -110,4 +111,40 @@ async fn faults_delete_nothing() {
         .filter_map(|f| f.strip_prefix("deep/prefix/").map(str::to_owned))
         .collect();
     assert_eq!(there, known);
+}
+
+/// A key that may write and not read: the partition is not detached, and nothing that nobody knows of is left at the
+/// place, so the next run and `verify` have nothing to tell.
+#[tokio::test]
+async fn a_place_that_gives_nothing_back_keeps_nothing() {
+    let db = fresh_database(17).await;
+    let old = two_partitions(&db).await;
+    let s3 = S3::start();
+    let mut options = options();
+    options["destination"] = json!({ "files": format!("s3://{BUCKET}/deep") });
+    let workspace = s3.known_to(workspace(&db, &options));
+    s3.fail(Fault::WriteOnly, 0);
+    let output = workspace.run(["run", "archive", "--now", "--output", "json"]);
+    let run = output.expect(1).json()["runs"][0].clone();
+    let error = run["steps"][0]["error"].as_str().unwrap();
+    assert!(
+        error.contains("public.\"E 1\" was not detached: ") && error.contains("cannot be read"),
+        "{run:#}"
+    );
+    assert!(exists(&db, "E 1").await);
+    s3.fail(Fault::None, 0);
+    workspace.run(["archive", "verify"]).expect(0);
+    let listed = workspace.run(["archive", "list", "--output", "json"]);
+    let listed = listed.expect(0).json();
+    assert_eq!(listed["archived"], json!([]), "{listed:#}");
+    assert!(listed["unknown"].is_null(), "{listed:#}");
+    let run = archive(&workspace);
+    let findings = run["findings"].as_array().unwrap().iter();
+    assert!(
+        findings
+            .clone()
+            .all(|f| f["code"] != "archive.unknown_files"),
+        "{run:#}"
+    );
+    comes_back(&db, &workspace, &old).await;
 }
