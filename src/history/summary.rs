@@ -283,6 +283,16 @@ pub trait Summaries: Send + Sync {
         most: u32,
     ) -> Result<TrackedFindings, HistoryError>;
 
+    /// Since when the runs of a task see a finding that this run has seen: the first that saw it after the last that
+    /// looked and did not, at the earliest `since`. None where the run is unknown, or has not seen it.
+    async fn seen_since(
+        &self,
+        run: Uuid,
+        code: &str,
+        object: &str,
+        since: DateTime<Utc>,
+    ) -> Result<Option<DateTime<Utc>>, HistoryError>;
+
     /// Metrics of targets, both in the order given: of each metric so many
     /// objects as stand beside it, those with the highest last value, in so
     /// many parts of equal length.

@@ -32,6 +32,9 @@ const MOST_FINDINGS: u32 = 5_000;
 /// So many targets of one reason are named.
 const MOST_NAMED: usize = 4;
 
+/// Of so many findings it is looked up since when they are there: each costs a question.
+const MOST_DATED: usize = 50;
+
 /// Findings of earlier runs count for so long.
 const LOOK_BACK: TimeDelta = TimeDelta::days(90);
 
@@ -90,7 +93,14 @@ pub(super) async fn look(
         let open = findings.listed.into_iter();
         let open =
             open.filter(|one| one.state != FindingState::Gone && !config.is_gone(&one.target));
-        reasons.extend(alike(open.collect(), config.targets.len() > 1));
+        let told = alike(open.collect(), config.targets.len() > 1);
+        for (n, (one, mut reason)) in told.into_iter().enumerate() {
+            if n < MOST_DATED {
+                let seen = summaries.seen_since(one.run, &one.code, &one.object, period.since);
+                reason.since = seen.await?;
+            }
+            reasons.push(reason);
+        }
     }
     for text in troubles(store, now).await? {
         reasons.push(Reason {
@@ -202,8 +212,8 @@ fn unsent(letters: Vec<Letter>) -> Vec<Reason> {
     reasons.collect()
 }
 
-/// What the findings say that make it not well: one reason for the same on several targets.
-fn alike(findings: Vec<TrackedFinding>, several: bool) -> Vec<Reason> {
+/// What the findings say that make it not well: one reason for the same on several targets, beside the first of them.
+fn alike(findings: Vec<TrackedFinding>, several: bool) -> Vec<(TrackedFinding, Reason)> {
     let mut folded: Vec<(TrackedFinding, Vec<String>)> = Vec::new();
     let mut places = HashMap::new();
     for one in findings {
@@ -238,13 +248,14 @@ fn alike(findings: Vec<TrackedFinding>, several: bool) -> Vec<Reason> {
             }
             _ => format!("on {on}, {} [{}]", finding_text(&one.message), one.code),
         };
-        Reason {
+        let reason = Reason {
             severity: one.severity,
             since: None,
             text,
             hint: Some(format!("maint explain {}", one.code)),
             targets,
-        }
+        };
+        (one, reason)
     });
     reasons.collect()
 }

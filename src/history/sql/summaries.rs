@@ -1,6 +1,8 @@
 //! Sums over runs, steps, findings and measurements.
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::rows::finding_count;
 use super::series::{DAYS_BY_KIND, DAYS_BY_TASK, SERIES};
@@ -216,6 +218,31 @@ static TRACKED_COUNTS: Sql = Sql::new(tracked!(
     "SELECT state, severity, count(*) AS n FROM tracked GROUP BY state, severity"
 ));
 
+/// Runs of the task and target of the run `$1`.
+macro_rules! of_its_pair {
+    ($seen:literal) => {
+        concat!(
+            "maint.runs JOIN pair ON runs.task = pair.task AND runs.target = pair.target
+              WHERE runs.started_at > $4 AND ",
+            $seen,
+            " EXISTS (SELECT 1 FROM maint.findings WHERE run_id = runs.id AND code = $2 AND object = $3)"
+        )
+    };
+}
+
+static SEEN_SINCE: Sql = Sql::new(concat!(
+    "WITH pair AS (SELECT task, target FROM maint.runs WHERE id = $1),
+          unseen AS (SELECT runs.started_at FROM ",
+    of_its_pair!("runs.part IS NULL AND NOT"),
+    "           AND ",
+    got_to_look!(),
+    "         ORDER BY runs.started_at DESC LIMIT 1)
+     SELECT runs.started_at FROM ",
+    of_its_pair!(""),
+    "   AND NOT EXISTS (SELECT 1 FROM unseen WHERE unseen.started_at >= runs.started_at)
+      ORDER BY runs.started_at LIMIT 1",
+));
+
 /// The period and so many.
 fn most_in(period: &Period, most: u32) -> [Value; 3] {
     [period.since.into(), period.until.into(), most.into()]
@@ -285,6 +312,20 @@ impl Summaries for SqlStore {
         Ok(found)
     }
 
+    async fn seen_since(
+        &self,
+        run: Uuid,
+        code: &str,
+        object: &str,
+        since: DateTime<Utc>,
+    ) -> Result<Option<DateTime<Utc>>, HistoryError> {
+        let asked = SEEN_SINCE.with([run.into(), code.into(), object.into(), since.into()]);
+        let first = self.fetch_by("look up since when a finding is seen", asked, |row| {
+            row.time("started_at")
+        });
+        Ok(first.await?.pop())
+    }
+
     async fn series(
         &self,
         targets: &[String],
@@ -325,6 +366,7 @@ mod tests {
             &RUN_TROUBLES,
             &TRACKED,
             &TRACKED_COUNTS,
+            &SEEN_SINCE,
             &SERIES,
         ] {
             let sql = sql.spelled(Dialect::Sqlite);

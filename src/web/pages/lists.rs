@@ -14,7 +14,7 @@ use super::guard::Visit;
 use super::{Pages, Sorry, heat};
 use crate::config::Config;
 use crate::history::{
-    By, OccurrenceFilter, OccurrenceStatus, Period, RunFilter, RunStatus, task_totals,
+    self, By, OccurrenceFilter, OccurrenceStatus, Period, RunFilter, RunStatus, task_totals,
 };
 use crate::report::{Asked, Scope, chart, compose_page, gather, gather_trends};
 use crate::values::wall_clock;
@@ -59,7 +59,7 @@ pub(super) async fn runs(
         limit: Some(PAGE + 1),
         ..RunFilter::default()
     };
-    let mut runs = pages.store.runs(&filter).await?;
+    let mut runs = history::runs(&*pages.store, &filter).await?;
     let more = runs.len() > PAGE as usize;
     runs.truncate(PAGE as usize);
     visit.errors(runs.iter_mut().map(|run| &mut run.error));

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::guard::Visit;
 use super::{Pages, Sorry};
-use crate::history::{RunFilter, RunStatus};
+use crate::history::{self, RunFilter, RunStatus};
 use crate::values::wall_clock;
 use crate::web::shared::Shared;
 
@@ -35,7 +35,8 @@ pub(super) async fn at_work(pages: &Pages, only: Option<Uuid>) -> Result<Value, 
         limit: Some(MOST_RUNNING),
         ..RunFilter::default()
     };
-    let runs = pages.store.runs(&filter).await?;
+    let mut runs = history::runs(&*pages.store, &filter).await?;
+    runs.retain(|run| run.status == RunStatus::Running);
     let live = pages.live.now();
     let now = wall_clock();
     let runs: Vec<Value> = runs

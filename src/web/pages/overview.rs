@@ -11,7 +11,7 @@ use super::guard::Visit;
 use super::lists::{calendar_ahead, report_of};
 use super::live::at_work;
 use super::{Pages, Sorry, heat};
-use crate::history::{By, Period, RunFilter};
+use crate::history::{self, By, Period, RunFilter};
 use crate::values::wall_clock;
 
 const LATEST: u32 = 12;
@@ -40,7 +40,7 @@ pub(super) async fn page(
         ..RunFilter::default()
     };
     let (mut latest, days, mut findings) = tokio::try_join!(
-        pages.store.runs(&newest),
+        history::runs(&*pages.store, &newest),
         sums.days(&season, By::Kind),
         sums.tracked_findings(&week, &known, MOST_FINDINGS),
     )?;
@@ -50,9 +50,7 @@ pub(super) async fn page(
     let findings: Vec<Value> = findings
         .listed
         .iter()
-        .filter(|one| {
-            one.state != crate::history::FindingState::Gone && !config.is_gone(&one.target)
-        })
+        .filter(|one| one.state != history::FindingState::Gone && !config.is_gone(&one.target))
         .map(|one| Value::from(Serde(one)))
         .collect();
     let report = report_of(&pages, "7d").await?;

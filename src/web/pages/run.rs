@@ -9,7 +9,7 @@ use minijinja::{Value, context};
 use super::guard::Visit;
 use super::live::at_work;
 use super::{Pages, Sorry};
-use crate::history::RunStatus;
+use crate::history::{self, RunStatus, StepStatus};
 use crate::values::wall_clock;
 
 /// More steps than anybody scrolls through; `maint show` has all.
@@ -21,22 +21,18 @@ pub(super) async fn page(
     Extension(visit): Extension<Visit>,
     Path(id): Path<String>,
 ) -> Result<Response, Sorry> {
-    let mut run = pages.store.run(&id).await?;
+    let mut run = history::run(&*pages.store, &id).await?;
     visit.errors(std::iter::once(&mut run.error));
     visit.errors(run.steps.iter_mut().map(|step| &mut step.error));
     visit.findings(run.findings.iter_mut().map(|one| &mut one.message));
     let steps = run.steps.len();
     let failed = run.steps.iter();
-    let failed = failed.filter(|step| step.status == crate::history::StepStatus::Failed);
+    let failed = failed.filter(|step| step.status == StepStatus::Failed);
     let failed = failed.count();
     // Failures first where not all are shown.
     if steps > MOST_STEPS {
-        run.steps.sort_by_key(|step| {
-            (
-                step.status == crate::history::StepStatus::Succeeded,
-                step.seq,
-            )
-        });
+        run.steps
+            .sort_by_key(|step| (step.status == StepStatus::Succeeded, step.seq));
         run.steps.truncate(MOST_STEPS);
     }
     let is_running = run.status == RunStatus::Running;

@@ -12,8 +12,9 @@ use maint::plan::{Measurement, Memory, PastEnd, Severity};
 use serde_json::json;
 
 use super::summaries::{
-    a_part_of_a_task_hides_no_finding_of_the_rest, a_series_is_thinned_out,
-    findings_are_new_open_or_gone, gains_and_troubles_are_found, runs_are_summed_up_by_period,
+    a_finding_is_there_since_it_was_seen_again, a_part_of_a_task_hides_no_finding_of_the_rest,
+    a_series_is_thinned_out, findings_are_new_open_or_gone, gains_and_troubles_are_found,
+    runs_are_summed_up_by_period,
 };
 use super::{at, clocks, finding, id, occurrences, run, step};
 use crate::support::pooler::Pooler;
@@ -80,6 +81,7 @@ enum Check {
     Troubles,
     Findings,
     Parts,
+    Since,
     Series,
     Claims,
     Orphans,
@@ -112,6 +114,7 @@ const CHECKS: &[Check] = &[
     Check::Troubles,
     Check::Findings,
     Check::Parts,
+    Check::Since,
     Check::Series,
     Check::Claims,
     Check::Orphans,
@@ -148,6 +151,7 @@ impl Check {
             Check::Troubles => gains_and_troubles_are_found(store).await,
             Check::Findings => findings_are_new_open_or_gone(store).await,
             Check::Parts => a_part_of_a_task_hides_no_finding_of_the_rest(store).await,
+            Check::Since => a_finding_is_there_since_it_was_seen_again(store).await,
             Check::Series => a_series_is_thinned_out(store).await,
             Check::Claims => occurrences::one_gets_the_claim(store).await,
             Check::Orphans => occurrences::a_dead_owner_is_followed(store).await,

@@ -247,6 +247,42 @@ pub(super) async fn findings_are_new_open_or_gone(store: &dyn Store) {
     assert_eq!(all.counts.iter().map(|(_, _, n)| n).sum::<i64>(), 5);
 }
 
+/// From the first run that saw it after the last that looked in vain; one that did not look, and one of a part, were not
+/// in vain.
+pub(super) async fn a_finding_is_there_since_it_was_seen_again(store: &dyn Store) {
+    let with = |task, ms, status, part: Option<&str>, seen: bool| {
+        let mut run = ended(task, ms, status);
+        run.part = part.map(str::to_owned);
+        if seen {
+            run.findings = vec![finding(Severity::Critical, "a")];
+        }
+        run
+    };
+    let succeeded = RunStatus::Succeeded;
+    let runs = [
+        with("reindex", 1_000, succeeded, None, true),
+        with("reindex", 2_000, succeeded, None, false),
+        with("reindex", 3_000, succeeded, None, true),
+        with("reindex", 4_000, RunStatus::Failed, None, false),
+        with("reindex", 5_000, succeeded, Some("--set include=x"), false),
+        with("vacuum", 5_500, succeeded, None, false),
+        with("reindex", 6_000, succeeded, None, true),
+    ];
+    for run in &runs {
+        store.close_run(run).await.unwrap();
+    }
+    let sums = store.summaries();
+    let code = finding(Severity::Critical, "a").code;
+    let since = async |run: &maint::history::RunRecord, object: &str, from: i64| {
+        let since = sums.seen_since(run.id, &code, object, at(from));
+        since.await.unwrap()
+    };
+    assert_eq!(since(&runs[6], "a", 0).await, Some(at(3_000)));
+    assert_eq!(since(&runs[6], "a", 3_500).await, Some(at(6_000)));
+    assert_eq!(since(&runs[6], "b", 0).await, None);
+    assert_eq!(since(&runs[5], "a", 0).await, None);
+}
+
 /// A run that was limited to a part adds to what the last whole run found, and takes nothing
 /// away; of parts in the same words the last one counts, and a whole run settles all of it.
 pub(super) async fn a_part_of_a_task_hides_no_finding_of_the_rest(store: &dyn Store) {

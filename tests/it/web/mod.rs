@@ -25,6 +25,40 @@ const PAGES: [&str; 9] = [
     "/login",
 ];
 
+/// On record it is at work until the next run looks; whoever looks at the pages before is told that it is not.
+#[tokio::test]
+async fn a_run_whose_process_is_gone_is_not_shown_at_work() {
+    let site = Site::start("postgres://127.0.0.1:1/x", None).await;
+    let mut process = std::process::Command::new("true").spawn().unwrap();
+    process.wait().unwrap();
+    for (pid, alive) in [
+        (i64::from(process.id()), false),
+        (i64::from(std::process::id()), true),
+    ] {
+        let run = maint::history::RunRecord {
+            host: maint::values::host(),
+            pid,
+            finished_at: None,
+            ..run(RunStatus::Running, Utc::now())
+        };
+        site.store.open_run(&run).await.unwrap();
+        for path in ["/", "/runs", &format!("/runs/{}", run.id)] {
+            let html = site.get(path).await.text().await.unwrap();
+            let said = ["✗ interrupted</span>", "● running</span>"].map(|word| html.contains(word));
+            assert_eq!(said, [!alive, alive], "{path} {html}");
+        }
+        let one = site.get(&format!("/runs/{}", run.id)).await;
+        let html = one.text().await.unwrap();
+        assert_ne!(html.contains("its process is gone"), alive, "{html}");
+        assert_eq!(html.contains("None yet."), alive, "{html}");
+        let closed = maint::history::RunRecord {
+            status: RunStatus::Succeeded,
+            ..run
+        };
+        site.store.close_run(&closed).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn every_page_is_there_protected_and_read_only() {
     let site = Site::start("postgres://127.0.0.1:1/x", None).await;
