@@ -13,7 +13,7 @@ use super::node::Node;
 use super::reading::{Care, against, tree, typed};
 use super::sources::{self, Answers};
 use super::types::{Config, Task};
-use super::{check, closed, options, outlived, throttle, told};
+use super::{check, closed, options, outlived, overwritten, throttle, told};
 use crate::plan::KindInfo;
 use crate::values::{Problem, Problems, describe, wall_clock};
 
@@ -169,6 +169,8 @@ pub fn load_with(
         config.warnings.extend(never_within);
         let outlived = outlived::before_their_archive(&config, kinds, wall_clock());
         config.warnings.extend(outlived);
+        let overwritten = overwritten::by_each_other(&config, kinds);
+        config.warnings.extend(overwritten);
     }
     config.outside = outside;
     Ok(config)

@@ -26,6 +26,7 @@ mod node;
 mod opening;
 mod options;
 mod outlived;
+mod overwritten;
 mod reading;
 mod schema;
 mod set;

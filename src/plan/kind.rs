@@ -11,7 +11,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Ageing, Unfit};
+use super::{Ageing, Replacing, Unfit};
 use super::{Baseline, Body, Finding, KindInfo, Plan, unmet, unnamed};
 use crate::engines::EngineError;
 use crate::values::{Engine, NamePattern, SchemaPattern};
@@ -160,7 +160,12 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// The same of these very options.
+    /// What its runs put in the place of what is there, or write to a place where others may.
+    fn replaces(&self) -> Vec<Replacing> {
+        Vec::new()
+    }
+
+    /// What [`Kind::NEEDS_HISTORY`] says, of these very options.
     fn rests_on_history(&self) -> bool {
         Self::NEEDS_HISTORY
     }
@@ -304,6 +309,11 @@ impl<S: Speaks> Entry<S> {
                 ages: |options| {
                     parse::<K>(options)
                         .map(|kind| kind.ages())
+                        .unwrap_or_default()
+                },
+                replaces: |options| {
+                    parse::<K>(options)
+                        .map(|kind| kind.replaces())
                         .unwrap_or_default()
                 },
                 options_schema: || schema_for!(K),

@@ -1,7 +1,7 @@
 //! A kind as the configuration sees it: its name, its options, and what is known of it without
 //! building one.
 
-use super::{Ageing, Unfit};
+use super::{Ageing, Replacing, Unfit};
 use schemars::Schema;
 use serde_json::Value;
 
@@ -24,6 +24,8 @@ pub struct KindInfo {
     pub looks_at_server: bool,
     /// What such options take by its age alone.
     pub ages: fn(&Value) -> Vec<Ageing>,
+    /// What runs with such options put in the place of what is there.
+    pub replaces: fn(&Value) -> Vec<Replacing>,
     /// JSON Schema of the kind's `options:`.
     pub options_schema: fn() -> Schema,
     /// Whether the options build the kind, and what is wrong with them.

@@ -21,6 +21,7 @@ pub mod mongodb;
 mod plan;
 pub mod postgres;
 pub mod predict;
+mod replacing;
 mod saved;
 mod share;
 mod step;
@@ -45,6 +46,7 @@ pub use postgres::{
     storing,
 };
 pub use predict::{Fit, Past, PastEnd, Prediction, Predictor, Time};
+pub use replacing::{Replaced, Replacing};
 pub use saved::{APPLIED, Made, SAVED_VERSION, Saved, SavedPlan, SavedStep};
 pub use share::{GIVES_WAY, Shares, forecast_shared, identity, share_out};
 pub use step::{Memory, Need, Place, Step};

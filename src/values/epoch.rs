@@ -74,6 +74,22 @@ impl Epoch {
         )
     }
 
+    /// The units that count more in the same time: times of our days in them are, in this one, far ahead.
+    pub fn finer(self) -> impl Iterator<Item = Epoch> {
+        let finer = move |other: &Epoch| other.per_second() > self.per_second();
+        self.others().filter(finer)
+    }
+
+    /// That some numbers of `field` are times of our days in a [finer](Epoch::finer) unit, and what becomes of
+    /// them.
+    pub fn ahead(self, finer: Epoch, field: &str) -> String {
+        format!(
+            "some numbers in `{field}` are, as {}, hundreds of years ahead, and as {} times of our days: they were written in another unit, and never become old. They stay; write them anew in one unit",
+            self.name(),
+            finer.name()
+        )
+    }
+
     fn scaled(self, early: i64, late: i64) -> RangeInclusive<i64> {
         let unit = self.per_second();
         early.saturating_mul(unit)..=late.saturating_mul(unit)

@@ -357,3 +357,64 @@ fn what_is_gone_before_its_archive_is_told() {
         }
     }
 }
+
+/// What one task, or one database, makes and another replaces: each succeeds, and one result is left.
+#[test]
+fn results_that_replace_each_other_are_told() {
+    let check = |tasks: &[(&str, &str)]| {
+        let mut workspace = Workspace::new(
+            "history: sqlite:maint.db\ntargets:\n  app: { engine: mongodb, url: \"mongodb://127.0.0.1:1/app\" }\n  fleet: { engine: mongodb, url: \"mongodb://127.0.0.1:1\", databases: [\"tenant_*\"] }\n",
+        );
+        for (target, last) in tasks {
+            let name = format!("t{}", last.len());
+            let options = format!("aggregations: [{{ collection: ev, pipeline: [{last}] }}]");
+            workspace = workspace.task(
+                &name,
+                &format!("kind: refresh\ntarget: {target}\noptions: {{ {options} }}\n"),
+            );
+        }
+        workspace.run(["check"]).expect(0).stdout
+    };
+    let (out, anew) = ("{ $out: sums }", "{ $limit: 9 }, { $out: sums }");
+    let elsewhere = "{ $out: { db: old, coll: sums } }";
+    let replaces = "{ $merge: { into: { db: old, coll: sums }, whenMatched: replace } }";
+    let again =
+        "{ $limit: 9 }, { $merge: { into: { db: old, coll: sums }, whenMatched: replace } }";
+    let adds = "{ $merge: { into: { db: old, coll: sums } } }";
+    for (tasks, said) in [
+        (
+            vec![("app", out), ("app", anew)],
+            "both put what they make into sums of target app",
+        ),
+        (
+            vec![("app", elsewhere), ("app", adds)],
+            "both put what they make into old.sums",
+        ),
+        (
+            vec![("app", replaces), ("app", again)],
+            "under the same key",
+        ),
+        (
+            vec![("fleet", elsewhere)],
+            "of every database of target fleet into old.sums",
+        ),
+        (
+            vec![("fleet", replaces)],
+            "of every database of target fleet into old.sums",
+        ),
+        (vec![("app", out), ("fleet", anew)], ""),
+        (vec![("fleet", out)], ""),
+        (vec![("fleet", adds)], ""),
+        (vec![("app", replaces), ("app", adds)], ""),
+        (vec![("app", elsewhere), ("app", out)], ""),
+    ] {
+        let output = check(&tasks);
+        match said {
+            "" => assert!(!output.contains("is left"), "{tasks:?}: {output}"),
+            said => assert!(
+                output.contains(said) && output.contains("is left"),
+                "{tasks:?}: {output}"
+            ),
+        }
+    }
+}

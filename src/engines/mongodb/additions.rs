@@ -2,10 +2,9 @@
 //! afterwards that it was made. Whenever the process dies, a mark that does not say so is left, and
 //! nobody adds to that collection again unseen.
 
-use std::collections::HashSet;
 use std::time::Instant;
 
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use serde_json::Value;
 
 use super::marks::{LOOK, MARKS, PATIENCE, PAUSE, concern};
@@ -14,6 +13,8 @@ use crate::values::with_causes;
 
 /// Code: there is such a mark.
 const DUPLICATE: i32 = 11000;
+/// More bytes than the marks of all additions to some collections have.
+const MOST_BYTES: usize = 16 << 20;
 /// What a mark says while its addition is made, and when it was.
 const ADDING: &str = "adding";
 const MADE: &str = "made";
@@ -68,22 +69,45 @@ impl Addition {
 }
 
 impl Session {
-    /// The marks of this database.
+    /// The marks of additions to these collections, by their whole names.
     ///
     /// # Errors
-    /// When the server cannot be asked.
-    pub(crate) async fn additions(&self) -> Result<Vec<Addition>, MongoError> {
-        let filter = doc! { "state": { "$in": [ADDING, MADE] } };
-        let command = doc! { "find": MARKS, "filter": filter, "sort": { "_id": 1 } };
+    /// When there are more of them, or larger ones, than are read, or the server cannot be asked.
+    pub(crate) async fn additions(&self, into: &[String]) -> Result<Vec<Addition>, MongoError> {
+        let filter = doc! { "state": { "$in": [ADDING, MADE] }, "into": { "$in": into.to_vec() } };
+        let fields = ["_id", "from", "into", "owner", "at", "state", "memory"];
+        let read = fields.map(|name| (name.to_owned(), Bson::Int32(1)));
+        let read: Document = read.into_iter().collect();
+        let command =
+            doc! { "find": MARKS, "filter": filter, "projection": read, "sort": { "_id": 1 } };
         let doing = "looking for additions that were cut off";
-        let found = match self.all(doing, self.database(), command, LOOK).await {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        let read = self.each(doing, self.database(), command, LOOK, |mark| {
+            bytes += mark.as_bytes().len();
+            // What cannot be read none of us has written.
+            found.extend(Document::try_from(&mark).ok());
+            bytes <= MOST_BYTES
+        });
+        match read.await {
             // Who may not read marks has written none.
             Err(MongoError::Unauthorized { .. }) => return Ok(Vec::new()),
-            found => found?,
-        };
+            read => read?,
+        }
+        if bytes > MOST_BYTES {
+            return Err(MongoError::Driver {
+                doing: doing.to_owned(),
+                message: format!(
+                    "the marks of additions to {} in {MARKS} of {} have more than {} MB: others than maint have written there. Look at them, and remove those that are none of maint's",
+                    into.join(", "),
+                    self.database(),
+                    MOST_BYTES >> 20
+                ),
+            });
+        }
         let mut marks: Vec<Addition> = found.iter().filter_map(Addition::read).collect();
         if marks.iter().any(|mark| mark.added == Added::CutOff) {
-            let alive: HashSet<String> = self.at_work().await?;
+            let open = marks.iter().filter(|mark| mark.added == Added::CutOff);
+            let alive = self.at_work(open.map(|mark| &mark.owner)).await?;
             let open = marks.iter_mut().filter(|mark| mark.added == Added::CutOff);
             for mark in open.filter(|mark| alive.contains(&mark.owner)) {
                 mark.added = Added::Now;
@@ -144,8 +168,10 @@ impl Session {
     /// # Errors
     /// When the server refuses, or cannot be asked for long.
     pub(crate) async fn nothing_left(&self, from: &str, into: &str) -> Result<(), MongoError> {
-        let mut alive: Vec<String> = self.at_work().await?.into_iter().collect();
-        alive.retain(|owner| owner != self.name());
+        let all = self.additions(&[into.to_owned()]).await?;
+        let at_work = all.iter().filter(|mark| mark.added == Added::Now);
+        let mut alive: Vec<&str> = at_work.map(|mark| mark.owner.as_str()).collect();
+        alive.retain(|owner| *owner != self.name());
         let over = doc! { "state": ADDING, "from": from, "into": into, "owner": { "$nin": alive } };
         let command = doc! {
             "delete": MARKS, "deletes": [{ "q": over, "limit": 0 }], "writeConcern": concern(),

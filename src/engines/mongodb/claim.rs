@@ -5,20 +5,30 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::names::CLAIMS;
 use super::session::Claim;
 use super::{Limit, MongoError, Session, unconfirmed};
-use crate::values::{host, may_be_alive, process, with_causes};
+use crate::values::{host, may_be_alive, process, wall_clock, with_causes};
 
 /// How long a claim holds without a sign of life.
 const LEASE: Duration = Duration::from_secs(30);
 /// A claim that ends later than this is none; more than [`LEASE`], as the
 /// clocks of members may differ.
 const FARTHEST: Duration = Duration::from_secs(600);
+/// A claim that ends later than this has another clock behind it, or nobody: it holds as long as it is renewed.
+const USUAL: Duration = Duration::from_secs(40);
+/// How often it is looked whether such a claim is renewed.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// More bytes than a claim has: what is larger was written by somebody else, and is none.
+const MOST_BYTES: i32 = 16 << 10;
+/// More claims than hold at once. Who finds so many does not look which of their processes are no more.
+const MOST_CLAIMS: i32 = 1000;
+/// So many runs are asked for at once.
+const AT_ONCE: usize = 500;
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_secs(8);
 const PATIENCE: Limit = Limit(Duration::from_secs(10));
@@ -44,13 +54,15 @@ impl Session {
             return Ok(Some("its claim was just given back".to_owned()));
         };
         if holder.get_str("owner").ok() != Some(owner.as_str()) {
-            if !has_died(&holder) {
-                return Ok(Some(told(&holder)));
+            if !has_died(&holder) && !self.is_abandoned(task, &holder).await? {
+                return Ok(Some(told(&holder, self.database())));
             }
-            let previous = holder.get_str("owner").unwrap_or_default();
-            let same = doc! { "_id": task, "owner": previous };
+            let mut same = doc! { "_id": task };
+            for name in ["owner", "expires"] {
+                same.insert(name, holder.get(name).cloned().unwrap_or(Bson::Null));
+            }
             if self.take(task, same, &owner, false).await?.is_none() {
-                return Ok(Some(told(&holder)));
+                return Ok(Some(told(&holder, self.database())));
             }
         }
         let claim = Claim {
@@ -69,36 +81,76 @@ impl Session {
         self.lost.clone()
     }
 
-    /// The runs that hold a claim now, by what they are called on the server.
-    pub(super) async fn at_work(&self) -> Result<HashSet<String>, MongoError> {
-        let holding = self.holding().await?;
-        Ok(holding
-            .iter()
-            .filter_map(|holder| holder.get_str("owner").ok().map(str::to_owned))
-            .collect())
+    /// Whether a claim that ends later than ours do is not renewed for as long as ours hold: whoever may write
+    /// to the database can write one.
+    async fn is_abandoned(&self, task: &str, holder: &Document) -> Result<bool, MongoError> {
+        let Ok(expires) = holder.get_datetime("expires") else {
+            return Ok(false);
+        };
+        let there = self.server.clock(wall_clock()).timestamp_millis();
+        if expires.timestamp_millis() - there <= millis(USUAL) {
+            return Ok(false);
+        }
+        let same = doc! { "_id": task, "expires": *expires };
+        let find = doc! { "find": CLAIMS, "filter": same, "projection": { "_id": 1 }, "limit": 1 };
+        let doing = "looking whether a claim is renewed";
+        let began = Instant::now();
+        while began.elapsed() < LEASE {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let found = self.all(doing, self.database(), find.clone(), PATIENCE);
+            if found.await?.is_empty() {
+                return Ok(false);
+            }
+        }
+        tracing::warn!(
+            "the claim was not renewed for {} s, and is taken: {}",
+            LEASE.as_secs(),
+            told(holder, self.database())
+        );
+        Ok(true)
     }
 
-    /// Who holds the claim on each task now, and since when, by task.
+    /// Those of these runs that hold a claim now, by what they are called on the server.
+    pub(super) async fn at_work(
+        &self,
+        runs: impl IntoIterator<Item = &String>,
+    ) -> Result<HashSet<String>, MongoError> {
+        let runs: HashSet<&String> = runs.into_iter().collect();
+        let mut alive = HashSet::new();
+        let runs: Vec<&str> = runs.into_iter().map(String::as_str).collect();
+        for some in runs.chunks(AT_ONCE) {
+            let holding = self.holding(doc! { "owner": { "$in": some.to_vec() } });
+            let owners = holding.await?;
+            let owners = owners.iter().filter_map(|of| of.get_str("owner").ok());
+            alive.extend(owners.map(str::to_owned));
+        }
+        Ok(alive)
+    }
+
+    /// Who holds the claim on each of these tasks now, and since when, by task.
     ///
     /// # Errors
     /// When the server cannot be asked.
-    pub async fn holders(&self) -> Result<BTreeMap<String, String>, MongoError> {
-        let holding = self.holding().await?;
-        Ok(holding
-            .iter()
-            .filter_map(|holder| Some((holder.get_str("_id").ok()?.to_owned(), told(holder))))
-            .collect())
+    pub async fn holders(&self, tasks: &[&str]) -> Result<BTreeMap<String, String>, MongoError> {
+        let holding = self.holding(doc! { "_id": { "$in": tasks.to_vec() } });
+        let holding = holding.await?;
+        let told = |of: &Document| {
+            let task = of.get_str("_id").ok()?;
+            Some((task.to_owned(), told(of, self.database())))
+        };
+        Ok(holding.iter().filter_map(told).collect())
     }
 
-    /// The claims that hold now, and whose process is not known to be no more.
-    async fn holding(&self) -> Result<Vec<Document>, MongoError> {
-        let latest = doc! { "$add": ["$$NOW", millis(FARTHEST)] };
-        let holds =
-            doc! { "$and": [{ "$gte": ["$expires", "$$NOW"] }, { "$lte": ["$expires", latest] }] };
-        let command = doc! { "find": CLAIMS, "filter": { "$expr": holds } };
+    /// The claims among these that hold now, and whose process is not known to be no more.
+    async fn holding(&self, among: Document) -> Result<Vec<Document>, MongoError> {
+        let command = doc! {
+            "find": CLAIMS, "filter": { "$and": [among, { "$expr": holds() }] }, "limit": MOST_CLAIMS,
+        };
         let doing = "looking who is at work";
         let mut found = self.all(doing, self.database(), command, PATIENCE).await?;
-        found.retain(|holder| !has_died(holder));
+        if found.len() < MOST_CLAIMS as usize {
+            found.retain(|holder| !has_died(holder));
+        }
         Ok(found)
     }
 
@@ -128,11 +180,7 @@ impl Session {
             "expires": { "$add": ["$$NOW", millis(LEASE)] },
         });
         let replacement = if if_expired {
-            // What is not there yet has run out, too, and nobody of ours says that a claim
-            // holds for longer: else whoever writes one would keep the task for ever.
-            let latest = doc! { "$add": ["$$NOW", millis(FARTHEST)] };
-            let holds = doc! { "$and": [{ "$gte": ["$expires", "$$NOW"] }, { "$lte": ["$expires", latest] }] };
-            doc! { "$cond": [holds, "$$ROOT", claim] }
+            doc! { "$cond": [holds(), "$$ROOT", claim] }
         } else {
             claim
         };
@@ -157,6 +205,16 @@ impl Session {
         };
         Ok(answer.get_document("value").ok().cloned())
     }
+}
+
+/// Whether a document is a claim that holds. What is not there yet has run out, too, and nobody of ours says
+/// that a claim holds for longer, or writes a large one: else whoever does would keep the task for ever.
+fn holds() -> Document {
+    let latest = doc! { "$add": ["$$NOW", millis(FARTHEST)] };
+    doc! { "$and": [
+        { "$gte": ["$expires", "$$NOW"] }, { "$lte": ["$expires", latest] },
+        { "$lte": [{ "$bsonSize": "$$ROOT" }, MOST_BYTES] },
+    ] }
 }
 
 /// A claim is one small document: what keeps it from being written keeps everything.
@@ -281,17 +339,21 @@ impl Drop for Claim {
     }
 }
 
-fn told(holder: &Document) -> String {
-    let since = holder
-        .get_datetime("since")
-        .ok()
-        .and_then(|at| chrono::DateTime::from_timestamp_millis(at.timestamp_millis()))
-        .map(|at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string())
-        .unwrap_or_default();
+/// Whose a claim of this database is, since when and until when, and what ends one that is nobody's.
+fn told(holder: &Document, database: &str) -> String {
+    let at = |name: &str| {
+        let at = holder.get_datetime(name).ok();
+        let at = at.and_then(|at| chrono::DateTime::from_timestamp_millis(at.timestamp_millis()));
+        at.map(|at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+            .unwrap_or_default()
+    };
     format!(
-        "{} on {}, since {since}",
+        "{} on {}, since {}; its claim holds until {} unless it is renewed, and db.getSiblingDB({database:?}).getCollection({CLAIMS:?}).deleteOne({{_id: {:?}}}) ends one that is nobody's",
         holder.get_str("owner").unwrap_or("another run"),
         holder.get_str("host").unwrap_or("another machine"),
+        at("since"),
+        at("expires"),
+        holder.get_str("_id").unwrap_or_default(),
     )
 }
 

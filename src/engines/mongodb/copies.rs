@@ -2,13 +2,12 @@
 //! first of them is, and that the transaction which deletes the originals changes. Whenever the
 //! process dies, it tells which copies stand beside originals that were not deleted.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
 
-use super::marks::{LOOK, MARKS, PATIENCE, PAUSE, concern};
+use super::marks::{LOOK, MARKS, MOST_MARKS, PATIENCE, PAUSE, concern, is_small};
 use super::{MongoError, Session};
 use crate::values::with_causes;
 
@@ -228,9 +227,15 @@ impl Session {
     /// When the server cannot be asked.
     pub(crate) async fn left_copies(&self) -> Result<Vec<CopyMark>, MongoError> {
         let states = [Stage::Copying.word(), Stage::Left.word()];
+        let fields = ["_id", "owner", "session", "from", "into"];
+        let ours = doc! { "$and": [{ "state": { "$in": states } }, is_small(&fields)] };
+        let read: Document = fields
+            .map(|name| (name.to_owned(), Bson::Int32(1)))
+            .into_iter()
+            .collect();
         let command = doc! {
-            "find": MARKS, "filter": { "state": { "$in": states } },
-            "projection": { "copies": 0 }, "sort": { "_id": 1 },
+            "find": MARKS, "filter": ours, "projection": read, "sort": { "_id": 1 },
+            "limit": MOST_MARKS as i64,
         };
         let doing = "looking for batches that were broken off";
         let found = match self.all_raw(doing, self.database(), command, LOOK).await {
@@ -244,7 +249,7 @@ impl Session {
             .filter_map(|mark| Document::try_from(mark).ok());
         let mut marks: Vec<CopyMark> = read.filter_map(|mark| CopyMark::read(&mark)).collect();
         if !marks.is_empty() {
-            let alive: HashSet<String> = self.at_work().await?;
+            let alive = self.at_work(marks.iter().map(|mark| &mark.owner)).await?;
             marks.retain(|mark| !alive.contains(&mark.owner));
         }
         Ok(marks)

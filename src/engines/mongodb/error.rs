@@ -47,12 +47,29 @@ pub enum Refusal {
     SetName(String),
     /// The members answer, and none of them is primary.
     NoPrimary,
+    /// A member answers, and the name that the set calls its primary by does not lead to it from here.
+    Astray {
+        /// The primary, as the set calls it.
+        primary: String,
+        /// The names that the set's members have, and that lead nowhere from here; each with why.
+        lost: Vec<(String, String)>,
+        /// Whether the member that answers is that primary.
+        writable: bool,
+    },
     /// The one member that the URL has asked is not the primary.
     NotPrimary,
     /// The server is no member of a replica set, and the URL names one.
     NoSet,
     /// Something else; as the driver says it.
     Other(String),
+}
+
+impl Refusal {
+    /// Why one of several hosts is not reached, behind its name.
+    pub(super) fn in_short(&self) -> String {
+        let text = refusal_text("", self);
+        text.strip_prefix(": ").unwrap_or(&text).to_owned()
+    }
 }
 
 /// What can go wrong between maint and MongoDB. No text holds a password, a
@@ -65,6 +82,14 @@ pub enum MongoError {
     /// The URL does not say which database.
     #[error("the `url` of this target does not say which database to look after")]
     NoDatabase,
+    /// The database is not there, and none of this name can be made.
+    #[error("the database `{database}` of this target is not there: {why}")]
+    Unnameable {
+        /// As the URL has it.
+        database: String,
+        /// Why the server makes none.
+        why: String,
+    },
     /// The server could not be reached, or did not let us in.
     #[error("{}", refusal_text(.server, .refusal))]
     Connect {
@@ -169,6 +194,21 @@ fn refusal_text(server: &str, refusal: &Refusal) -> String {
         Refusal::NoPrimary => {
             format!("{server}: the replica set has no primary; nothing can be written to it now")
         }
+        Refusal::Astray {
+            primary,
+            lost,
+            writable,
+        } => {
+            let who = match writable {
+                true => "is the primary, and the replica set calls it",
+                false => "answers, and the replica set calls its primary",
+            };
+            let lost = lost.iter().map(|(name, why)| format!("{name}: {why}"));
+            format!(
+                "{server}: this member {who} {primary}, where it is not reached from here ({})",
+                lost.collect::<Vec<_>>().join("; ")
+            )
+        }
         Refusal::NotPrimary => format!(
             "{server}: this member is not the primary, and the URL has no other asked (`directConnection=true`)"
         ),
@@ -239,7 +279,8 @@ impl MongoError {
             | MongoError::Connect { .. }
             | MongoError::TooOld { .. }
             | MongoError::Lost { .. } => true,
-            MongoError::Unauthorized { .. }
+            MongoError::Unnameable { .. }
+            | MongoError::Unauthorized { .. }
             | MongoError::Command { .. }
             | MongoError::NoText { .. }
             | MongoError::Driver { .. } => false,

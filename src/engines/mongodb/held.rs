@@ -2,8 +2,8 @@
 
 use mongodb::bson::{Bson, Document, doc};
 
-use super::names::LONGEST_NAMESPACE;
-use super::{Limit, MongoError, Session, namespace};
+use super::names::{CLAIMS, LONGEST_NAMESPACE};
+use super::{Limit, MongoError, Refusal, Session, namespace};
 
 /// What is known of a collection that documents go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,32 @@ impl Session {
         }))
     }
 
+    /// Whether tasks can do anything on this target at all.
+    ///
+    /// # Errors
+    /// When we talk to a member that takes no writes, or when there is no database by the name in the URL and none
+    /// can be made.
+    pub async fn can_be_worked_on(&self) -> Result<(), MongoError> {
+        if !self.server.writable {
+            return Err(MongoError::Connect {
+                server: self.describe().to_owned(),
+                refusal: match self.is_direct() {
+                    true => Refusal::NotPrimary,
+                    false => Refusal::NoPrimary,
+                },
+            });
+        }
+        let database = self.database();
+        // Where that is not told, nothing is known against it.
+        match self.unnameable(database, CLAIMS).await {
+            Ok(None) | Err(_) => Ok(()),
+            Ok(Some(why)) => Err(MongoError::Unnameable {
+                database: database.to_owned(),
+                why,
+            }),
+        }
+    }
+
     /// What has become of the collection that had this identity by this name; none where it still
     /// has.
     ///
@@ -89,14 +115,20 @@ impl Session {
         }
         let command = doc! { "listCollections": 1 };
         let doing = "looking what has become of the collection";
-        let all = self.all(doing, database, command, Limit::ASIDE).await?;
-        let renamed = all
-            .iter()
-            .find(|one| identity_of(one).as_deref() == Some(was));
-        Ok(Some(match (renamed, listed) {
-            (Some(renamed), _) => {
-                Became::Renamed(renamed.get_str("name").unwrap_or_default().to_owned())
+        let mut renamed = None;
+        self.each(doing, database, command, Limit::ASIDE, |one| {
+            let info = one.get_document("info").ok();
+            let info = info.and_then(|info| Document::try_from(info).ok());
+            let is_it = info
+                .is_some_and(|info| identity_of(&doc! { "info": info }).as_deref() == Some(was));
+            if is_it {
+                renamed = one.get_str("name").ok().map(str::to_owned);
             }
+            !is_it
+        })
+        .await?;
+        Ok(Some(match (renamed, listed) {
+            (Some(renamed), _) => Became::Renamed(renamed),
             (None, Some(_)) => Became::Replaced,
             (None, None) => Became::Dropped,
         }))

@@ -24,6 +24,20 @@ pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// A process that was away for longer than this has no transaction any more.
 const KEPT: Duration = Duration::from_secs(86_400);
 
+/// More bytes than a mark has beside the copies that it lists, and more marks than are read at once: whoever may
+/// write to the database can write others.
+const MOST_BYTES: i32 = 16 << 10;
+pub(super) const MOST_MARKS: usize = 2000;
+
+/// That these fields of a mark are no larger than ours: no other is read.
+pub(super) fn is_small(fields: &[&str]) -> Document {
+    let fields: Document = fields
+        .iter()
+        .map(|name| ((*name).to_owned(), Bson::String(format!("${name}"))))
+        .collect();
+    doc! { "$expr": { "$lte": [{ "$bsonSize": fields }, MOST_BYTES] } }
+}
+
 /// What a committed transaction writes.
 pub(crate) fn mark(id: &str, source: &str) -> Document {
     doc! { "_id": id, "state": "committed", "source": source, "at": DateTime::now() }
@@ -80,7 +94,10 @@ impl Session {
             Err(error) => return Err(error),
         }
         // It counts once a majority has it.
-        let command = doc! { "find": MARKS, "filter": { "_id": id }, "singleBatch": true, "readConcern": { "level": "majority" } };
+        let command = doc! {
+            "find": MARKS, "filter": { "_id": id, "state": "committed" }, "singleBatch": true,
+            "projection": { "state": 1 }, "readConcern": { "level": "majority" },
+        };
         let found = self.all(doing, database, command, LOOK).await?;
         let state = found.first().and_then(|mark| mark.get_str("state").ok());
         Ok(state.filter(|state| *state == "committed").map(|_| true))
@@ -91,8 +108,11 @@ impl Session {
     /// # Errors
     /// When the server cannot be asked.
     pub async fn committed(&self, source: &str) -> Result<Vec<String>, MongoError> {
-        let filter = doc! { "state": "committed", "source": source };
-        let command = doc! { "find": MARKS, "filter": filter };
+        let filter =
+            doc! { "$and": [{ "state": "committed", "source": source }, is_small(&["_id"])] };
+        let command = doc! {
+            "find": MARKS, "filter": filter, "projection": { "_id": 1 }, "limit": MOST_MARKS as i64,
+        };
         let doing = "looking for marks";
         let found = self.all(doing, self.database(), command, LOOK).await?;
         let ids = found.iter().filter_map(|mark| mark.get_str("_id").ok());

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{Document, RawDocumentBuf, doc};
+use futures_util::future::join_all;
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{AuthMechanism, ClientOptions, ServerAddress, Tls, TlsOptions};
 use mongodb::{Client, error};
@@ -16,6 +17,8 @@ use super::{MongoError, Refusal};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 const DEFAULT_PORT: u16 = 27017;
+/// How many names of members are tried.
+const MOST_NAMES: usize = 7;
 /// How often is looked for the reason of a server that ends a handshake.
 const ALERTS: u32 = 4;
 
@@ -45,11 +48,15 @@ pub(super) async fn diagnose(
             Looked::Answers(hello) => {
                 let name = hello.get_str("setName").ok();
                 let refusal = match (&options.repl_set_name, name) {
+                    _ if options.load_balanced == Some(true) => Refusal::Other("the URL says `loadBalanced=true`, and what answers is no load balancer: leave it out".to_owned()),
                     (Some(_), None) => Refusal::NoSet,
                     (Some(wanted), Some(name)) if wanted != name => {
                         Refusal::SetName(name.to_owned())
                     }
-                    (_, Some(_)) => Refusal::NoPrimary,
+                    (_, Some(_)) => match astray(options, &hello, by_default).await {
+                        Some(refusal) => refusal,
+                        None => Refusal::NoPrimary,
+                    },
                     (None, None) => Refusal::Other(short(seen)),
                 };
                 return of(address.to_string(), refusal);
@@ -60,6 +67,38 @@ pub(super) async fn diagnose(
         }
     }
     worst.unwrap_or_else(|| of(shown.to_owned(), Refusal::Other(short(seen))))
+}
+
+/// That the set has a primary, and that the name it has there does not lead to it from here; none where
+/// there is no primary, or it is reached.
+async fn astray(options: &ClientOptions, hello: &Document, by_default: bool) -> Option<Refusal> {
+    let primary = hello.get_str("primary").ok()?.to_owned();
+    let hosts = hello.get_array("hosts").into_iter().flatten();
+    let mut names: Vec<&str> = hosts.filter_map(Bson::as_str).take(MOST_NAMES).collect();
+    if !names.contains(&primary.as_str()) {
+        names.push(&primary);
+    }
+    let each = names.into_iter().map(async |name| {
+        let refusal = match ServerAddress::parse(name) {
+            Ok(address) => look(options, &address, by_default).await,
+            Err(error) => Looked::Refuses(Refusal::Other(short(&error))),
+        };
+        match refusal {
+            Looked::Answers(_) => None,
+            Looked::Refuses(why) => Some((name.to_owned(), why)),
+        }
+    });
+    let lost: Vec<(String, Refusal)> = join_all(each).await.into_iter().flatten().collect();
+    let lost: Vec<(String, String)> = lost
+        .into_iter()
+        .map(|(name, why)| (name, why.in_short()))
+        .collect();
+    let is_lost = lost.iter().any(|(name, _)| *name == primary);
+    is_lost.then(|| Refusal::Astray {
+        primary,
+        lost,
+        writable: hello.get_bool("isWritablePrimary").unwrap_or(false),
+    })
 }
 
 enum Looked {

@@ -47,6 +47,8 @@ pub struct Server {
     pub compatibility: Option<String>,
     /// The replica set, if it is one.
     pub set: Option<String>,
+    /// What the set calls this member, if it is one.
+    pub me: Option<String>,
     /// Whether it may be written to: the primary, or a server that stands alone.
     pub writable: bool,
     /// Whether it is a shard of a cluster, so that it answers for a part of the documents only.

@@ -3,7 +3,7 @@
 
 use mongodb::bson::{Bson, Document, doc};
 
-use super::marks::{LOOK, MARKS, concern};
+use super::marks::{LOOK, MARKS, MOST_MARKS, concern, is_small};
 use super::{MongoError, Session, namespace};
 
 /// A collection that documents come from.
@@ -99,8 +99,10 @@ impl Session {
         database: &str,
         into: &str,
     ) -> Result<Vec<Source>, MongoError> {
+        let of = doc! { "state": STATE, "into.uuid": Bson::from(into) };
         let command = doc! {
-            "find": MARKS, "filter": { "state": STATE, "into.uuid": Bson::from(into) },
+            "find": MARKS, "filter": { "$and": [of, is_small(&["from"])] },
+            "projection": { "from": 1 }, "limit": MOST_MARKS as i64,
             "readConcern": { "level": "majority" },
         };
         let doing = "looking where archived documents come from";

@@ -5,7 +5,7 @@ use crate::engines::EngineError;
 use crate::engines::mongodb::{Added, Addition, MongoError, namespace};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::Finding;
-use crate::plan::mongodb::{Aggregate, Measure, cut_off};
+use crate::plan::mongodb::{Aggregate, Measure, adding, cut_off};
 use crate::values::with_causes;
 
 /// An addition that is being made.
@@ -45,14 +45,15 @@ impl Adding {
         if session.begin_addition(&mark, &step).await? {
             return Ok(Some(Adding { mark, step }));
         }
-        let all = session.additions().await?;
+        let all = session.additions(std::slice::from_ref(&mark.into)).await?;
         let open = all.into_iter().find(|other| other.id == mark.id);
-        match open.filter(|open| open.added == Added::CutOff) {
-            Some(open) => {
+        match open {
+            Some(open) if open.added == Added::CutOff => {
                 let finding = cut_off(&open, session.database());
                 end(record, StepStatus::Failed, finding.message.clone());
                 findings.push(finding);
             }
+            Some(open) => end(record, StepStatus::Deferred, adding(&open)),
             None => end(
                 record,
                 StepStatus::Deferred,

@@ -249,7 +249,7 @@ async fn go(
         (doubled, &twice),
         (
             unreadable,
-            "cannot be asked for them, as their `_id` is text that is not valid UTF-8: give them another one",
+            "cannot be asked for them, as their `_id` is text that is not valid UTF-8, or holds a list whose places are not numbered 0, 1, 2, …: give them another one",
         ),
         (
             rejected,

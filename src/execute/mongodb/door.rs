@@ -14,6 +14,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use self::count::{COUNTING, REVIEWING, count, soon};
+use super::along::Along;
 use super::dial;
 use super::gate::{Again, Ends, FAILOVER, pass};
 use super::vanished::Begun;
@@ -78,16 +79,7 @@ impl execute::Door for Door {
     async fn open(&self, _only_reads: bool) -> Result<Session, EngineError> {
         let session = self.session.get_or_try_init(async || {
             let session = Session::open(&self.dial, &self.name).await?;
-            match session.server.writable {
-                true => Ok(session),
-                false => Err(MongoError::Connect {
-                    server: self.dial.describe().to_owned(),
-                    refusal: match session.is_direct() {
-                        true => Refusal::NotPrimary,
-                        false => Refusal::NoPrimary,
-                    },
-                }),
-            }
+            session.can_be_worked_on().await.map(|()| session)
         });
         Ok(session.await?.clone())
     }
@@ -191,7 +183,12 @@ impl execute::Door for Door {
         };
         let passes = match error {
             MongoError::Connect {
-                refusal: Refusal::NoPrimary,
+                // A primary that was just lost is called one for some seconds.
+                refusal:
+                    Refusal::NoPrimary
+                    | Refusal::Astray {
+                        writable: false, ..
+                    },
                 ..
             } => true,
             error => error.is_passing(),
@@ -304,15 +301,24 @@ impl execute::Door for Door {
             Work::Commands(commands) => given(commands, job, record).await,
             Work::Walk(way) => {
                 let begun = Begun::on(&way.database, &way.collection, job);
+                let along = Along::of(way, job);
+                let otherwise = match &along {
+                    Some(along) => along.became(job).await.is_some(),
+                    None => false,
+                };
                 let done = match (&way.into, &way.files) {
-                    _ if begun.became(job).await.is_some() => Ok(()),
+                    _ if otherwise || begun.became(job).await.is_some() => Ok(()),
                     (Some(into), _) => archive::carry_out(way, into, job, record, findings).await,
                     (None, Some(files)) => {
                         archive::into_files(way, files, job, record, findings).await
                     }
-                    (None, None) => walk::carry_out(way, &begun, job, record).await,
+                    (None, None) => walk::carry_out(way, &begun, job, record, findings).await,
                 };
-                begun.told(done, job, record, findings).await
+                let done = begun.told(done, job, record, findings).await;
+                match &along {
+                    Some(along) => along.told(done, job, record, findings).await,
+                    None => done,
+                }
             }
             Work::Settle(pending) => settle::carry_out(pending, job, record, findings).await,
             Work::Clear(left) => settle::clear(left, job, record, findings).await,

@@ -3,6 +3,7 @@
 
 mod additions;
 mod aggregate;
+mod along;
 mod archive;
 mod batch;
 mod compact;

@@ -12,8 +12,9 @@ use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::error::Error;
 use mongodb::options::ReadConcern;
-use mongodb::{ClientSession, Collection};
+use mongodb::{ClientSession, Collection, Cursor};
 
 use super::Job;
 use super::batch::{Batch, BatchError, CLEARING};
@@ -255,11 +256,7 @@ impl<'a> Mover<'a> {
             .read_concern(ReadConcern::majority())
             .comment(self.source.comment())
             .await?;
-        let found: Vec<RawDocumentBuf> = found.try_collect().await?;
-        let copies: HashMap<String, RawDocumentBuf> = found
-            .into_iter()
-            .filter_map(|d| Some((id_of(&d)?, d)))
-            .collect();
+        let copies = compared(found, &documents).await?;
         let mut proved = HashMap::new();
         let release = self.there().server.release;
         for document in &documents {
@@ -269,19 +266,15 @@ impl<'a> Mover<'a> {
                 // The batch that has copied it deletes the original, or takes its copy back.
                 _ if inserted.others.contains(&id) => {}
                 // It was there before: who says that it is the copy of this one?
-                Some(copy)
-                    if copy.as_bytes() == document.as_bytes()
-                        && !inserted.mine.contains(&id)
-                        && inserted.origins.are_doubtful() =>
-                {
+                Some(true) if !inserted.mine.contains(&id) && inserted.origins.are_doubtful() => {
                     batch.doubled.push(shown());
                     batch.sources = inserted.origins.told();
                 }
-                Some(copy) if copy.as_bytes() == document.as_bytes() => {
+                Some(true) => {
                     proved.insert(id, document);
                     continue;
                 }
-                Some(_) => batch.differing.push(shown()),
+                Some(false) => batch.differing.push(shown()),
                 None if !inserted.refused.contains(&id) => batch.rejected.push(shown()),
                 None if is_misnamed_for(release, document) => batch.misnamed.push(shown()),
                 None => batch.refused.push(shown()),
@@ -324,6 +317,26 @@ impl<'a> Mover<'a> {
             batch.left.extend(value_at(document, "_id"));
         }
     }
+}
+
+/// Whether what was found by the ids of documents is the same to the byte, by those ids. None of it is kept:
+/// others may have put there what is larger.
+async fn compared(
+    mut found: Cursor<RawDocumentBuf>,
+    documents: &[RawDocumentBuf],
+) -> Result<HashMap<String, bool>, Error> {
+    let own = documents.iter().filter_map(|d| Some((id_of(d)?, d)));
+    let own: HashMap<String, &RawDocumentBuf> = own.collect();
+    let mut copies = HashMap::new();
+    while let Some(copy) = found.try_next().await? {
+        if let Some(id) = id_of(&copy) {
+            let same = own
+                .get(&id)
+                .is_some_and(|d| d.as_bytes() == copy.as_bytes());
+            copies.insert(id, same);
+        }
+    }
+    Ok(copies)
 }
 
 /// Leaves no more documents in a batch than its mark can list; whether some were left out.

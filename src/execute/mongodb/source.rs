@@ -137,7 +137,7 @@ impl<'a> Source<'a> {
         let last = documents.iter().rev().find_map(|d| self.place(d));
         let mut aside = BTreeMap::new();
         documents.retain(|document| {
-            let readable = value_at(document, "_id").is_some();
+            let readable = askable_id(document).is_some();
             if !readable {
                 let place = self.place(document).map(|place| place.to_string());
                 let place = place.map_or_else(String::new, |at| format!(" {at}"));
@@ -293,6 +293,19 @@ pub(super) fn value_at(document: &RawDocumentBuf, path: &str) -> Option<Bson> {
         };
     }
     Some(value)
+}
+
+/// The `_id` of a document as it can be asked for; none where it is no valid text, and where it is another one
+/// when it is read and written again, as a list is whose places are not numbered 0, 1, 2, ….
+pub(super) fn askable_id(document: &RawDocumentBuf) -> Option<Bson> {
+    let raw = document.get("_id").ok()??;
+    let id = Bson::try_from(raw).ok()?;
+    let again = RawBson::try_from(id.clone()).ok()?;
+    let same = match (raw, &again) {
+        (RawBsonRef::Document(raw), RawBson::Document(again)) => raw.as_bytes() == again.as_bytes(),
+        _ => true,
+    };
+    same.then_some(id)
 }
 
 /// The `_id`, the same for those that the server holds to be the same, as far as that can be told.

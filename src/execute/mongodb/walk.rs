@@ -3,9 +3,11 @@
 
 mod delete;
 mod ids;
+mod met;
 mod range;
 mod value;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Bson, Document};
@@ -13,7 +15,8 @@ use serde_json::Value;
 
 use self::range::Ahead;
 use self::value::Page;
-use super::gate::{Again, Ends, may_go_on, over, pass};
+use super::batch::Key;
+use super::gate::{Again, Ends, FAILOVER, may_go_on, over, pass};
 use super::vanished::Begun;
 use super::{Event, Job, end};
 use crate::engines::EngineError;
@@ -21,7 +24,7 @@ use crate::engines::mongodb::{Json, MongoError, key, size_of};
 use crate::execute::goal::towards;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Path, Walk};
-use crate::plan::{KeptBy, Memory};
+use crate::plan::{Finding, KeptBy, Memory};
 use crate::values::{several, several_do, wall_clock};
 
 /// Documents of the first batch.
@@ -38,6 +41,7 @@ pub(super) async fn carry_out(
     begun: &Begun<'_>,
     job: Job<'_>,
     record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
     record.rows = Some(0);
     let mut going = Going {
@@ -48,6 +52,7 @@ pub(super) async fn carry_out(
         size: FIRST,
         ahead: None,
         page: None,
+        aside: HashSet::new(),
     };
     let start = walk.start.as_ref().and_then(|place| place.value().ok());
     let done = going.on(record, start.clone(), None).await?
@@ -56,6 +61,7 @@ pub(super) async fn carry_out(
     if done {
         going.remember(Value::Null);
         record.status = StepStatus::Succeeded;
+        going.tell_aside(record, findings);
     }
     Ok(())
 }
@@ -72,6 +78,8 @@ struct Going<'a> {
     size: i64,
     ahead: Option<Ahead>,
     page: Option<Page>,
+    /// Documents that nobody can ask for, by what tells them apart.
+    aside: HashSet<Key>,
 }
 
 impl Going<'_> {
@@ -176,20 +184,32 @@ impl Going<'_> {
                 .await
             {
                 Ok(found) => return Ok(Some(found)),
-                Err(error)
-                    if error.is_passing()
-                        && began.elapsed() < Duration::from_secs(60)
-                        && !self.job.execution.stop.is_now() =>
-                {
-                    again.tell(&error);
-                    record.attempts = record.attempts.max(1) + 1;
-                    tokio::time::sleep(Duration::from_millis(300)).await;
-                }
                 Err(error) => {
-                    return over(error, self.job.execution, self.ends, record).map(|()| None);
+                    if !self.asks_again(error, began, &mut again, record).await? {
+                        return Ok(None);
+                    }
                 }
             }
         }
+    }
+
+    /// Whether a question is asked again after this error; if not, the step is over, and the record says why.
+    async fn asks_again(
+        &self,
+        error: MongoError,
+        began: Instant,
+        again: &mut Again,
+        record: &mut StepRecord,
+    ) -> Result<bool, EngineError> {
+        let execution = self.job.execution;
+        let passes = error.is_passing() && began.elapsed() < FAILOVER;
+        if !passes || execution.stop.is_now() {
+            return over(error, execution, self.ends, record).map(|()| false);
+        }
+        again.tell(&error);
+        record.attempts = record.attempts.max(1) + 1;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Ok(true)
     }
 
     fn remember(&self, value: Value) {

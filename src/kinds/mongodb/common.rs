@@ -1,13 +1,15 @@
 //! What several kinds want to know of collections.
 
+mod listed;
+
 use std::collections::BTreeMap;
 
 use mongodb::bson::{Bson, Document, doc};
 
+pub(super) use self::listed::collections;
 use crate::engines::EngineError;
-use crate::engines::mongodb::{
-    Json, Limit, MongoError, Session, Spread, identity_of, number, writes,
-};
+use crate::engines::mongodb::{Limit, MongoError, Session, Spread, number, writes};
+use crate::plan::mongodb::index_described;
 use crate::plan::{Finding, Severity};
 use crate::values::with_causes;
 
@@ -48,6 +50,8 @@ pub(super) struct Collection {
     /// Whether other shards of a cluster have documents of it, too.
     pub(super) spread: Spread,
     pub(super) options: Document,
+    /// Whether some of its options are larger than what is kept of a database, and left out.
+    pub(super) left_out: bool,
     pub(super) indexes: Vec<Index>,
     /// Files without indexes, and how much of them is free.
     pub(super) bytes: i64,
@@ -158,18 +162,7 @@ impl Index {
 
     /// Its name and keys, and what else makes it another index, in words.
     pub(super) fn described(&self) -> String {
-        let keys: Document = self.keys.iter().cloned().collect();
-        let also = [
-            (self.unique, " unique"),
-            (self.sparse, " sparse"),
-            (self.partial, " partial"),
-        ];
-        let also: String = also
-            .iter()
-            .filter(|(is, _)| *is)
-            .map(|(_, word)| *word)
-            .collect();
-        format!("{} {}{also}", self.name, Json::of(&keys).0)
+        index_described(&self.whole)
     }
 
     /// Whether it has one entry, or more, for each document, whatever that has besides: texts, places and
@@ -196,50 +189,6 @@ impl Index {
             None
         }
     }
-}
-
-/// The collections of a database by name, without what only [`fill`] tells.
-pub(super) async fn collections(
-    session: &Session,
-    database: &str,
-) -> Result<BTreeMap<String, Collection>, EngineError> {
-    let command = doc! { "listCollections": 1, "authorizedCollections": false };
-    let found = session
-        .all("looking at collections", database, command, Limit::ASIDE)
-        .await?;
-    let spreads = session.spreads(database).await?;
-    Ok(found
-        .iter()
-        .filter_map(|document| {
-            let name = document.get_str("name").ok()?.to_owned();
-            let options = document
-                .get_document("options")
-                .cloned()
-                .unwrap_or_default();
-            let shape = match document.get_str("type").ok() {
-                Some("view") => Shape::View,
-                Some("timeseries") => Shape::TimeSeries,
-                _ if options.get_bool("capped").unwrap_or(false) => Shape::Capped,
-                _ if options.contains_key("clusteredIndex") => Shape::Clustered,
-                _ => Shape::Plain,
-            };
-            let uuid = identity_of(document).unwrap_or_default();
-            let spread = match shape {
-                Shape::View => Spread::No,
-                _ => spreads.of(&name),
-            };
-            Some((
-                name,
-                Collection {
-                    shape,
-                    spread,
-                    options,
-                    uuid,
-                    ..Collection::default()
-                },
-            ))
-        })
-        .collect())
 }
 
 /// Sizes and indexes of one collection. One that vanishes meanwhile stays empty.

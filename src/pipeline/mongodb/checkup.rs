@@ -83,7 +83,8 @@ pub(in crate::pipeline) async fn examine(
 
 /// Who is at work just now, of these tasks.
 async fn at_work(session: &Session, tasks: &[&Task]) -> Vec<Line> {
-    let holders = match session.holders().await {
+    let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+    let holders = match session.holders(&names).await {
         Ok(holders) => holders,
         // That claims may not be read is told as what is missing.
         Err(MongoError::Unauthorized { .. }) => return Vec::new(),
@@ -123,6 +124,10 @@ async fn server(session: &Session, tasks: &[&Task]) -> Result<Vec<Line>, MongoEr
         && !server.version.starts_with(&format!("{version}."))
     {
         lines.push((Level::Note, format!("features newer than {version} are switched off: db.adminCommand({{setFeatureCompatibilityVersion: \"{}.{}\"}})", server.release.0, server.release.1)));
+    }
+    if let Some(why) = session.unnameable(session.database(), CLAIMS).await? {
+        let text = format!("the database {} is not there: {why}", session.database());
+        lines.push((Level::Blocked, text));
     }
     let own = |name: &String| name.starts_with("maint.");
     if let Some(names) = session.collection_names(session.database()).await?

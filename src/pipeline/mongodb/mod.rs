@@ -46,12 +46,12 @@ pub(super) async fn introduce(target: &Target) -> Result<String, PipelineError> 
     if let Some(set) = &server.set {
         text.push_str(&format!(", replica set {set}"));
     }
-    if !server.writable {
-        text.push_str(", not the primary: nothing can be maintained here");
-    }
-    let lacks = checkup::lacks_some(&session).await;
-    session.close().await;
     // Where no task can run, the server is as far away as one that does not answer.
+    let lacks = match session.can_be_worked_on().await {
+        Ok(()) => checkup::lacks_some(&session).await,
+        Err(error) => Err(error),
+    };
+    session.close().await;
     if lacks.map_err(EngineError::from)? {
         text.push_str(
             ", where the user lacks rights that some kinds need: `maint doctor` says which",

@@ -5,7 +5,7 @@ use chrono::DateTime;
 use sha2::{Digest, Sha256};
 
 use super::{Aggregate, Measure, shell_name, shell_text};
-use crate::engines::mongodb::{Addition, MARKS, namespace};
+use crate::engines::mongodb::{Addition, CLAIMS, MARKS, namespace};
 use crate::plan::{Finding, Severity};
 
 /// How many bytes of the pipeline's hash tell it from others.
@@ -40,15 +40,28 @@ impl Aggregate {
     }
 }
 
+/// Why nothing is added while another run does so.
+pub(crate) fn adding(mark: &Addition) -> String {
+    format!(
+        "another run adds to it just now: {}{}, as its claim in `{CLAIMS}` and its mark in `{MARKS}` say",
+        mark.owner,
+        since(mark)
+    )
+}
+
+/// Since when it is made, or was.
+fn since(mark: &Addition) -> String {
+    mark.since
+        .and_then(|at| DateTime::from_timestamp_millis(at.timestamp_millis()))
+        .map(|at| format!(" of {}", at.format("%Y-%m-%d %H:%M:%S UTC")))
+        .unwrap_or_default()
+}
+
 /// What a person should know of an addition whose end nobody has seen; `database` has its mark.
 pub(crate) fn cut_off(mark: &Addition, database: &str) -> Finding {
     let marks = shell_name(database, MARKS);
     let it = format!("{{_id: {}}}", shell_text(&mark.id));
-    let since = mark
-        .since
-        .and_then(|at| DateTime::from_timestamp_millis(at.timestamp_millis()))
-        .map(|at| format!(" of {}", at.format("%Y-%m-%d %H:%M:%S UTC")))
-        .unwrap_or_default();
+    let since = since(mark);
     let into = &mark.into;
     Finding {
         code: "refresh.cut_off".to_owned(),

@@ -11,6 +11,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Compare the two by their `_id`, or the fields of the index, keep the right one, and run the task again.",
     ),
     code(
+        "archive.expires",
+        "A TTL index lets documents expire before the rule of an archive takes them.",
+        "By the time of the archive nothing is left to keep: the runs succeed, and nothing is archived.",
+        "Let them expire later than the rule takes them, or archive them earlier, or drop the TTL index: the suggestion ends it.",
+    ),
+    code(
         "archive.only_copy",
         "A batch was broken off, nothing says that its documents were archived, and they are not in their collection: what was written for it is all there is of them.",
         "It stays, and nothing is lost. The mark of the batch was removed, the history was put back from a backup, or somebody has deleted the documents meanwhile.",
@@ -72,6 +78,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Some documents tell no age in the field that a rule goes by, be it for a date that stands for never, or point at their parent with a type, or a form of it, that no parent has.",
         "They never become old, or never count as orphans, and so stay for ever.",
         "Correct the values or the name of the field, or add a rule of its own for them.",
+    ),
+    code(
+        "cleanup.unreadable",
+        "Documents were to go and stay, as nobody can ask for them: their `_id` is text that is not valid UTF-8, or holds a list whose places are not numbered 0, 1, 2, ….",
+        "A faulty client has written them. All others are dealt with; these stay for ever.",
+        "Give them another `_id`, or make an index that begins with the field of the rule: along one they go.",
     ),
     code(
         "collection.damaged",
@@ -170,6 +182,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "An aggregation gave no document where its result had some, or where there is none at all.",
         "Readers see nothing, or what was true before. It is made again each time until it gives something.",
         "Run the suggested aggregation; look at its `$match`, and at the documents of its source.",
+    ),
+    code(
+        "refresh.replaced",
+        "Where an aggregation ends in `$out`, another collection is found than the one that it has made.",
+        "Another task, another database or another installation may put its result there, too: each replaces what the other has made, and all succeed.",
+        "Look whose `$out` goes there, and give each a place of its own.",
     ),
     code(
         "refresh.source",

@@ -1,6 +1,7 @@
 //! What only plans for MongoDB hold.
 
 mod additions;
+mod along;
 mod archive;
 pub(super) mod codes;
 pub(crate) mod copies;
@@ -16,7 +17,8 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use additions::{cut_off, left_by};
+pub(crate) use additions::{adding, cut_off, left_by};
+pub use along::{ALONG, index_described};
 pub use archive::{Export, Format, LONGEST_NAME, Manifest, Restored, Stray, fields};
 pub use look::{Look, Validate};
 pub(crate) use rights::{to_delete, to_keep, to_mark, to_read, to_write};

@@ -494,6 +494,66 @@ async fn who_asks_a_secondary_alone_is_told_so() {
         assert!(text.contains(word), "{word}: {text}");
     }
     assert!(!text.contains("has no primary"), "{text}");
+    let there = workspace(&url).task("look", "kind: snapshot\ntarget: app\n");
+    for verb in [&["check", "--connect"][..], &["plan", "look"]] {
+        let said = there.run(verb).expect(3);
+        let text = format!("{}{}", said.stdout, said.stderr);
+        assert!(text.contains("is not the primary"), "{verb:?}: {text}");
+    }
+}
+
+/// As through a tunnel: the names that the set has for its members lead nowhere from here, and the only
+/// way there is the one that the URL names.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_whose_names_lead_nowhere_are_named() {
+    let set = Servers::single(60).await;
+    let client = set.direct(0, None).await;
+    let a = client
+        .database("shop")
+        .collection::<mongodb::bson::Document>("a");
+    a.insert_many((0..10).map(|n| doc! { "_id": n }))
+        .await
+        .unwrap();
+    let wire = Wire::to(set.port(0)).await;
+    let name = set.address(0);
+    let far = name.replace("127.0.0.1", "127.0.0.9");
+    wire.heard(name.as_bytes(), far.as_bytes());
+    let url = |more: &str| {
+        format!(
+            "mongodb://127.0.0.1:{}/shop?serverSelectionTimeoutMS=2500{more}",
+            wire.port
+        )
+    };
+    let calls = format!("is the primary, and the replica set calls it {far}");
+    let why = format!("{far}: connection refused");
+    for more in ["", "&replicaSet=one"] {
+        let words = [calls.as_str(), why.as_str(), "directConnection=true"];
+        says(&url(more), &words);
+        assert!(!refusal(&url(more)).contains("has no primary"));
+    }
+    says(&url("&loadBalanced=true"), &["is no load balancer"]);
+    // The member that we talk to is asked by the way that we came.
+    let mut there = workspace(&url("&directConnection=true"));
+    for (kind, options) in [
+        ("snapshot", ""),
+        ("integrity", ""),
+        (
+            "compact",
+            "options: { min_free: 1B, min_share: 0%, step_down: true }\n",
+        ),
+    ] {
+        there = there.task(kind, &format!("kind: {kind}\ntarget: app\n{options}"));
+        let done = run(&there, kind, 0);
+        assert!(
+            !done["findings"].to_string().contains("member.down"),
+            "{done:#}"
+        );
+        if kind == "integrity" {
+            let steps = done["steps"].as_array().unwrap();
+            let seen = steps.iter().filter(|step| step["status"] == "succeeded");
+            assert!(seen.count() > 0, "{done:#}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -511,6 +571,15 @@ async fn another_case_of_the_databases_name_is_told_so() {
     let failed = run(&there, "sweep", 1);
     let said = failed["error"].as_str().unwrap();
     assert!(said.contains("upper and lower case only"), "{failed:#}");
+    for verb in [&["check", "--connect"][..], &["plan", "sweep"], &["doctor"]] {
+        let said = there.run(verb);
+        let text = format!("{}{}", said.stdout, said.stderr);
+        assert!(said.code != 0, "{verb:?}: {text}");
+        assert!(
+            text.contains("upper and lower case only"),
+            "{verb:?}: {text}"
+        );
+    }
 }
 
 /// A server that demands a certificate ends the handshake: the option that names one is said.

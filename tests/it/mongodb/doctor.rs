@@ -37,13 +37,26 @@ async fn who_holds_a_task_is_named() {
     let told = doctor(&workspace);
     let words = "note app: sweep: at work just now: maint the-other-run on db-tools-2, since 20";
     assert!(told.contains(words), "{told}");
+    for words in ["its claim holds until 20", "deleteOne({_id: \"sweep\"})"] {
+        let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(told.contains(words), "{told}");
+    }
     // One that has run out, and one that nobody of ours would have written, are none.
     for minutes in [-1, 60] {
         claims.replace_one(of(), claim(minutes)).await.unwrap();
         let told = doctor(&workspace);
         assert!(!told.contains("at work just now"), "{minutes}: {told}");
     }
+    let mut large = claim(5);
+    large.insert("more", "x".repeat(20_000));
+    claims.replace_one(of(), large).await.unwrap();
+    assert!(!doctor(&workspace).contains("at work just now"));
+    // One that holds for longer than ours, and that nobody renews, is taken within the time of a lease.
+    claims.replace_one(of(), claim(9)).await.unwrap();
+    let began = std::time::Instant::now();
     run(&workspace, "sweep", 0);
+    let took = began.elapsed().as_secs();
+    assert!((25..120).contains(&took), "{took}");
     assert_eq!(base.count("a", doc! {}).await, 0);
 }
 

@@ -205,3 +205,47 @@ async fn an_index_is_there_with_a_majority() {
         "{done:#}"
     );
 }
+
+/// What the server lets expire before it is old enough to be archived is kept nowhere: told, not done.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expires_before_its_archive_is_told() {
+    let day = 86_400;
+    let base = TestBase::new(60).await;
+    for (name, after, field, told) in [
+        ("early", 30 * day, "at", true),
+        ("at_once", 0, "at", true),
+        ("late", 91 * day, "at", false),
+        ("other", 30 * day, "seen", false),
+    ] {
+        let events = base.collection(name);
+        let documents = (0..3).map(|n| doc! { "_id": n, "at": days_ago(-1), "seen": days_ago(-1) });
+        events.insert_many(documents).await.unwrap();
+        let index = doc! { "key": { field: 1 }, "name": "goes", "expireAfterSeconds": after };
+        let command = doc! { "createIndexes": name, "indexes": [index] };
+        base.db.run_command(command).await.unwrap();
+        let rule = format!("{{ collection: {name}, field: at, older_than: 90d }}");
+        let text = format!(
+            "kind: archive\ntarget: app\noptions: {{ rules: [{rule}], destination: {{ collection: kept }} }}\n"
+        );
+        let done = run(&for_base(&base).task("archive", &text), "archive", 0);
+        match told {
+            false => assert!(codes(&done).is_empty(), "{done:#}"),
+            true => {
+                assert_eq!(codes(&done), ["archive.expires"], "{done:#}");
+                let told = finding(&done, "archive.expires");
+                let message = told["message"].as_str().unwrap();
+                assert!(message.contains("the TTL index `goes`"), "{message}");
+                assert!(message.contains("older than 90d"), "{message}");
+                // What is suggested ends it.
+                let change = doc! { "collMod": name, "index": { "name": "goes", "expireAfterSeconds": i32::MAX } };
+                assert!(
+                    told["suggestion"].as_str().unwrap().contains("2147483647"),
+                    "{told}"
+                );
+                base.db.run_command(change).await.unwrap();
+                let done = run(&for_base(&base).task("archive", &text), "archive", 0);
+                assert!(codes(&done).is_empty(), "{done:#}");
+            }
+        }
+    }
+}

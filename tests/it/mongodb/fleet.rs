@@ -129,3 +129,48 @@ async fn what_belongs_to_the_server_is_told_once() {
         client.database(name).drop().await.unwrap();
     }
 }
+
+/// Of results that all go to one collection only the last would be left: none is made.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_database_replaces_the_result_of_another() {
+    let base = TestBase::new(60).await;
+    let client = base.servers.root().await;
+    let own = base.name.clone();
+    let names = [format!("{own}_a"), format!("{own}_b")];
+    for name in &names {
+        let events = client.database(name).collection::<Document>("events");
+        events
+            .insert_one(doc! { "_id": 1, "of": name })
+            .await
+            .unwrap();
+    }
+    let refresh = |into: &str| {
+        Workspace::new(&format!(
+            "history: sqlite:maint.db\ntargets:\n  fleet: {{ engine: mongodb, url: \"{}\", databases: [\"{own}_*\"] }}\n",
+            base.url()
+        ))
+        .task("sums", &format!(
+            "kind: refresh\ntarget: fleet\noptions: {{ aggregations: [{{ collection: events, pipeline: [{{ $out: {into} }}] }}] }}\n"
+        ))
+    };
+    let run = |workspace: &Workspace, code: i32| {
+        let said = workspace.run(["run", "sums", "--now", "--output", "json"]);
+        said.expect(code).json()["runs"].as_array().unwrap().clone()
+    };
+    let refused = run(&refresh(&format!("{{ db: {own}, coll: sums }}")), 1);
+    for one in refused.iter().filter(|run| run["target"] != "fleet") {
+        let told = one["findings"].to_string();
+        assert!(
+            told.contains("refresh.source") && told.contains("each would replace"),
+            "{one:#}"
+        );
+        assert_eq!(one["steps"].as_array().unwrap().len(), 0, "{one:#}");
+    }
+    assert_eq!(base.count("sums", doc! {}).await, 0);
+    run(&refresh("sums"), 0);
+    for name in &names {
+        let sums = client.database(name).collection::<Document>("sums");
+        assert_eq!(sums.count_documents(doc! { "of": name }).await.unwrap(), 1);
+        client.database(name).drop().await.unwrap();
+    }
+}

@@ -7,6 +7,7 @@ mod cleanup;
 mod clocks;
 mod connecting;
 mod counted;
+mod crowded;
 mod cut_off;
 mod disk;
 mod doctor;

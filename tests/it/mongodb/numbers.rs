@@ -134,3 +134,37 @@ async fn numbers_of_several_units_stay() {
         }
     }
 }
+
+/// Numbers of a finer unit never become old, which nobody would see.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_of_a_finer_unit_are_told() {
+    let base = TestBase::new(60).await;
+    let events = base.collection("events");
+    let old = chrono::Utc::now().timestamp() - 100 * 86_400;
+    for (epoch, unit, finer) in [("seconds", 1, "millis"), ("millis", 1_000, "micros")] {
+        events.drop().await.unwrap();
+        let documents = [
+            doc! { "_id": "old", "at": old * unit },
+            doc! { "_id": "finer", "at": old * unit * 1_000 },
+            // A time that stands for never is no mistake.
+            doc! { "_id": "never", "at": 9_999_999_999_999_i64 },
+        ];
+        events.insert_many(documents).await.unwrap();
+        let rules = format!(
+            "rules: [{{ collection: events, field: at, older_than: 10d, epoch: {epoch} }}]"
+        );
+        let done = run(&cleanup(&base, &rules), "cleanup", 0);
+        assert_eq!(done["rows"], 1, "{done:#}");
+        let told = finding(&done, "cleanup.types")["message"].as_str().unwrap();
+        let words = format!("as {finer} times of our days");
+        assert!(told.contains(&words), "{told}");
+        events.drop().await.unwrap();
+        let documents = [
+            doc! { "_id": "old", "at": old * unit },
+            doc! { "_id": "never", "at": 9_999_999_999_999_i64 },
+        ];
+        events.insert_many(documents).await.unwrap();
+        let done = run(&cleanup(&base, &rules), "cleanup", 0);
+        assert!(done["findings"].as_array().unwrap().is_empty(), "{done:#}");
+    }
+}

@@ -331,3 +331,34 @@ async fn a_plan_says_that_what_is_there_goes() {
     let plan = workspace.run(["plan", "refresh"]).expect(0).stdout;
     assert!(!plan.contains("takes the place"), "{plan}");
 }
+
+/// Somebody else's `$out` goes there, too: told whenever another collection stands there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_others_replace_is_told() {
+    let base = TestBase::new(60).await;
+    events(&base, [1, 2].into_iter()).await;
+    let ours = with(
+        for_base(&base),
+        "events",
+        "[{ $group: { _id: $day } }, { $out: days }]",
+    );
+    let theirs = with(
+        for_base(&base),
+        "events",
+        "[{ $group: { _id: all } }, { $out: days }]",
+    );
+    let first = run(&ours, "refresh", 0);
+    assert!(codes(&first).is_empty(), "{first:#}");
+    run(&theirs, "refresh", 0);
+    for workspace in [&ours, &theirs] {
+        let again = run(workspace, "refresh", 0);
+        assert_eq!(codes(&again), ["refresh.replaced"], "{again:#}");
+        assert!(
+            told(&again).1.contains("only the last one's is left"),
+            "{again:#}"
+        );
+        assert_eq!(steps(&again, "succeeded").len(), 1, "{again:#}");
+    }
+    let alone = run(&theirs, "refresh", 0);
+    assert!(codes(&alone).is_empty(), "{alone:#}");
+}

@@ -77,3 +77,47 @@ async fn an_id_that_is_no_text_goes_along_an_index() {
         assert_eq!(base.count("events", doc! {}).await, 0);
     }
 }
+
+/// A list in an `_id` whose places are not numbered 0, 1, 2: read and written again it is another.
+async fn odd_list(base: &TestBase) {
+    let id = doc! { "id": { "5": 1, "x": 2 } };
+    let odd = doc! { "insert": "events", "documents": [{ "_id": id, "at": days_ago(100) }] };
+    let mut odd = RawDocumentBuf::try_from(&odd).unwrap().into_bytes();
+    let document = [3, b'i', b'd', 0];
+    let place = odd.windows(4).position(|part| part == document).unwrap();
+    odd[place] = 4;
+    let odd = RawDocumentBuf::from_bytes(odd).unwrap();
+    base.db.run_raw_command(odd).await.unwrap();
+}
+
+/// Without an index documents go by their ids: all that can be asked for, and the others are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_that_nobody_can_ask_for_keep_no_other_from_going() {
+    let base = TestBase::new(60).await;
+    events(&base, false).await;
+    odd_list(&base).await;
+    let rules = "rules: [{ collection: events, field: at, older_than: 30d }]";
+    for rows in [7, 0] {
+        let done = run(&cleanup(&base, rules), "cleanup", 1);
+        assert_eq!(done["rows"], rows, "{done:#}");
+        assert_eq!(codes(&done), ["cleanup.unreadable"], "{done:#}");
+        let told = done["findings"][0]["message"].as_str().unwrap();
+        assert!(told.starts_with("2 documents stay: "), "{told}");
+        assert_eq!(raw(&base.db, "events").await.len(), 2);
+    }
+    // An archive says why, and leaves no copy of it.
+    let options = json!({ "rules": [{ "collection": "events", "field": "at", "older_than": "30d" }], "destination": { "collection": "kept" } });
+    let workspace = for_base(&base).task(
+        "archive",
+        &format!("kind: archive\ntarget: app\noptions: {options}\n"),
+    );
+    let done = run(&workspace, "archive", 1);
+    let told = done["findings"][0]["message"].as_str().unwrap();
+    assert!(told.contains("not numbered 0, 1, 2"), "{told}");
+    assert_eq!(raw(&base.db, "kept").await.len(), 0);
+    // Along an index nobody has to ask for them.
+    let index = IndexModel::builder().keys(doc! { "at": 1 }).build();
+    base.collection("events").create_index(index).await.unwrap();
+    let done = run(&cleanup(&base, rules), "cleanup", 0);
+    assert_eq!(done["rows"], 2, "{done:#}");
+}

@@ -261,3 +261,60 @@ async fn no_error_of_an_aggregation_shows_what_documents_hold() {
         assert_eq!(base.count("a", doc! {}).await, 1);
     }
 }
+
+/// An index that a step goes along is dropped, hidden or made otherwise: the step is skipped, names it, and
+/// does not pass for one that has done its work.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_is_not_what_it_was_is_named() {
+    let rules = "rules: [{ collection: events, field: at, older_than: 30d }]";
+    let kept = format!("{rules}, destination: {{ collection: kept }}");
+    for (kind, options, what) in [
+        ("cleanup", rules, "was dropped"),
+        ("cleanup", rules, "was hidden"),
+        ("cleanup", rules, "was made anew"),
+        ("archive", &kept, "was dropped"),
+        ("archive", &kept, "was made anew"),
+    ] {
+        let base = TestBase::new(60).await;
+        fill(&base).await;
+        let events = base.collection("events");
+        let index = IndexModel::builder().keys(doc! { "at": 1 }).build();
+        events.create_index(index).await.unwrap();
+        let happens = async {
+            match what {
+                "was hidden" => {
+                    let hide =
+                        doc! { "collMod": "events", "index": { "name": "at_1", "hidden": true } };
+                    base.db.run_command(hide).await.unwrap();
+                }
+                _ => events.drop_index("at_1").await.unwrap(),
+            }
+            if what == "was made anew" {
+                let partial = doc! { "_id": { "$gt": 35 } };
+                let options = IndexOptions::builder()
+                    .partial_filter_expression(partial)
+                    .build();
+                let index = IndexModel::builder()
+                    .keys(doc! { "at": 1 })
+                    .options(options)
+                    .build();
+                events.create_index(index).await.unwrap();
+            }
+        };
+        let workspace = for_base(&base).task("t", &format!(
+            "kind: {kind}\ntarget: app\noptions: {{ {options} }}\nthrottle: {{ pause_file: held }}\n"
+        ));
+        let done = run_with(&workspace, "t", happens).await;
+        assert_eq!(steps(&done, "skipped").len(), 1, "{kind} {what}: {done:#}");
+        assert_eq!(codes(&done), ["cleanup.index"], "{kind} {what}: {done:#}");
+        let told = said(&done, "cleanup.index");
+        assert!(
+            told.contains("the index `at_1` of") && told.contains(what),
+            "{told}"
+        );
+        assert_eq!(base.count("events", doc! {}).await, 40, "{kind} {what}");
+        // The next run finds another way.
+        let again = run(&workspace, "t", 0);
+        assert_eq!(again["rows"], 30, "{kind} {what}: {again:#}");
+    }
+}

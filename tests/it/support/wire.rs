@@ -123,12 +123,13 @@ async fn pass(
         while is(mode, Mode::Stall) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        if let Some((said, as_if)) = &*said.lock().unwrap()
-            && let Some(at) = piece[..bytes]
+        if let Some((said, as_if)) = &*said.lock().unwrap() {
+            while let Some(at) = piece[..bytes]
                 .windows(said.len())
                 .position(|part| part == said)
-        {
-            piece[at..at + said.len()].copy_from_slice(as_if);
+            {
+                piece[at..at + said.len()].copy_from_slice(as_if);
+            }
         }
         if is(mode, Mode::Cut) || to.write_all(&piece[..bytes]).await.is_err() {
             return;

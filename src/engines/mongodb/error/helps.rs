@@ -57,6 +57,8 @@ impl MongoError {
                 Refusal::NotPrimary => "name all members in the URL, with replicaSet=NAME and without directConnection=true: then the primary is found, whichever it is".to_owned(),
                 Refusal::SetName(name) => format!("say replicaSet={name} in the URL"),
                 Refusal::NoPrimary => "look at rs.status() on a member: a majority of the members must be up and see each other".to_owned(),
+                Refusal::Astray { writable: true, .. } => "say directConnection=true in the URL where this is the only way there, as through a forwarded port, an SSH tunnel or into a container: then nobody else is looked for; or let the names that the members have in rs.conf() lead to them from here, too".to_owned(),
+                Refusal::Astray { writable: false, .. } => "let the names that the members have in rs.conf() lead to them from here, too; or name the primary in the URL, with directConnection=true, where there is only one way to it. If it has just been lost, another one is chosen within seconds: look at rs.status()".to_owned(),
                 Refusal::NoSet => "leave replicaSet out of the URL".to_owned(),
                 Refusal::Other(_) => return None,
             },

@@ -143,6 +143,33 @@ impl Session {
         self.all_of(doing, database, command, limit).await
     }
 
+    /// The same one by one, as each came, for what may be large together; it ends where no more is wanted.
+    ///
+    /// # Errors
+    /// When the server reports one, or cannot be asked.
+    pub(crate) async fn each(
+        &self,
+        doing: &str,
+        database: &str,
+        command: Document,
+        limit: Limit,
+        mut wants_more: impl FnMut(RawDocumentBuf) -> bool + Send,
+    ) -> Result<(), MongoError> {
+        let (command, of, on, _) = self.dressed(database, command, limit);
+        let database = self.client.database(database);
+        let work = async {
+            let cursor = database.run_cursor_command(command).await?;
+            let mut cursor = cursor.with_type::<RawDocumentBuf>();
+            while let Some(one) = cursor.try_next().await? {
+                if !wants_more(one) {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        self.answered(limit, (doing, &of, &on), work).await
+    }
+
     async fn all_of<T: DeserializeOwned + Unpin + Send + Sync>(
         &self,
         doing: &str,

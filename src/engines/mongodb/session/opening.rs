@@ -30,9 +30,12 @@ impl Session {
     /// When it cannot be reached.
     pub async fn member(&self, address: &str) -> Result<Session, MongoError> {
         let mut options = (*self.options).clone();
-        let address =
-            ServerAddress::parse(address).map_err(|error| MongoError::Url(said(&error)))?;
-        options.hosts = vec![address];
+        // Its own name may lead nowhere from here, as through a tunnel; the way that we came does.
+        if !(self.is_direct() && self.server.me.as_deref() == Some(address)) {
+            let address =
+                ServerAddress::parse(address).map_err(|error| MongoError::Url(said(&error)))?;
+            options.hosts = vec![address];
+        }
         options.repl_set_name = None;
         options.direct_connection = Some(true);
         options.srv_max_hosts = None;
@@ -121,6 +124,7 @@ impl Session {
                 release,
                 compatibility,
                 set: hello.get_str("setName").ok().map(str::to_owned),
+                me: hello.get_str("me").ok().map(str::to_owned),
                 shard: is_of_cluster(&told),
                 writable: hello.get_bool("isWritablePrimary").unwrap_or(false),
                 clock_ahead_ms,

@@ -113,7 +113,7 @@ impl<'a> Mover<'a> {
             }
         }
         if met {
-            inserted.others = self.of_others(&uuid).await?;
+            inserted.others = self.of_others(&uuid, documents).await?;
             inserted.origins = self.origins(&uuid).await?;
         }
         Ok(inserted)
@@ -202,7 +202,12 @@ impl<'a> Mover<'a> {
 
     /// The ids of copies there that other batches, at work or broken off, may take back: nothing
     /// is proved by them.
-    async fn of_others(&self, uuid: &str) -> Result<HashSet<String>, Error> {
+    async fn of_others(
+        &self,
+        uuid: &str,
+        documents: &[RawDocumentBuf],
+    ) -> Result<HashSet<String>, Error> {
+        let wanted: HashSet<String> = documents.iter().filter_map(id_of).collect();
         let own = self.open.as_ref().map(|mark| mark.id.as_str());
         let states = [Stage::Copying.word(), Stage::Left.word()];
         let open = doc! { "into.uuid": uuid, "state": { "$in": states }, "_id": { "$ne": own } };
@@ -217,7 +222,9 @@ impl<'a> Mover<'a> {
             let Ok(mark) = Document::try_from(&mark) else {
                 continue;
             };
-            ids.extend(copies_of(&mark).iter().filter_map(|copy| key_of(&copy.id)));
+            let named = copies_of(&mark);
+            let named = named.iter().filter_map(|copy| key_of(&copy.id));
+            ids.extend(named.filter(|id| wanted.contains(id)));
         }
         Ok(ids)
     }

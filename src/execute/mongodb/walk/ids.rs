@@ -1,10 +1,12 @@
 //! Batches by their ids, a page of them at a time: also those whose parent is gone.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use mongodb::bson::{Bson, Document, doc};
 
 use super::super::end;
+use super::super::gate::{Again, may_go_on};
 use super::{Batch, Going, Next, at, bad, same};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{fitting_of, in_parts, key, size_of};
@@ -14,7 +16,7 @@ use crate::values::several_do;
 
 impl Going<'_> {
     pub(super) async fn ids(
-        &self,
+        &mut self,
         record: &mut StepRecord,
         after: Option<&Bson>,
         until: Option<&Bson>,
@@ -24,57 +26,22 @@ impl Going<'_> {
             return Ok(Some(Batch::empty(Next::End)));
         }
         let walk = self.walk;
-        let size = self.size.max(1);
         let condition = walk.filter.document().map_err(bad)?;
-        let mut projection = doc! { "_id": 1 };
-        if let Some(orphans) = &walk.orphans {
-            projection.insert(orphans.field.as_str(), 1);
-        }
-        let mut find = doc! {
-            "find": &walk.collection, "filter": condition.clone(), "sort": { "_id": 1 }, "hint": { "_id": 1 },
-            "limit": size + 1, "batchSize": size + 1, "projection": projection,
-        };
-        // Unlike a comparison, these go through all types of ids in their order.
-        if let Some(after) = after {
-            find.insert("min", doc! { "_id": after.clone() });
-        }
-        let doing = "looking for the next batch";
-        let Some(mut page) = self.ask(record, doing, &walk.database, &find).await? else {
+        let Some(mut page) = self.page_of_ids(record, &condition, after).await? else {
             return Ok(None);
         };
-        // The lower bound is part of what it bounds.
-        if let (Some(first), Some(after)) = (page.first().and_then(|d| d.get("_id")), after)
-            && same(first, after)
-        {
-            page.remove(0);
-        }
-        // Few ids that are large are as many as fit into a command.
-        let size = |d: &Document| {
-            let pointing = walk.orphans.as_ref().and_then(|of| at(d, &of.field));
-            d.get("_id").map_or(0, size_of) + pointing.as_ref().map_or(0, size_of)
-        };
-        page.truncate(fitting_of(page.iter().map(size)));
         // A page may be short for other reasons than that nothing comes after it.
         let mut more = !page.is_empty();
         if let Some(until) = until
-            && let Some(place) = page
-                .iter()
-                .position(|d| d.get("_id").is_some_and(|id| same(id, until)))
+            && let Some(place) = page.iter().position(|(id, _)| same(id, until))
         {
             page.truncate(place + 1);
             more = false;
         }
-        let mut last = page
-            .last()
-            .and_then(|d| d.get("_id"))
-            .cloned()
-            .filter(|_| more);
+        let mut last = page.last().map(|(id, _)| id).cloned().filter(|_| more);
         let (ids, values) = match &walk.orphans {
-            None => (
-                page.iter().filter_map(|d| d.get("_id").cloned()).collect(),
-                None,
-            ),
-            Some(orphans) => match self.orphaned(record, orphans, &page).await? {
+            None => (page.into_iter().map(|(id, _)| id).collect(), None),
+            Some(orphans) => match self.orphaned(record, orphans, page).await? {
                 Some((ids, values)) => (ids, Some((orphans.field.as_str(), values))),
                 None => return Ok(None),
             },
@@ -110,6 +77,57 @@ impl Going<'_> {
         let filter = self.as_deleted(doc! { "$and": parts });
         self.delete(record, filter, None, expected, Next::behind(last))
             .await
+    }
+
+    /// The next ids, as many as fit into a command, each with what its document points at.
+    async fn page_of_ids(
+        &mut self,
+        record: &mut StepRecord,
+        condition: &Document,
+        after: Option<&Bson>,
+    ) -> Result<Option<Vec<(Bson, Option<Bson>)>>, EngineError> {
+        let walk = self.walk;
+        let size = self.size.max(1);
+        let field = walk.orphans.as_ref().map(|of| of.field.as_str());
+        let mut projection = doc! { "_id": 1 };
+        if let Some(field) = field {
+            projection.insert(field, 1);
+        }
+        let mut find = doc! {
+            "find": &walk.collection, "filter": condition.clone(), "sort": { "_id": 1 }, "hint": { "_id": 1 },
+            "limit": size + 1, "batchSize": size + 1, "projection": projection,
+        };
+        // Unlike a comparison, these go through all types of ids in their order.
+        if let Some(after) = after {
+            find.insert("min", doc! { "_id": after.clone() });
+        }
+        let doing = "looking for the next batch";
+        let mut passed = 0;
+        loop {
+            let Some(met) = self.meet(record, (doing, field), &find).await? else {
+                return Ok(None);
+            };
+            let (n, met) = (met.all.len(), met.all.into_iter());
+            let mut page: Vec<(Bson, Option<Bson>)> =
+                met.filter_map(|met| Some((met.id?, met.value))).collect();
+            // The lower bound is part of what it bounds.
+            let bound = page.first().zip(after);
+            if passed == 0 && bound.is_some_and(|((first, _), after)| same(first, after)) {
+                page.remove(0);
+            }
+            // Where nobody can ask for any of a page, others may come behind it.
+            if page.is_empty() && n > usize::from(passed == 0 && after.is_some()) {
+                passed += n as i64;
+                find.insert("skip", passed);
+                continue;
+            }
+            // Few ids that are large are as many as fit into a command.
+            let size = |(id, value): &(Bson, Option<Bson>)| {
+                size_of(id) + value.as_ref().map_or(0, size_of)
+            };
+            page.truncate(fitting_of(page.iter().map(size)));
+            return Ok(Some(page));
+        }
     }
 
     /// Whether there is any parent at all.
@@ -156,11 +174,11 @@ impl Going<'_> {
         &self,
         record: &mut StepRecord,
         orphans: &Orphans,
-        page: &[Document],
+        page: Vec<(Bson, Option<Bson>)>,
     ) -> Result<Option<(Vec<Bson>, Vec<Bson>)>, EngineError> {
-        let pointing: Vec<(&Bson, Bson)> = page
-            .iter()
-            .filter_map(|d| Some((d.get("_id")?, at(d, &orphans.field)?)))
+        let pointing: Vec<(Bson, Bson)> = page
+            .into_iter()
+            .filter_map(|(id, value)| Some((id, value?)))
             .filter(|(_, value)| !matches!(value, Bson::Null | Bson::Undefined | Bson::Array(_)))
             .collect();
         let mut wanted: Vec<Bson> = Vec::new();
@@ -180,21 +198,19 @@ impl Going<'_> {
                 "find": &orphans.parent, "filter": { field: { "$in": wanted.to_vec() } },
                 "projection": { "_id": 0, field: 1 },
             };
-            let doing = "looking for parents";
-            let Some(parents) = self
-                .ask(record, doing, &orphans.parent_database, &find)
-                .await?
-            else {
-                return Ok(None);
-            };
-            for parent in parents {
-                match at(&parent, field) {
-                    Some(Bson::Array(values)) => found.extend(values.iter().map(key)),
-                    Some(value) => {
-                        found.insert(key(&value));
-                    }
-                    None => {}
+            let mut has = |value: &Bson| {
+                let key = key(value);
+                if seen.contains(&key) {
+                    found.insert(key);
                 }
+            };
+            let met = |parent: Document| match at(&parent, field) {
+                Some(Bson::Array(values)) => values.iter().for_each(&mut has),
+                Some(value) => has(&value),
+                None => {}
+            };
+            if !self.meet_parents(record, orphans, &find, met).await? {
+                return Ok(None);
             }
         }
         wanted.retain(|value| !found.contains(&key(value)));
@@ -206,11 +222,48 @@ impl Going<'_> {
         let mut ids = Vec::new();
         for (id, value) in pointing {
             if gone.contains(&key(&value)) {
-                ids.push(id.clone());
+                ids.push(id);
                 values.push(value);
             }
         }
         Ok(Some((ids, values)))
+    }
+
+    /// Gives each parent that is found to `met`, and keeps none: a field of theirs may be a long list. `false`:
+    /// the step is over.
+    async fn meet_parents(
+        &self,
+        record: &mut StepRecord,
+        orphans: &Orphans,
+        find: &Document,
+        mut met: impl FnMut(Document) + Send,
+    ) -> Result<bool, EngineError> {
+        let (began, mut again) = (Instant::now(), Again::default());
+        loop {
+            let Some(limit) = self.ends.left() else {
+                let so_far = "nothing of this batch has gone";
+                may_go_on(self.job, self.ends, record, so_far);
+                return Ok(false);
+            };
+            let (session, place) = (self.job.session, &orphans.parent_database);
+            let doing = "looking for parents";
+            // What cannot be read is found by nobody, and the server is asked for the rest once more.
+            let read = session.each(doing, place, find.clone(), limit, |parent| {
+                Document::try_from(&parent)
+                    .ok()
+                    .into_iter()
+                    .for_each(&mut met);
+                true
+            });
+            match read.await {
+                Ok(()) => return Ok(true),
+                Err(error) => {
+                    if !self.asks_again(error, began, &mut again, record).await? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
     }
 
     /// Those of which the server itself finds no parent. What is equal is for the

@@ -67,15 +67,16 @@ impl Going<'_> {
             "limit": MOST, "batchSize": MOST, "projection": { "_id": 1 },
         };
         let doing = "looking for the documents of one value";
-        let Some(found) = self.ask(record, doing, &walk.database, &find).await? else {
+        let Some(found) = self.meet(record, (doing, None), &find).await? else {
             return Ok(None);
         };
-        let ids = found.iter().rev().filter_map(|d| d.get("_id").cloned());
+        let is_whole = !found.cut && (found.all.len() as i64) < MOST;
+        let ids = found.all.into_iter().rev().filter_map(|met| met.id);
         let page = Page {
             after: after.cloned(),
             until: until.cloned(),
             last,
-            is_whole: (found.len() as i64) < MOST,
+            is_whole,
             filter,
             ids: ids.collect(),
             any: false,

@@ -4,6 +4,7 @@
 mod beside;
 mod into;
 mod left;
+mod outlived;
 mod sampled;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -203,9 +204,11 @@ impl Kind for Archive {
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan<Body> {
         let identities = facts.cleanup.identities();
+        let expires = outlived::told(&self.rules, &facts.cleanup, &facts.own, at.now);
         let mut plan = self.cleanup().plan(facts.cleanup, at);
         plan.findings
             .extend(facts.places.iter().filter_map(|place| place.finding(at)));
+        plan.findings.extend(expires);
         let manifests = archived::among::<Manifest>(at.memories.iter());
         if self.destination.files.is_some() {
             let replaced = beside::replaced(&manifests, &identities, &self.rules, &facts.own);

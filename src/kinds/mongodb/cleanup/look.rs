@@ -12,7 +12,7 @@ use mongodb::bson::{Bson, doc};
 
 use self::ages::{ageless, ages, are_of_one_age, tells, timeless, types};
 pub(super) use self::expiring::ttl_look;
-use self::orphans::{mistaken, orphan_stages};
+use self::orphans::{finer, mistaken, orphan_stages};
 use super::super::common::Collection;
 use super::super::fields::{self, Seen};
 use super::age::Age;
@@ -24,6 +24,7 @@ use super::{Cleanup, limits};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, MongoError, Session, counted, counting, number};
 use crate::plan::mongodb::Path;
+use crate::values::Epoch;
 
 /// How long a look at one collection may take.
 const LOOKING: Limit = Limit(Duration::from_secs(60));
@@ -73,6 +74,8 @@ pub(super) struct Look {
     pub(super) mistaken: Option<String>,
     /// Whether some of its values are no times that anybody knows: their documents stay.
     pub(super) doubted: bool,
+    /// A unit in which some of its numbers are times of our days that are far ahead in the rule's.
+    pub(super) finer: Option<Epoch>,
     /// What children point at; none where nobody could look in time.
     pub(super) pointing: Option<Pointing>,
 }
@@ -135,6 +138,9 @@ impl Cleanup {
             let doubtful = age.doubtful(field, rule.cutoff(now));
             let seen = fields::try_out(db, place, doubtful).await?;
             look.doubted = seen == Some(Seen::Somewhere);
+        }
+        if look.mistaken.is_none() {
+            look.finer = finer(db, place, rule, now).await?;
         }
         if let (Some(field), Ok(Some(age))) = (&rule.field, look.age(rule))
             && !look.types.is_empty()

@@ -313,6 +313,12 @@ impl Kind for Cleanup {
 }
 
 impl Facts {
+    /// A collection that was looked at.
+    pub(super) fn collection(&self, database: &str, name: &str) -> Option<&Collection> {
+        let at = (database.to_owned(), name.to_owned());
+        self.collections.get(&at)
+    }
+
     /// The identity of each collection that was looked at.
     pub(super) fn identities(&self) -> BTreeMap<(String, String), String> {
         let all = self.collections.iter();

@@ -36,7 +36,7 @@ pub(crate) struct Rule {
     pub(super) older_than: Option<CalendarSpan>,
     /// What a number in `field` counts since 1970.
     #[serde(default)]
-    pub(super) epoch: Option<Epoch>,
+    pub(in crate::kinds::mongodb) epoch: Option<Epoch>,
     /// Only documents that match this filter.
     #[serde(default, rename = "where")]
     pub(super) only: Option<Json>,

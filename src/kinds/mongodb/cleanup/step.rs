@@ -7,7 +7,7 @@ use super::rule::Rule;
 use super::told::arrays;
 use super::{Cleanup, Facts, limits};
 use crate::engines::mongodb::{Json, namespace};
-use crate::plan::mongodb::{AgeLimit, Body, Path, Walk, Work, shell_document, shell_name};
+use crate::plan::mongodb::{ALONG, AgeLimit, Body, Path, Walk, Work, shell_document, shell_name};
 use crate::plan::{Finding, Moment, Severity, Step};
 use crate::values::several;
 
@@ -221,7 +221,7 @@ impl Cleanup {
         }
         if let Some(index) = index {
             let relies_on = &mut step.body.relies_on;
-            relies_on.insert("the index that it goes along".to_owned(), index);
+            relies_on.insert(ALONG.to_owned(), index);
         }
         step.details.push(along);
         Ok(Some(step))

@@ -1,12 +1,14 @@
 //! What is said of fields that a rule names, by what documents have there.
 
+use mongodb::bson::doc;
+
 use super::super::common::Collection;
 use super::super::fields::{self, Seen};
 use super::look::{COUNTED, Look};
 use super::rule::Rule;
 use super::uses::hidden_told;
 use crate::engines::mongodb::namespace;
-use crate::plan::mongodb::{Body, shell_key, shell_name};
+use crate::plan::mongodb::{Body, shell_document, shell_key, shell_name};
 use crate::plan::{Finding, Moment, Plan, Severity};
 use crate::values::{several, several_do};
 
@@ -153,6 +155,21 @@ pub(super) fn types_told(
                 "{}.find({})",
                 shell_name(database, name),
                 age.finds(field, cutoff)
+            )),
+        });
+    }
+    if let (Some(finer), Some(epoch), Some(field)) = (look.finer, rule.epoch, &rule.field) {
+        let range = finer.of_our_days(at.now);
+        let found = doc! { field: { "$gte": *range.start(), "$lte": *range.end() } };
+        plan.findings.push(Finding {
+            code: "cleanup.types".to_owned(),
+            severity: Severity::Warning,
+            object: namespace(database, name),
+            message: epoch.ahead(finer, field),
+            suggestion: Some(format!(
+                "{}.find({})",
+                shell_name(database, name),
+                shell_document(&found)
             )),
         });
     }

@@ -117,6 +117,15 @@ impl Integrity {
             .iter()
             .filter(|(name, _)| self.wants(&facts.database, name))
         {
+            if self.schema && collection.left_out {
+                plan.findings.push(Finding {
+                    code: "collection.schema".to_owned(),
+                    severity: Severity::Info,
+                    object: namespace(&facts.database, name),
+                    message: "whether documents meet the schema of the collection was not looked at: the schemas of the database are larger than what is read of them".to_owned(),
+                    suggestion: None,
+                });
+            }
             let schema = collection
                 .options
                 .get_document("validator")

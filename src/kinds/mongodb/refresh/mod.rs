@@ -18,9 +18,9 @@ use super::common::{Collection, Shape, collections, fill, not_allowed};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Added, Addition, Json, Limit, Right, Session, namespace};
 use crate::plan::mongodb::{
-    Aggregate, Body, Measure, Work, cut_off, left_by, to_mark, to_read, to_write,
+    Aggregate, Body, Measure, Work, adding, cut_off, left_by, to_mark, to_read, to_write,
 };
-use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, Unfit};
+use crate::plan::{Finding, Kind, Moment, Plan, Replacing, Scope, Severity, Site, Step, Unfit};
 use crate::values::{Engine, TimeSpan, several};
 
 /// Options of `kind: refresh` on MongoDB.
@@ -78,6 +78,8 @@ fn yes() -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     database: String,
+    /// Whether it is one of many databases of a target.
+    one_of_many: bool,
     /// Whether the URL would have a secondary read.
     prefers_secondaries: bool,
     /// By database and name.
@@ -115,6 +117,11 @@ impl Kind for Refresh {
         }
     }
 
+    fn replaces(&self) -> Vec<Replacing> {
+        let all = self.aggregations.iter();
+        all.filter_map(Aggregation::replacing).collect()
+    }
+
     fn rights(&self, own: &str) -> Vec<Right> {
         let mut rights = Vec::new();
         for one in &self.aggregations {
@@ -136,6 +143,7 @@ impl Kind for Refresh {
         let db = &site.primary;
         let mut facts = Facts {
             database: db.database().to_owned(),
+            one_of_many: site.scope == Scope::Database,
             prefers_secondaries: db.dial().prefers_secondaries(),
             ..Facts::default()
         };
@@ -152,7 +160,11 @@ impl Kind for Refresh {
         for (database, names) in named {
             for (name, mut collection) in collections(db, &database).await? {
                 if collection.shape == Shape::View {
-                    let reads = pipeline::read_by_view(&collection.options);
+                    // Of what could not be read whole anything may be read.
+                    let reads = match collection.left_out {
+                        true => names.clone(),
+                        false => pipeline::read_by_view(&collection.options),
+                    };
                     facts.views.insert((database.clone(), name.clone()), reads);
                 }
                 if names.contains(&name) {
@@ -171,11 +183,14 @@ impl Kind for Refresh {
                 facts.unnameable.insert(into, why);
             }
         }
-        if self.aggregations.iter().any(|one| {
-            let into = one.result(&facts.database);
-            into.is_some_and(|into| !one.repeatable(&facts.database, &into, &facts.views))
-        }) {
-            facts.additions = db.additions().await?;
+        let added_to = self.aggregations.iter().filter_map(|one| {
+            let into = one.result(&facts.database)?;
+            let adds = !one.repeatable(&facts.database, &into, &facts.views);
+            adds.then(|| namespace(&into.0, &into.1))
+        });
+        let added_to: Vec<String> = added_to.collect();
+        if !added_to.is_empty() {
+            facts.additions = db.additions(&added_to).await?;
         }
         // The counts begin anew whenever a server starts, and every member has its own.
         let ask = doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0, "wiredTiger": 0 };
@@ -264,7 +279,7 @@ impl Kind for Refresh {
             {
                 match open.added {
                     Added::CutOff => plan.undone(cut_off(open, &facts.database)),
-                    _ => plan.skip(&object, "another run adds to it just now"),
+                    _ => plan.skip(&object, adding(open)),
                 }
                 continue;
             }
@@ -281,6 +296,9 @@ impl Kind for Refresh {
             let left = at.memories.get(&left_by(&key));
             let changed =
                 held.and_then(|held| result::changed(held, left?, aggregation, repeatable));
+            let by_others = held.filter(|_| aggregation.replaces());
+            let by_others = by_others.and_then(|held| result::by_others(held, left?, &object));
+            plan.findings.extend(by_others);
             let state = state(aggregation, &sources, &facts);
             // One that is made from another of this plan changes with it.
             let chained: Vec<&String> = made

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Aggregation, Facts};
 use crate::engines::mongodb::namespace;
 use crate::plan::mongodb::{Body, shell_key, shell_name};
-use crate::plan::{Finding, Plan, Severity};
+use crate::plan::{Finding, Plan, Replaced, Severity};
 
 /// What is known when it is asked whether a result may be made.
 pub(super) struct Found<'a> {
@@ -83,7 +83,7 @@ impl Found<'_> {
             });
             return true;
         }
-        let unfit = unfit.or(unnameable);
+        let unfit = unfit.or(unnameable).or_else(|| self.of_all(aggregation));
         if let Some(why) = self.clashing.get(into).cloned().or(unfit) {
             plan.undone(Finding {
                 code: "refresh.source".to_owned(),
@@ -108,5 +108,16 @@ impl Found<'_> {
             return true;
         }
         false
+    }
+
+    /// Why the result of one of many databases must not go where those of the others go, too.
+    fn of_all(&self, aggregation: &Aggregation) -> Option<String> {
+        let to = aggregation.replacing().filter(|_| self.facts.one_of_many)?;
+        (!to.own && to.much == Replaced::All).then(|| {
+            format!(
+                "its `$out` goes to {} from every database of this target, and each would replace what the others have made there. Leave the database out, so that each keeps a result of its own, or `$merge` with an `_id` that tells them apart",
+                to.object
+            )
+        })
     }
 }

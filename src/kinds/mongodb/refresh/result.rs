@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::super::common::Collection;
 use super::Aggregation;
+use crate::plan::{Finding, Severity};
 use crate::values::several;
 
 /// Why it has to be made anew, if somebody has emptied it, or put another in its place: `left` is
@@ -41,6 +42,23 @@ pub(super) fn changed(
             "it held {} when it was made, and holds {now}",
             several(documents, "document")
         )
+    })
+}
+
+/// What is to be said of a result that takes the place of all that is there, where somebody else has put
+/// another one there since it was `left`: another task, another database or another installation does so
+/// time and again, and each succeeds.
+pub(super) fn by_others(held: &Collection, left: &Value, object: &str) -> Option<Finding> {
+    let uuid = left.get("uuid").and_then(Value::as_str)?;
+    (uuid != held.uuid && held.documents > 0).then(|| Finding {
+        code: "refresh.replaced".to_owned(),
+        severity: Severity::Warning,
+        object: object.to_owned(),
+        message: format!(
+            "{object} is another collection than the one that was made last: somebody has put {} there since, which this task replaces. If that is another task, or another database whose `$out` goes there, each replaces what the other has made, and only the last one's is left: give each a place of its own. If somebody has put it there once, or a run ended before it was written down what it made, nothing is to be done",
+            several(held.documents, "document")
+        ),
+        suggestion: None,
     })
 }
 

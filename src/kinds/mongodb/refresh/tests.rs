@@ -23,6 +23,7 @@ fn facts(writes: i64, with_result: bool) -> Facts {
     Facts {
         unnameable: BTreeMap::new(),
         database: "app".to_owned(),
+        one_of_many: false,
         prefers_secondaries: false,
         collections,
         counts_since: Some("host 1 2".to_owned()),

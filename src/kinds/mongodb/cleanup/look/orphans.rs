@@ -46,11 +46,7 @@ pub(super) async fn mistaken(
     let (Some(field), Some(epoch)) = (&rule.field, rule.epoch) else {
         return Ok(None);
     };
-    let is_there = async |range: RangeInclusive<i64>| {
-        let filter = doc! { field: { "$gte": *range.start(), "$lte": *range.end() } };
-        let seen = fields::try_out(db, place, filter).await?;
-        Ok::<bool, EngineError>(seen == Some(Seen::Somewhere))
-    };
+    let is_there = async |range: RangeInclusive<i64>| is_within(db, place, field, range).await;
     if is_there(epoch.plausible(now)).await? {
         return Ok(None);
     }
@@ -61,4 +57,34 @@ pub(super) async fn mistaken(
     }
     let some = is_there(Epoch::times()).await?;
     Ok(some.then(|| epoch.unknown(field)))
+}
+
+/// A finer unit than the rule's in which some of its numbers are times of our days.
+pub(super) async fn finer(
+    db: &Session,
+    place: (&str, &str),
+    rule: &Rule,
+    now: DateTime<Utc>,
+) -> Result<Option<Epoch>, EngineError> {
+    let (Some(field), Some(epoch)) = (&rule.field, rule.epoch) else {
+        return Ok(None);
+    };
+    for finer in epoch.finer() {
+        if is_within(db, place, field, finer.of_our_days(now)).await? {
+            return Ok(Some(finer));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether any number of a field is in this range, as far as can be seen in time.
+async fn is_within(
+    db: &Session,
+    place: (&str, &str),
+    field: &str,
+    range: RangeInclusive<i64>,
+) -> Result<bool, EngineError> {
+    let filter = doc! { field: { "$gte": *range.start(), "$lte": *range.end() } };
+    let seen = fields::try_out(db, place, filter).await?;
+    Ok(seen == Some(Seen::Somewhere))
 }

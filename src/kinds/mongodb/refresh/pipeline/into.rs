@@ -8,7 +8,8 @@ use super::super::super::common::{Collection, Index, Shape};
 use super::super::Aggregation;
 use super::reads::read_by;
 use super::reads::through_views;
-use crate::engines::mongodb::{misnamed, misnamed_database};
+use crate::engines::mongodb::{misnamed, misnamed_database, namespace};
+use crate::plan::{Replaced, Replacing};
 
 /// Stages that answer only when they have read everything.
 const WAITS_FOR_ALL: &[&str] = &[
@@ -90,6 +91,24 @@ impl Aggregation {
     pub(in crate::kinds::mongodb::refresh) fn replaces(&self) -> bool {
         let last = self.pipeline.last().and_then(|last| last.document().ok());
         last.is_some_and(|last| last.contains_key("$out"))
+    }
+
+    /// How it treats what others may have put where its result goes.
+    pub(in crate::kinds::mongodb::refresh) fn replacing(&self) -> Option<Replacing> {
+        let (database, collection) = self.result("")?;
+        let last = self.pipeline.last()?.document().ok()?;
+        let matched = |merge: &Document| merge.get_str("whenMatched").ok() == Some("replace");
+        let much = match last.get("$merge") {
+            None => Replaced::All,
+            Some(Bson::Document(merge)) if matched(merge) => Replaced::SameKeys,
+            Some(_) => Replaced::Nothing,
+        };
+        let own = database.is_empty();
+        let object = match own {
+            true => collection,
+            false => namespace(&database, &collection),
+        };
+        Some(Replacing { object, own, much })
     }
 
     /// Why the server would not write to what is there, if so.
