@@ -66,17 +66,14 @@ pub async fn lacking(
         row.get::<String>(0).map(|c| format!("({c})"))
     })?;
     leaves.push("false".to_owned());
-    // A span tells whole seconds, in UTC: of each the first and the last moment.
-    let zone = if column.pg_type.contains("with time zone") {
-        "+00"
-    } else {
-        ""
+    let Some((cast, zone)) = cast_of(&column.pg_type) else {
+        return Ok(None);
     };
+    // A span tells whole seconds, in UTC: of each the first and the last moment.
     let sql = format!(
         "SELECT EXISTS (SELECT FROM pg_catalog.unnest($1::text[]) AS m (moment)
             WHERE NOT EXISTS (SELECT FROM (VALUES (m.moment || '{zone}'), (m.moment || '.999999{zone}')) AS e (moment)
-                CROSS JOIN LATERAL (SELECT e.moment::{} AS {key}) AS r WHERE {}))",
-        column.pg_type,
+                CROSS JOIN LATERAL (SELECT e.moment::{cast} AS {key}) AS r WHERE {}))",
         leaves.join(" OR ")
     );
     let rows = session.query(doing, &sql, &[&moments]).await?;
@@ -87,6 +84,18 @@ pub async fn lacking(
         Some(part) if site.key.is_none() => outside(into, part),
         _ => no_room(into, site.key.as_deref(), manifests),
     }))
+}
+
+/// The type to read a moment as, and the zone to write behind it. A manifest may say anything: nothing of it goes into
+/// a statement as it is.
+fn cast_of(pg_type: &str) -> Option<(&'static str, &'static str)> {
+    let of_moments = pg_type.starts_with("timestamp");
+    match pg_type {
+        "date" => Some(("date", "")),
+        _ if of_moments && pg_type.ends_with(" with time zone") => Some(("timestamptz", "+00")),
+        _ if of_moments && pg_type.ends_with(" without time zone") => Some(("timestamp", "")),
+        _ => None,
+    }
 }
 
 /// The column of a manifest that its spans are of, where that is the key.
