@@ -11,7 +11,7 @@ use crate::support::workspace::Workspace;
 const NAMED: &str = r#"
     CREATE EXTENSION pg_stat_statements; CREATE EXTENSION amcheck;
     CREATE TABLE good (id int PRIMARY KEY, at timestamptz NOT NULL);
-    INSERT INTO good SELECT n, now() - n * interval '1 day' FROM generate_series(1, 20000) n;
+    INSERT INTO good SELECT n, now() - n * interval '12 hours' FROM generate_series(1, 20000) n;
     CREATE INDEX good_at ON good (at);
     CREATE TABLE owned (id int PRIMARY KEY, at timestamptz NOT NULL);
     INSERT INTO owned SELECT n, now() FROM generate_series(1, 20000) n;

@@ -3,6 +3,7 @@
 
 use mongodb::bson::doc;
 
+use super::vanished::gave_way;
 use super::{Job, end};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, namespace};
@@ -59,12 +60,9 @@ impl<'a> Along<'a> {
         record: &mut StepRecord,
         findings: &mut Vec<Finding>,
     ) -> Result<(), EngineError> {
-        match (&done, record.status) {
-            (Err(error), _) if error.is_unreachable() => return done,
-            (Ok(()), StepStatus::Deferred | StepStatus::Cancelled | StepStatus::Skipped) => {
-                return done;
-            }
-            _ => {}
+        let skipped = done.is_ok() && record.status == StepStatus::Skipped;
+        if skipped || gave_way(&done, record) {
+            return done;
         }
         let Some(became) = self.became(job).await else {
             return done;

@@ -9,6 +9,14 @@ use crate::plan::mongodb::uuid_of;
 use crate::plan::{Finding, Severity};
 use crate::values::several;
 
+/// Whether a step has ended for a reason of its own: nobody answers, or it gave way.
+pub(super) fn gave_way(done: &Result<(), EngineError>, record: &StepRecord) -> bool {
+    match done {
+        Ok(()) => matches!(record.status, StepStatus::Deferred | StepStatus::Cancelled),
+        Err(error) => error.is_unreachable(),
+    }
+}
+
 /// The collection that a step works on, as it was when the plan was made.
 pub(super) struct Begun<'a> {
     database: &'a str,
@@ -44,10 +52,8 @@ impl<'a> Begun<'a> {
         record: &mut StepRecord,
         findings: &mut Vec<Finding>,
     ) -> Result<(), EngineError> {
-        match (&done, record.status) {
-            (Err(error), _) if error.is_unreachable() => return done,
-            (Ok(()), StepStatus::Deferred | StepStatus::Cancelled) => return done,
-            _ => {}
+        if gave_way(&done, record) {
+            return done;
         }
         let Some(became) = self.became(job).await else {
             return done;

@@ -13,7 +13,7 @@ use tokio_postgres::types::ToSql;
 use self::told::{count_in, estimated};
 use super::counting;
 use super::facts::{Member, Table};
-use super::glance::begin;
+use super::glance::{begin, which};
 use super::itself;
 use super::never::{self, Never};
 use super::proof::Reading;
@@ -346,14 +346,8 @@ async fn together(
     if !begin(db, guard.as_ref(), &settings).await? {
         return Ok(alone.then_some(looks));
     }
-    let answer = db
-        .query("looking for rows", &arms.join(" UNION ALL "), &params)
-        .await;
-    db.execute("ending the look", "ROLLBACK").await?;
-    match answer {
-        Ok(rows) => {
-            let found: Result<HashSet<u32>, EngineError> = rows.iter().map(|r| r.get(0)).collect();
-            let found = found?;
+    match which(db, "looking for rows", &arms, &params).await {
+        Ok(found) => {
             let cheap: HashSet<u32> = cheap.iter().map(|m| m.oid).collect();
             for (n, subject) in &subjects {
                 let Some(look) = looks.get_mut(*n) else {

@@ -1,8 +1,12 @@
 //! The transaction in which the rows of a rule are looked at while it is planned.
 
+use std::collections::HashSet;
+
+use tokio_postgres::types::ToSql;
+
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::Guard;
+use crate::engines::postgres::{Session, each};
 
 /// Opens the transaction of a look; `false` where nothing may be asked now.
 pub(super) async fn begin(
@@ -27,4 +31,18 @@ pub(super) async fn begin(
             Ok(false)
         }
     }
+}
+
+/// Which tables have what is looked for, by arms that each answer with the id of a table that has; ends what
+/// [`begin`] has begun.
+pub(super) async fn which(
+    db: &Session,
+    doing: &str,
+    arms: &[String],
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<HashSet<u32>, EngineError> {
+    let answer = db.query(doing, &arms.join(" UNION ALL "), params).await;
+    db.execute("ending the look", "ROLLBACK").await?;
+    let found = each(&answer?, |row| row.get(0))?;
+    Ok(found.into_iter().collect())
 }

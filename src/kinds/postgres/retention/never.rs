@@ -1,12 +1,12 @@
 //! Times that stand for never as often as not, as `-infinity`, 0001-01-01 and 1970-01-01 do: nobody knows
 //! how old such a row is.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::facts::{Member, Table};
-use super::glance::begin;
+use super::glance::{begin, which};
 use super::rule::{AgeType, Rule};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Guard;
@@ -61,15 +61,9 @@ pub(super) async fn look(
             rule.alias()
         )
     });
-    let sql = arms.collect::<Vec<_>>().join(" UNION ALL ");
-    let answer = db
-        .query("looking for times that stand for never", &sql, &[])
-        .await;
-    db.execute("ending the look", "ROLLBACK").await?;
-    match answer {
-        Ok(rows) => {
-            let found: Result<HashSet<u32>, EngineError> = rows.iter().map(|r| r.get(0)).collect();
-            let found = found?;
+    let arms: Vec<String> = arms.collect();
+    match which(db, "looking for times that stand for never", &arms, &[]).await {
+        Ok(found) => {
             never
                 .any
                 .extend(asked.iter().map(|m| (m.oid, found.contains(&m.oid))));

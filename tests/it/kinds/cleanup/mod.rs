@@ -49,6 +49,16 @@ async fn checksum(db: &TestDatabase, rows: &str) -> String {
     .remove(0)
 }
 
+/// What is told of rows whose age nobody knows: the message and the suggestion.
+fn doubted(run: &Value) -> Option<(&str, &str)> {
+    let findings = run["findings"].as_array().unwrap();
+    let one = findings.iter().find(|f| f["code"] == "rows.doubted")?;
+    Some((
+        one["message"].as_str().unwrap(),
+        one["suggestion"].as_str().unwrap(),
+    ))
+}
+
 for_versions! {
     [pg15 = 15]
     /// Every type that can tell an age, by blocks and along a key: exactly the

@@ -1,22 +1,13 @@
 //! Times that stand for never as often as not.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{clean, workspace};
+use super::{clean, doubted, workspace};
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
 async fn ids(db: &TestDatabase) -> Vec<String> {
     db.strings("SELECT id FROM t ORDER BY id").await
-}
-
-fn doubted(run: &Value) -> Option<(&str, &str)> {
-    let findings = run["findings"].as_array().unwrap();
-    let one = findings.iter().find(|f| f["code"] == "rows.doubted")?;
-    Some((
-        one["message"].as_str().unwrap(),
-        one["suggestion"].as_str().unwrap(),
-    ))
 }
 
 /// What is no age, and what is: only `old` goes.

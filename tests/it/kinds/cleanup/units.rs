@@ -1,21 +1,12 @@
 //! Times that are numbers, of which some count something else.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{clean, workspace};
+use super::{clean, doubted, workspace};
 use crate::support::servers::{TestDatabase, fresh_database};
 
 async fn ids(db: &TestDatabase) -> Vec<String> {
     db.strings("SELECT id::text FROM t ORDER BY id").await
-}
-
-fn doubted(run: &Value) -> Option<(&str, &str)> {
-    let findings = run["findings"].as_array().unwrap();
-    let one = findings.iter().find(|f| f["code"] == "rows.doubted")?;
-    Some((
-        one["message"].as_str().unwrap(),
-        one["suggestion"].as_str().unwrap(),
-    ))
 }
 
 for_oldest_and_newest! {
