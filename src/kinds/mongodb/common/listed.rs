@@ -12,6 +12,10 @@ use crate::engines::mongodb::{Limit, Session, Spread, identity_of};
 /// whoever may make collections decides how large they are.
 const MOST_BYTES: usize = 16 << 20;
 
+/// What is no larger is always kept: names, and what tells a view, a capped or a clustered collection. Else large
+/// validators of some would make others vanish.
+const SMALL: usize = 1 << 10;
+
 /// The collections of a database by name, without what only [`fill`](super::fill) tells.
 pub(in crate::kinds::mongodb) async fn collections(
     session: &Session,
@@ -68,11 +72,16 @@ fn within(listed: &RawDocument, room: &mut usize) -> (Document, bool) {
             _ => 0,
         };
         match Bson::try_from(value) {
+            Ok(value) if size <= SMALL => drop(into.insert(name, value)),
             Ok(value) if size <= *room => {
                 *room -= size;
                 into.insert(name, value);
             }
-            _ => left_out = true,
+            // That it is there counts, too.
+            _ => {
+                left_out = true;
+                into.insert(name, Bson::Null);
+            }
         }
     };
     for (name, value) in listed.iter().flatten() {
@@ -99,13 +108,17 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_left_out_and_told() {
-        let listed = doc! { "name": "a", "options": { "capped": true, "validator": { "a": "x".repeat(900) } } };
+        let validator = doc! { "a": "x".repeat(1200) };
+        let listed = doc! { "name": "a", "type": "view", "options": { "capped": true, "validator": validator } };
         let raw = RawDocumentBuf::try_from(&listed).unwrap();
         let mut room = 1500;
         assert_eq!(within(&raw, &mut room), (listed.clone(), false));
-        let (kept, left_out) = within(&raw, &mut room);
-        let options = kept.get_document("options").unwrap();
-        assert!(left_out && options.len() == 1 && options.get_bool("capped").unwrap());
-        assert_eq!(kept.get_str("name").unwrap(), "a");
+        let options = doc! { "capped": true, "validator": Bson::Null };
+        // However little room others have left.
+        for left in [room, 0] {
+            room = left;
+            let kept = doc! { "name": "a", "type": "view", "options": options.clone() };
+            assert_eq!(within(&raw, &mut room), (kept, true));
+        }
     }
 }
