@@ -48,7 +48,7 @@ pub use place::Place;
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Throttled, Trigger};
 pub use recorder::{Kept, LONG, Recorder, take_up};
 pub use records::Records;
-pub use runs::{DeadRuns, FindingCounts, RunFilter, RunSummary, Runs};
+pub use runs::{Alive, DeadRuns, FindingCounts, RunFilter, RunSummary, Runs};
 pub use spool::waiting;
 pub use store::Store;
 pub use summary::{

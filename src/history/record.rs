@@ -318,6 +318,10 @@ pub struct RunRecord {
     pub host: String,
     /// Its process id there.
     pub pid: i64,
+    /// The process, told apart from those of other machines of the name, of other containers and of other
+    /// starts of the machine; null where an older version has written the record.
+    #[serde(default)]
+    pub process: Option<String>,
     /// What limited it to a part of what its task looks at, as it was asked for:
     /// `--set include=…`, a saved plan. What it does not say is not gone.
     #[serde(default)]

@@ -23,6 +23,7 @@ fn run(id: Uuid) -> RunRecord {
         error: None,
         host: "here".to_owned(),
         pid: 1,
+        process: None,
         part: None,
         steps: Vec::new(),
         findings: Vec::new(),

@@ -53,6 +53,10 @@ pub trait Runs: Send + Sync {
     async fn last_successes(&self) -> Result<Vec<(String, String, DateTime<Utc>)>, HistoryError>;
 }
 
+/// Whether the process with this id may be alive, and, where the record has it, the one that is told apart
+/// from all others ([`RunRecord::process`]).
+pub type Alive<'a> = dyn Fn(i64, Option<&str>) -> bool + Sync + 'a;
+
 /// Records that processes died in the middle of their runs.
 #[async_trait]
 pub trait DeadRuns: Send + Sync {
@@ -71,19 +75,15 @@ pub trait DeadRuns: Send + Sync {
     ) -> Result<Vec<RunRecord>, HistoryError>;
 
     /// The runs of this host that are on record as running, and whose process is gone; `alive` is
-    /// asked for the process id of each.
-    async fn dead(
-        &self,
-        host: &str,
-        alive: &(dyn Fn(i64) -> bool + Sync),
-    ) -> Result<Vec<Uuid>, HistoryError>;
+    /// asked for each process.
+    async fn dead(&self, host: &str, alive: &Alive<'_>) -> Result<Vec<Uuid>, HistoryError>;
 
     /// Closes the running runs of this host, of any task, whose process is
     /// gone ([`DeadRuns::dead`]); otherwise like [`DeadRuns::interrupt_running`].
     async fn interrupt_dead(
         &self,
         host: &str,
-        alive: &(dyn Fn(i64) -> bool + Sync),
+        alive: &Alive<'_>,
         at: DateTime<Utc>,
     ) -> Result<Vec<RunRecord>, HistoryError>;
 }

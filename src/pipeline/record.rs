@@ -5,7 +5,7 @@ use crate::config::Task;
 use crate::execute::{Stop, StopReason};
 use crate::history::{Kept, RunRecord, RunStatus, StepRecord, StepStatus};
 use crate::plan::Skip;
-use crate::values::{redact, wall_clock, with_causes};
+use crate::values::{process, redact, wall_clock, with_causes};
 
 /// The record of a run that has just begun.
 pub(super) fn blank(request: &Request<'_>, around: &Surroundings) -> RunRecord {
@@ -27,6 +27,7 @@ pub(super) fn blank(request: &Request<'_>, around: &Surroundings) -> RunRecord {
         error: None,
         host: around.host.clone(),
         pid: i64::from(std::process::id()),
+        process: Some(process(std::process::id())),
         part: part(request.task),
         steps: Vec::new(),
         findings: Vec::new(),

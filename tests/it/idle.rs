@@ -53,6 +53,7 @@ fn run(days_ago: i64) -> RunRecord {
         error: None,
         host: "h".into(),
         pid: 1,
+        process: None,
         part: None,
         steps: Vec::new(),
         findings: Vec::new(),

@@ -72,6 +72,7 @@ fn run(status: RunStatus, days_ago: i64) -> RunRecord {
         error: None,
         host: "h".into(),
         pid: 1,
+        process: None,
         part: None,
         steps: Vec::new(),
         findings: Vec::new(),

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::runs::RUN;
 use super::{Sql, SqlStore};
-use crate::history::{DeadRuns, HistoryError, RunRecord, StepRecord};
+use crate::history::{Alive, DeadRuns, HistoryError, RunRecord, StepRecord};
 
 const OPERATION: &str = "record dead runs";
 
@@ -53,21 +53,19 @@ impl DeadRuns for SqlStore {
             .await
     }
 
-    async fn dead(
-        &self,
-        host: &str,
-        alive: &(dyn Fn(i64) -> bool + Sync),
-    ) -> Result<Vec<Uuid>, HistoryError> {
+    async fn dead(&self, host: &str, alive: &Alive<'_>) -> Result<Vec<Uuid>, HistoryError> {
         let running = RUNNING_ON_HOST.with([host.into()]);
         let running: Vec<RunRecord> = self.fetch(OPERATION, running).await?;
-        let dead = running.into_iter().filter(|run| !alive(run.pid));
+        let dead = running
+            .into_iter()
+            .filter(|run| !alive(run.pid, run.process.as_deref()));
         Ok(dead.map(|run| run.id).collect())
     }
 
     async fn interrupt_dead(
         &self,
         host: &str,
-        alive: &(dyn Fn(i64) -> bool + Sync),
+        alive: &Alive<'_>,
         at: DateTime<Utc>,
     ) -> Result<Vec<RunRecord>, HistoryError> {
         self.interrupt(self.dead(host, alive).await?, at).await

@@ -14,8 +14,9 @@ use crate::plan::{Finding, Memory};
 /// Leaves a known run alone: its record may be further on already.
 static INSERT_RUN: Sql = Sql::new(
     "INSERT INTO maint.runs (id, task, kind, target, trigger, status, scheduled_for, started_at, finished_at,
-                      duration_ms, inspect_ms, rows, bytes_before, bytes_after, error, host, pid, part)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+                      duration_ms, inspect_ms, rows, bytes_before, bytes_after, error, host, pid, part,
+                      process)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
     ON CONFLICT (id) DO NOTHING",
 );
 
@@ -206,6 +207,7 @@ impl Call<'_> {
             (&run.host).into(),
             run.pid.into(),
             run.part.as_deref().map(clean).into(),
+            run.process.as_deref().map(clean).into(),
         ]);
         self.execute(statement).await.map(drop)
     }

@@ -35,6 +35,7 @@ impl FromRow for RunRecord {
             error: row.cell("error")?,
             host: row.cell("host")?,
             pid: row.cell("pid")?,
+            process: row.cell("process")?,
             part: row.cell("part")?,
             steps: Vec::new(),
             findings: Vec::new(),

@@ -53,6 +53,7 @@ fn run(status: RunStatus, steps: Vec<StepRecord>) -> RunRecord {
         error: None,
         host: "db-tools-1".into(),
         pid: 4242,
+        process: None,
         part: None,
         steps,
         findings: Vec::new(),

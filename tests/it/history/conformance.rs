@@ -345,11 +345,20 @@ async fn runs_of_dead_processes_are_interrupted(store: &dyn Store) {
         host: "other".into(),
         ..run("vacuum", 2)
     };
-    for run in [&ours, &dead, &elsewhere] {
+    let another = RunRecord {
+        pid: 2,
+        process: Some("another container".into()),
+        ..run("analyze", 3)
+    };
+    for run in [&ours, &dead, &elsewhere, &another] {
         store.open_run(run).await.unwrap();
     }
     let closed = store
-        .interrupt_dead("db-tools", &|pid| pid == 1, at(5_000))
+        .interrupt_dead(
+            "db-tools",
+            &|pid, process| pid == 1 || process == Some("another container"),
+            at(5_000),
+        )
         .await
         .unwrap();
     assert_eq!(
@@ -360,7 +369,7 @@ async fn runs_of_dead_processes_are_interrupted(store: &dyn Store) {
         closed[0].duration_ms, 12,
         "only the inspection is known to have run"
     );
-    for untouched in [ours, elsewhere] {
+    for untouched in [ours, elsewhere, another] {
         assert_eq!(
             store.run(&untouched.id.to_string()).await.unwrap(),
             untouched

@@ -47,6 +47,7 @@ fn run(task: &str, ms: i64) -> RunRecord {
         error: None,
         host: "db-tools".into(),
         pid: 4711,
+        process: None,
         part: None,
         steps: Vec::new(),
         findings: Vec::new(),

@@ -73,6 +73,7 @@ fn run(target: &str, status: RunStatus, at: DateTime<Utc>) -> RunRecord {
         error: None,
         host: "h".into(),
         pid: 1,
+        process: None,
         part: None,
         steps: Vec::new(),
         findings: Vec::new(),

@@ -31,13 +31,34 @@ async fn a_run_whose_process_is_gone_is_not_shown_at_work() {
     let site = Site::start("postgres://127.0.0.1:1/x", None).await;
     let mut process = std::process::Command::new("true").spawn().unwrap();
     process.wait().unwrap();
-    for (pid, alive) in [
-        (i64::from(process.id()), false),
-        (i64::from(std::process::id()), true),
+    let (gone, ours) = (process.id(), std::process::id());
+    let own = maint::values::process(ours);
+    let words: Vec<&str> = own.split(' ').collect();
+    let [boot, space, _, _, machine] = words[..] else {
+        panic!("{own}");
+    };
+    for (pid, process, alive) in [
+        (gone, None, false),
+        (ours, None, true),
+        (gone, Some(maint::values::process(gone)), false),
+        (ours, Some(own.clone()), true),
+        // Its id is another process's by now: in a container that is started anew, always.
+        (
+            ours,
+            Some(format!("{boot} {space} {ours} 1 {machine}")),
+            false,
+        ),
+        // A container of the same name: nobody here can know.
+        (
+            gone,
+            Some(format!("{boot} pid:[1] {gone} 1 {machine}")),
+            true,
+        ),
     ] {
         let run = maint::history::RunRecord {
             host: maint::values::host(),
-            pid,
+            pid: i64::from(pid),
+            process,
             finished_at: None,
             ..run(RunStatus::Running, Utc::now())
         };

@@ -140,6 +140,7 @@ pub(super) fn run(status: RunStatus, at: DateTime<Utc>) -> RunRecord {
         error: None,
         host: "h".into(),
         pid: 1,
+        process: None,
         part: None,
         steps: Vec::new(),
         findings: Vec::new(),

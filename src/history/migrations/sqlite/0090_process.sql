@@ -1,0 +1,2 @@
+-- Process ids are used again, in containers at once: the process that ran it, told apart from all others.
+ALTER TABLE runs ADD COLUMN process TEXT;
