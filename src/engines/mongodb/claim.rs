@@ -111,7 +111,10 @@ impl Session {
     }
 
     /// Those of these runs that hold a claim now, by what they are called on the server.
-    pub(super) async fn at_work(
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub(crate) async fn at_work(
         &self,
         runs: impl IntoIterator<Item = &String>,
     ) -> Result<HashSet<String>, MongoError> {

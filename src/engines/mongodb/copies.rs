@@ -8,8 +8,11 @@ use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
 
 use super::marks::{LOOK, MARKS, MOST_MARKS, PATIENCE, PAUSE, concern, is_small};
-use super::{MongoError, Session};
+use super::{MongoError, Session, counted, counting};
 use crate::values::with_causes;
+
+/// What is read of marks where the copies that they list are of no matter.
+const FIELDS: [&str; 5] = ["_id", "owner", "session", "from", "into"];
 
 /// One copy, as it was written.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +42,17 @@ pub(crate) struct CopyMark {
     pub(crate) uuid: String,
     /// The copies.
     pub(crate) copies: Vec<Copy>,
+}
+
+/// What there is of marks of batches that were broken off.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct LeftCopies {
+    /// Those that were looked at, without the copies that they list.
+    pub(crate) marks: Vec<CopyMark>,
+    /// There may be more: who may write there can write as many as they like.
+    pub(crate) more: bool,
+    /// So many are larger than any of ours, and are not read.
+    pub(crate) large: i64,
 }
 
 /// What a batch's mark says of its transaction.
@@ -221,38 +235,74 @@ impl Session {
         }
     }
 
-    /// The marks of batches whose runs are no more: their ids, and where the originals are.
+    /// Marks of batches whose runs are no more: as many as are looked at.
     ///
     /// # Errors
     /// When the server cannot be asked.
-    pub(crate) async fn left_copies(&self) -> Result<Vec<CopyMark>, MongoError> {
-        let states = [Stage::Copying.word(), Stage::Left.word()];
-        let fields = ["_id", "owner", "session", "from", "into"];
-        let ours = doc! { "$and": [{ "state": { "$in": states } }, is_small(&fields)] };
-        let read: Document = fields
-            .map(|name| (name.to_owned(), Bson::Int32(1)))
-            .into_iter()
-            .collect();
-        let command = doc! {
-            "find": MARKS, "filter": ours, "projection": read, "sort": { "_id": 1 },
-            "limit": MOST_MARKS as i64,
-        };
-        let doing = "looking for batches that were broken off";
-        let found = match self.all_raw(doing, self.database(), command, LOOK).await {
+    pub(crate) async fn left_copies(&self) -> Result<LeftCopies, MongoError> {
+        let open = doc! { "state": { "$in": [Stage::Copying.word(), Stage::Left.word()] } };
+        let small = doc! { "$and": [open.clone(), is_small(&FIELDS)] };
+        let mut marks = match self.copies_among(small).await {
             // Who may not read marks has written none.
-            Err(MongoError::Unauthorized { .. }) => return Ok(Vec::new()),
+            Err(MongoError::Unauthorized { .. }) => return Ok(LeftCopies::default()),
             found => found?,
         };
-        // What cannot be read none of us has written.
-        let read = found
-            .iter()
-            .filter_map(|mark| Document::try_from(mark).ok());
-        let mut marks: Vec<CopyMark> = read.filter_map(|mark| CopyMark::read(&mark)).collect();
+        let more = marks.len() >= MOST_MARKS;
         if !marks.is_empty() {
             let alive = self.at_work(marks.iter().map(|mark| &mark.owner)).await?;
             marks.retain(|mark| !alive.contains(&mark.owner));
         }
+        let small = is_small(&FIELDS).get("$expr").cloned();
+        let large = doc! { "$and": [open, { "$expr": { "$not": small } }] };
+        let most = i64::try_from(MOST_MARKS).ok();
+        let command = counting(MARKS, large, None, most);
+        let doing = "looking for marks that are none of ours";
+        let large = counted(&self.command(doing, self.database(), command, LOOK).await?);
+        Ok(LeftCopies { marks, more, large })
+    }
+
+    /// The marks with these ids, whoever else has written others, and however many; those of runs that
+    /// are at work, too.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub(crate) async fn copies_by_id(&self, ids: &[String]) -> Result<Vec<CopyMark>, MongoError> {
+        let mut marks = Vec::new();
+        for some in ids.chunks(MOST_MARKS) {
+            let ours = doc! { "_id": { "$in": some.to_vec() } };
+            let ours = doc! { "$and": [ours, is_small(&FIELDS)] };
+            marks.extend(self.copies_among(ours).await?);
+        }
         Ok(marks)
+    }
+
+    /// Whether there is a mark with this id, whatever it says.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub(crate) async fn is_marked(&self, id: &str) -> Result<bool, MongoError> {
+        let command = doc! {
+            "find": MARKS, "filter": { "_id": id }, "projection": { "_id": 1 }, "limit": 1,
+        };
+        let doing = "looking for the mark of a batch";
+        let found = self.all_raw(doing, self.database(), command, LOOK).await?;
+        Ok(!found.is_empty())
+    }
+
+    /// What of marks tells where copies are. What cannot be read none of us has written.
+    async fn copies_among(&self, filter: Document) -> Result<Vec<CopyMark>, MongoError> {
+        let read = FIELDS.map(|name| (name.to_owned(), Bson::Int32(1)));
+        let read: Document = read.into_iter().collect();
+        let command = doc! {
+            "find": MARKS, "filter": filter, "projection": read, "sort": { "_id": 1 },
+            "limit": MOST_MARKS as i64,
+        };
+        let doing = "looking for batches that were broken off";
+        let found = self.all_raw(doing, self.database(), command, LOOK).await?;
+        let read = found
+            .iter()
+            .filter_map(|mark| Document::try_from(mark).ok());
+        Ok(read.filter_map(|mark| CopyMark::read(&mark)).collect())
     }
 }
 

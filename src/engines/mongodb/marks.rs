@@ -103,11 +103,12 @@ impl Session {
         Ok(state.filter(|state| *state == "committed").map(|_| true))
     }
 
-    /// The ids of marks of committed transactions.
+    /// The ids of marks of committed transactions; none where there are too many to tell, as whoever may
+    /// write there can write others.
     ///
     /// # Errors
     /// When the server cannot be asked.
-    pub async fn committed(&self, source: &str) -> Result<Vec<String>, MongoError> {
+    pub async fn committed(&self, source: &str) -> Result<Option<Vec<String>>, MongoError> {
         let filter =
             doc! { "$and": [{ "state": "committed", "source": source }, is_small(&["_id"])] };
         let command = doc! {
@@ -115,11 +116,14 @@ impl Session {
         };
         let doing = "looking for marks";
         let found = self.all(doing, self.database(), command, LOOK).await?;
+        if found.len() >= MOST_MARKS {
+            return Ok(None);
+        }
         let ids = found.iter().filter_map(|mark| mark.get_str("_id").ok());
-        Ok(ids.map(str::to_owned).collect())
+        Ok(Some(ids.map(str::to_owned).collect()))
     }
 
-    /// Removes marks whose transactions nobody asks for any more.
+    /// Removes marks whose transactions nobody asks for any more, and those that are old.
     ///
     /// # Errors
     /// When the server refuses.

@@ -28,7 +28,7 @@ mod tls_files;
 
 pub(crate) use additions::{Added, Addition};
 pub use columns::{Field, FieldType, columns, row};
-pub(crate) use copies::{Copy, CopyMark, Stage, copies_of, listed};
+pub(crate) use copies::{Copy, CopyMark, LeftCopies, Stage, copies_of, listed};
 pub use counting::{at_moment, counted, counting, is_uncountable};
 pub use dial::Dial;
 pub(crate) use equal::key;

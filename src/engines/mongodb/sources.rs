@@ -19,6 +19,9 @@ pub(crate) struct Source {
     pub(crate) collection: String,
     /// Its identity.
     pub(crate) uuid: String,
+    /// The database that has the marks of its batches: who cannot see them cannot tell its copies from
+    /// those that are taken back. Older versions have not written it down.
+    pub(crate) marks: Option<String>,
 }
 
 impl Source {
@@ -31,10 +34,13 @@ impl Source {
                 database,
                 collection,
                 uuid: _,
+                marks: _,
             } = of.clone();
             (target, set, database, collection)
         };
-        self.uuid == other.uuid || place(self) == place(other)
+        let marks = self.marks.as_ref().zip(other.marks.as_ref());
+        marks.is_none_or(|(own, others)| own == others)
+            && (self.uuid == other.uuid || place(self) == place(other))
     }
 
     /// For people.
@@ -46,7 +52,7 @@ impl Source {
     fn document(&self) -> Document {
         doc! {
             "target": &self.target, "set": self.set.as_deref(), "database": &self.database,
-            "collection": &self.collection, "uuid": &self.uuid,
+            "collection": &self.collection, "uuid": &self.uuid, "marks": self.marks.as_deref(),
         }
     }
 
@@ -59,6 +65,7 @@ impl Source {
             database: text("database")?,
             collection: text("collection")?,
             uuid: text("uuid")?,
+            marks: text("marks"),
         })
     }
 }
@@ -79,7 +86,8 @@ impl Session {
         source: &Source,
     ) -> Result<(), MongoError> {
         let mark = doc! { "state": STATE, "from": source.document(), "into": { "uuid": into } };
-        let id = format!("{} into {into}", source.uuid);
+        let marks = source.marks.as_deref().unwrap_or_default();
+        let id = format!("{} into {into} by {marks}", source.uuid);
         let command = doc! {
             "findAndModify": MARKS, "query": { "_id": id }, "update": { "$set": mark },
             "upsert": true, "writeConcern": concern(),
@@ -124,6 +132,7 @@ mod tests {
             database: "app".to_owned(),
             collection: "events".to_owned(),
             uuid: "1".to_owned(),
+            marks: Some("app".to_owned()),
         };
         let renamed = Source {
             collection: "was".to_owned(),
@@ -137,7 +146,16 @@ mod tests {
             target: "b".to_owned(),
             ..anew.clone()
         };
-        assert!(one.is_same(&renamed) && one.is_same(&anew));
+        let unseen = Source {
+            marks: Some("other".to_owned()),
+            ..one.clone()
+        };
+        let older = Source {
+            marks: None,
+            ..one.clone()
+        };
+        assert!(one.is_same(&renamed) && one.is_same(&anew) && one.is_same(&older));
+        assert!(!one.is_same(&unseen));
         assert!(!one.is_same(&elsewhere));
         assert_eq!(Source::read(&doc! { "from": one.document() }), Some(one));
     }

@@ -11,7 +11,7 @@ use super::batch::{Batch, BatchError};
 use super::copies::named;
 use super::export::Exporter;
 use super::gate::{Again, Ends, may_go_on};
-use super::mover::{MOST, Mover};
+use super::mover::Mover;
 use super::source::{FAILOVER, Source, passes};
 use super::{Event, Job, end};
 use crate::engines::EngineError;
@@ -182,6 +182,8 @@ async fn go(
                 }
             }
         };
+        record.rows = Some(record.rows.unwrap_or(0) + batch.gone);
+        let rows = record.rows.unwrap_or(0);
         if batch.too_many {
             // More has come in than the plan had counted.
             record.kept_by = Some(KeptBy::Limit);
@@ -190,13 +192,11 @@ async fn go(
                 StepStatus::Deferred,
                 format!(
                     "{} been archived, more are there than were counted, and `max_rows` or `max_share` allows no more",
-                    several_do(so_far, "document", ("has", "have"))
+                    several_do(rows, "document", ("has", "have"))
                 ),
             );
             return Ok(());
         }
-        record.rows = Some(record.rows.unwrap_or(0) + batch.gone);
-        let rows = record.rows.unwrap_or(0);
         job.execution.observer.on(Event::Progress {
             seq: job.step.seq,
             phase: &format!("{} archived", several(rows, "document")),
@@ -318,10 +318,7 @@ impl Keeper<'_> {
         allowed: Option<i64>,
     ) -> Result<Batch, BatchError> {
         match self {
-            Keeper::Collection(mover) => {
-                let most = allowed.unwrap_or(MOST).clamp(0, MOST);
-                mover.batch(ends, after, left, most).await
-            }
+            Keeper::Collection(mover) => mover.batch(ends, after, left, allowed).await,
             Keeper::Files(exporter) => exporter.batch(ends, after, left, allowed).await,
         }
     }

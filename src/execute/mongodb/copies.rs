@@ -58,21 +58,34 @@ pub(super) async fn carry_out(
     let memories = memories.map_err(|error| EngineError::Files {
         message: format!("what the history knows of copies cannot be read: {error}"),
     })?;
-    for mark in job.session.left_copies().await? {
-        // Whoever may write to the database can write a mark, or change one.
-        let known = Sealed::known(&mark, &memories);
-        let Some(sealed) = known.filter(|_| work.marks.contains(&mark.id)) else {
+    let mut known = Sealed::all(&memories);
+    known.retain(|id, _| work.marks.contains(id));
+    let alive = job.session.at_work(known.values().map(Sealed::owner));
+    let alive = alive.await?;
+    known.retain(|_, sealed| !alive.contains(sealed.owner()));
+    let ids: Vec<String> = known.keys().cloned().collect();
+    let there = job.session.copies_by_id(&ids).await?;
+    for (id, sealed) in known {
+        let Some(mark) = there.iter().find(|mark| mark.id == id) else {
+            // Only what is not there at all has come to its end.
+            if !job.session.is_marked(&id).await? {
+                forget(&id, job);
+            }
             continue;
         };
+        // Whoever may write to the database can write a mark, or change one.
+        if !sealed.fits(mark) {
+            continue;
+        }
         if job.execution.stop.is_stopping() {
             end(record, StepStatus::Cancelled, "the run was stopped");
             return Ok(());
         }
-        match one(&mark, &sealed, job).await {
+        match one(mark, &sealed, job).await {
             Ok(taken) => {
-                let into = place_of(&mark);
+                let into = place_of(mark);
                 tracing::info!(into, copies = taken.back, "copies were taken back");
-                findings.extend(taken.findings(&mark));
+                findings.extend(taken.findings(mark));
             }
             Err(EngineError::Mongo(error)) if error.is_passing() => return Err(error.into()),
             // What cannot be reached any more must not keep everything else from being archived.
@@ -82,7 +95,7 @@ pub(super) async fn carry_out(
                 object: namespace(&mark.from.0, &mark.from.1),
                 message: format!(
                     "a batch was broken off after it had been copied into {}, and its copies could not be taken back; the next run tries it again: {error}",
-                    place_of(&mark)
+                    place_of(mark)
                 ),
                 suggestion: None,
             }),
@@ -108,7 +121,8 @@ async fn one(mark: &CopyMark, sealed: &Sealed, job: Job<'_>) -> Result<Taken, En
     if let Some(session) = &mark.session {
         job.session.end_session(session).await;
     }
-    Ok(take_back(job, there, &mark.id, sealed).await?)
+    let erased = HashSet::new();
+    Ok(take_back(job, there, (&mark.id, sealed), &erased).await?)
 }
 
 /// A session of another target, by its name in the configuration.
@@ -120,37 +134,43 @@ pub(super) async fn open(name: &str, job: Job<'_>) -> Result<Session, EngineErro
     super::dial::elsewhere(name, target, job.session.name()).await
 }
 
-/// Takes the copies of a mark back whose originals live, and removes the mark. A copy without an
-/// original is the only one there is: it stays.
+/// Has the history forget a mark.
+fn forget(id: &str, job: Job<'_>) {
+    let execution = job.execution;
+    let (target, kind) = (&execution.target, &execution.kind);
+    let history = &execution.history;
+    history.remember(target, kind, wall_clock(), &[forgotten(id)]);
+}
+
+/// Takes the copies of a mark back whose originals live, and those of originals that were `erased`, as the
+/// transaction of the batch itself has seen; and removes the mark. Any other copy without an original is
+/// the only one there is: it stays.
 pub(super) async fn take_back(
     job: Job<'_>,
     there: &Session,
-    id: &str,
-    sealed: &Sealed,
+    (id, sealed): (&str, &Sealed),
+    erased: &HashSet<String>,
 ) -> Result<Taken, MongoError> {
     let here = job.session;
-    let forget = || {
-        let execution = job.execution;
-        let (target, kind) = (&execution.target, &execution.kind);
-        let history = &execution.history;
-        history.remember(target, kind, wall_clock(), &[forgotten(id)]);
-    };
     let Some(mark) = here.seize_copies(id).await? else {
-        forget();
-        return Ok(Taken {
-            gone: true,
-            ..Taken::default()
-        });
+        forget(id, job);
+        return Ok(Taken::default());
     };
     if !sealed.fits(&mark) {
         // Somebody has changed it just now: it is told as one that nobody knows.
-        return Ok(Taken::default());
+        return Ok(Taken {
+            left: usize::MAX,
+            ..Taken::default()
+        });
     }
-    let mut taken = Taken::default();
+    let mut taken = Taken {
+        left: mark.copies.len(),
+        ..Taken::default()
+    };
     let began = Instant::now();
     let mut again = Again::default();
     loop {
-        let tried = removed(here, there, (&mark, sealed), &mut taken).await;
+        let tried = removed(here, there, (&mark, sealed), erased, &mut taken).await;
         match tried {
             Ok(()) => break,
             Err(error)
@@ -168,7 +188,7 @@ pub(super) async fn take_back(
         }
     }
     here.forget_copies(&mark.id).await?;
-    forget();
+    forget(id, job);
     Ok(taken)
 }
 
@@ -176,6 +196,7 @@ async fn removed(
     here: &Session,
     there: &Session,
     (mark, sealed): (&CopyMark, &Sealed),
+    erased: &HashSet<String>,
     taken: &mut Taken,
 ) -> Result<(), Error> {
     taken.strangers.clear();
@@ -212,7 +233,8 @@ async fn removed(
     let live: Vec<RawDocumentBuf> = live.try_collect().await?;
     let live: HashSet<String> = live.iter().filter_map(id_of).collect();
     let written = mark.copies.iter().filter_map(|copy: &Copy| {
-        let key = key_of(&copy.id).filter(|key| live.contains(key))?;
+        let key = key_of(&copy.id);
+        let key = key.filter(|key| live.contains(key) || erased.contains(key))?;
         Some((key, copy))
     });
     let written: HashMap<String, &Copy> = written.collect();

@@ -35,6 +35,9 @@ const MOST: Most = Most {
     bytes: 8 << 20,
 };
 
+/// So many marks are removed at once.
+const AT_ONCE: usize = 2_000;
+
 /// Where files go, opened once for a walk.
 pub(super) struct Exporter<'a> {
     source: Source<'a>,
@@ -358,9 +361,16 @@ async fn tidy(source: &Source<'_>) {
         .into_iter()
         .filter(|manifest| manifest.settled)
         .map(|manifest| manifest.id.to_string())
-        .filter(|id| marks.contains(id))
+        .filter(|id| marks.as_ref().is_none_or(|marks| marks.contains(id)))
         .collect();
-    if let Err(error) = job.session.forget(job.session.database(), &settled).await {
-        tracing::debug!(%error, "marks remain for now");
+    // What is old goes, too, also where nothing else does.
+    for some in settled
+        .chunks(AT_ONCE)
+        .chain(settled.is_empty().then_some(&[][..]))
+    {
+        if let Err(error) = job.session.forget(job.session.database(), some).await {
+            tracing::debug!(%error, "marks remain for now");
+            return;
+        }
     }
 }

@@ -8,7 +8,7 @@ mod delete;
 mod insert;
 mod origins;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
@@ -32,7 +32,7 @@ use crate::plan::mongodb::{Destination, Walk};
 use crate::values::wall_clock;
 
 /// Documents of one batch, at most.
-pub(super) const MOST: i64 = 1000;
+const MOST: i64 = 1000;
 /// Bytes of one batch; a single document may have as many.
 const MOST_BYTES: usize = 16 << 20;
 /// Bytes that the `_id`s of one batch may have: its mark, a document, lists them.
@@ -59,6 +59,11 @@ pub(super) struct Mover<'a> {
     noted: Option<(String, Option<ArchiveSource>)>,
     /// Documents that have gone in the batch under way.
     went: i64,
+    /// Those of it that were gone before its transaction: somebody else has removed them, and a copy that was
+    /// made of one would bring back what was erased, or double what is kept elsewhere.
+    vanished: HashSet<String>,
+    /// What attempts without a mark were to delete, whose end nobody has seen.
+    sent: HashSet<String>,
     /// What was found while copies were taken back.
     findings: Vec<Finding>,
 }
@@ -98,6 +103,8 @@ impl<'a> Mover<'a> {
             unheard: false,
             noted: None,
             went: 0,
+            vanished: HashSet::new(),
+            sent: HashSet::new(),
             findings: Vec::new(),
         })
     }
@@ -202,12 +209,10 @@ impl<'a> Mover<'a> {
         };
         let job = self.source.job;
         let there = self.elsewhere.as_ref().unwrap_or(job.session);
-        let taken = take_back(job, there, &mark.id, sealed).await?;
+        let taken = take_back(job, there, (&mark.id, sealed), &self.vanished).await?;
         self.findings.extend(taken.findings(mark));
-        let gone = match taken.gone {
-            true => i64::try_from(mark.copies.len()).unwrap_or(i64::MAX),
-            false => 0,
-        };
+        let gone = mark.copies.len().saturating_sub(taken.left);
+        let gone = i64::try_from(gone).unwrap_or(i64::MAX);
         self.open = None;
         Ok(gone)
     }
@@ -218,21 +223,26 @@ impl<'a> Mover<'a> {
         ends: Ends,
         after: Option<&Bson>,
         left: &[Bson],
-        allowed: i64,
+        allowed: Option<i64>,
     ) -> Result<Batch, BatchError> {
         self.went = 0;
         // An attempt before this one may have failed anywhere.
-        self.give_up().await?;
+        let before = self.give_up().await?;
+        let allowed = allowed.map(|most| (most - before).max(0));
         let most = Most {
-            documents: allowed.max(1),
+            documents: allowed.unwrap_or(MOST).clamp(1, MOST),
             bytes: MOST_BYTES,
         };
         let (mut documents, mut more) = self.source.read(ends, after, left, most).await?;
         if documents.is_empty() {
-            return Ok(Batch::default());
-        }
-        if allowed == 0 {
             return Ok(Batch {
+                gone: before,
+                ..Batch::default()
+            });
+        }
+        if allowed == Some(0) {
+            return Ok(Batch {
+                gone: before,
                 too_many: true,
                 ..Batch::default()
             });
@@ -240,6 +250,7 @@ impl<'a> Mover<'a> {
         more |= shorten(&mut documents);
         let (unreadable, last) = self.source.set_aside(&mut documents, after);
         let mut batch = Batch {
+            gone: before,
             last: last.filter(|_| more),
             unreadable,
             ..Batch::default()
@@ -286,15 +297,17 @@ impl<'a> Mover<'a> {
             return Err(BatchError::Misplaced(why));
         }
         let changed = self.delete(&proved, &inserted.mine).await?;
-        batch.gone = i64::try_from(proved.len() - changed.len()).unwrap_or(0);
+        let stay = changed.len() + self.vanished.len();
+        batch.gone += i64::try_from(proved.len().saturating_sub(stay)).unwrap_or(0);
         self.went = batch.gone;
         for id in &changed {
             if let Some(document) = proved.get(id) {
                 self.leave(document, &mut batch);
             }
         }
-        if changed.iter().any(|id| inserted.mine.contains(id)) {
-            // They were changed after they were copied: the copies are of no use.
+        let mut useless = changed.iter().chain(&self.vanished);
+        if useless.any(|id| inserted.mine.contains(id)) {
+            // They were changed, or removed by somebody else, after they were copied: the copies are of no use.
             self.take_back().await?;
         } else if let Some(mark) = self.open.take() {
             // All that it named is in one place only, and its mark says so: that it goes, too, is

@@ -79,6 +79,20 @@ pub(crate) fn cut_off(mark: &Addition, database: &str) -> Finding {
     }
 }
 
+/// The same where the history knows that it was made: its mark could not say so, or somebody has changed it.
+pub(crate) fn set_back(mark: &Addition, database: &str) -> Finding {
+    let marks = shell_name(database, MARKS);
+    let it = format!("{{_id: {}}}", shell_text(&mark.id));
+    let (into, from) = (&mark.into, &mark.from);
+    Finding {
+        message: format!(
+            "{into} is not added to: its mark in `{MARKS}` says that what was added{} from {from} was cut off, and the history that all of it was. Either the mark could not be told so, or somebody who may write to {database} has changed it. If {into} looks whole, say so: {marks}.updateOne({it}, {{$set: {{state: \"made\"}}}})",
+            since(mark),
+        ),
+        ..cut_off(mark, database)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +137,8 @@ mod tests {
         ] {
             assert!(told.contains(part), "{told}");
         }
+        let told = set_back(&mark, "app").message;
+        assert!(told.contains("the history that all of it was"), "{told}");
+        assert!(told.contains("{$set: {state: \"made\"}}"), "{told}");
     }
 }

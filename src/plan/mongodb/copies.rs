@@ -1,7 +1,7 @@
 //! What the history knows of copies that a batch is about to make. Their mark is in the database that
 //! they come from, where others may write, too: it is believed as far as the history knows it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use mongodb::bson::RawDocumentBuf;
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,25 @@ impl Sealed {
         }
     }
 
+    /// The run that copies, as it is called on the server.
+    pub(crate) fn owner(&self) -> &String {
+        &self.owner
+    }
+
+    /// Where the copies are.
+    pub(crate) fn place(&self) -> String {
+        namespace(&self.into.0, &self.into.1)
+    }
+
+    /// What the history knows of all marks, by their ids.
+    pub(crate) fn all(memories: &HashMap<String, Value>) -> BTreeMap<String, Sealed> {
+        let one = |(key, value): (&String, &Value)| {
+            let id = key.strip_prefix(REMEMBERED)?;
+            Some((id.to_owned(), Sealed::deserialize(value).ok()?))
+        };
+        memories.iter().filter_map(one).collect()
+    }
+
     /// What the history knows of a mark; none where it does not know it as it is.
     pub(crate) fn known(mark: &CopyMark, memories: &HashMap<String, Value>) -> Option<Sealed> {
         let known = memories.get(&remembered_as(&mark.id))?;
@@ -94,13 +113,23 @@ pub(crate) fn forgotten(id: &str) -> Memory {
     }
 }
 
+/// How what is remembered of a mark begins.
+const REMEMBERED: &str = "copies ";
+
 fn remembered_as(id: &str) -> String {
-    format!("copies {id}")
+    format!("{REMEMBERED}{id}")
 }
 
-/// What a person should know of marks that the history does not; `database` has them.
-pub(crate) fn unknown(marks: &[&CopyMark], database: &str) -> Option<Finding> {
-    let first = marks.first()?;
+/// What a person should know of marks that the history does not; `database` has them. There may be more,
+/// and so many are larger than any of maint's.
+pub(crate) fn unknown(
+    marks: &[&CopyMark],
+    (more, large): (bool, i64),
+    database: &str,
+) -> Option<Finding> {
+    if marks.is_empty() && large == 0 {
+        return None;
+    }
     let short = |text: String| match text.char_indices().nth(SHOWN) {
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
         None => text,
@@ -116,23 +145,33 @@ pub(crate) fn unknown(marks: &[&CopyMark], database: &str) -> Option<Finding> {
             elsewhere.unwrap_or_default()
         )
     });
-    let mut said = said.collect::<Vec<_>>().join(", ");
+    let mut said = said.collect::<Vec<_>>();
+    if large > 0 {
+        said.push(format!("{large} larger than any of maint's"));
+    }
+    let mut said = said.join(", ");
     if let Some(more @ 1..) = marks.len().checked_sub(NAMED) {
         said.push_str(&format!(" and {more} more"));
     }
     let shell = shell_name(database, MARKS);
+    let count = i64::try_from(marks.len())
+        .unwrap_or(i64::MAX)
+        .saturating_add(large);
     Some(Finding {
         code: "archive.unknown_mark".to_owned(),
         severity: Severity::Warning,
         object: namespace(database, MARKS),
         message: format!(
-            "{} of batches that were broken off between copying and deleting documents ({said}), which the history does not know as they are: nothing is taken back for them, and documents that they name are not archived. Whoever may write to {database} can write such marks. If the history was lost or put back, or they are another installation's or an older version's, look for documents that are in both places; then remove the marks",
-            crate::values::several_do(marks.len(), "mark", ("tells", "tell")),
+            "{}{} of batches that were broken off between copying and deleting documents ({said}), which the history does not know as they are: nothing is taken back for them, and documents that they name are not archived. Whoever may write to {database} can write such marks. If the history was lost or put back, or they are another installation's or an older version's, look for documents that are in both places; then remove the marks",
+            if more { "at least " } else { "" },
+            crate::values::several_do(count, "mark", ("tells", "tell")),
         ),
-        suggestion: Some(format!(
-            "{shell}.deleteOne({{_id: {}}})",
-            shell_text(&first.id)
-        )),
+        suggestion: Some(match marks.first() {
+            Some(first) => format!("{shell}.deleteOne({{_id: {}}})", shell_text(&first.id)),
+            None => {
+                format!("{shell}.find({{state: {{$in: [\"copying\", \"left\"]}}}}, {{state: 1}})")
+            }
+        }),
     })
 }
 
@@ -159,6 +198,7 @@ mod tests {
         let memory = sealed.memory("m");
         let memories = HashMap::from([(memory.key, memory.value)]);
         assert_eq!(Sealed::known(&mark, &memories), Some(sealed.clone()));
+        assert_eq!(Sealed::all(&memories).get("m"), Some(&sealed));
         let others = [
             CopyMark {
                 id: "n".to_owned(),
@@ -195,7 +235,13 @@ mod tests {
         let document = RawDocumentBuf::try_from(&doc! { "_id": 1 }).unwrap();
         let other = Sealed::of(&mark, Uuid::new_v4());
         assert_ne!(sealed.hash(&document), other.hash(&document));
-        let told = unknown(&others.iter().collect::<Vec<_>>(), "app").unwrap();
+        let told = unknown(&others.iter().collect::<Vec<_>>(), (false, 0), "app").unwrap();
         assert!(told.message.contains("and 4 more"), "{told:?}");
+        let told = unknown(&[], (true, 2), "app").unwrap();
+        assert!(
+            told.message.starts_with("at least 2 marks tell"),
+            "{told:?}"
+        );
+        assert_eq!(unknown(&[], (false, 0), "app"), None);
     }
 }

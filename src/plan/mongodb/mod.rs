@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use additions::{adding, cut_off, left_by};
+pub(crate) use additions::{adding, cut_off, left_by, set_back};
 pub use along::{ALONG, index_described};
 pub use archive::{Export, Format, LONGEST_NAME, Manifest, Restored, Stray, fields};
 pub use look::{Look, Validate};

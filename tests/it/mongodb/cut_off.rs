@@ -236,3 +236,36 @@ async fn a_result_that_is_not_what_was_left_is_made_anew() {
     assert_eq!(base.count("days", doc! {}).await, 5);
     nothing();
 }
+
+/// Somebody sets the mark of what was made back: nothing is added, the history is named as witness, and what is
+/// told mends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_was_set_back_is_told_with_what_the_history_knows() {
+    let base = TestBase::new(60).await;
+    let all = u64::try_from(DOCUMENTS).unwrap();
+    let events = (0..DOCUMENTS).map(|n| doc! { "_id": n, "n": 1 });
+    base.collection("events").insert_many(events).await.unwrap();
+    let workspace = adding(for_base(&base), AS_IT_IS);
+    run(&workspace, "refresh", 0);
+    changed(&base).await;
+    let marks = base.collection("maint.archives");
+    let back = doc! { "$set": { "state": "adding" } };
+    marks
+        .update_one(doc! { "state": "made" }, back)
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        let refused = run(&workspace, "refresh", 1);
+        assert_eq!(codes(&refused), ["refresh.cut_off"], "{refused:#}");
+        let told = refused["findings"][0]["message"].as_str().unwrap();
+        assert!(told.contains("the history that all of it was"), "{told}");
+        assert_eq!(sums(&base).await, [all, 0, 0, 0]);
+    }
+    let made = doc! { "$set": { "state": "made" } };
+    marks
+        .update_one(doc! { "state": "adding" }, made)
+        .await
+        .unwrap();
+    run(&workspace, "refresh", 0);
+    assert_eq!(sums(&base).await, [0, all, 0, 0]);
+}

@@ -181,3 +181,69 @@ async fn a_mark_that_was_changed_takes_back_what_its_batch_has_copied_4_4() {
 async fn a_mark_that_was_changed_takes_back_what_its_batch_has_copied_6_0() {
     changed(60).await;
 }
+
+/// Thousands of marks that somebody else has written, before ours and as large as may be: ours is found by its
+/// id, its copies are taken back, and the others are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_of_others_hide_none_of_ours() {
+    let place = Place::new(60).await;
+    killed_before_it_commits(&place.set, &place.workspace).await;
+    left_open_is_ended(&place.set).await;
+    let genuine = place.mark().await;
+    let forged = |id: String| {
+        let mut mark = genuine.clone();
+        mark.insert("_id", id);
+        mark.insert("copies", Vec::<Document>::new());
+        mark
+    };
+    let many = (0..2_100).map(|n| forged(format!("!{n:05}")));
+    place.marks().insert_many(many).await.unwrap();
+    let mut large = forged("large".to_owned());
+    large.insert("owner", "x".repeat(20 << 10));
+    place.marks().insert_one(large).await.unwrap();
+    // The originals are in use again: nothing of them is to be in the archive.
+    let new = doc! { "$set": { "at": DateTime::now() } };
+    let events = place.db.collection::<Document>("events");
+    events.update_many(doc! {}, new).await.unwrap();
+    assert_eq!(raw(&place.old, "events").await.len(), 50);
+    let done = run(&place.workspace, "archive", 0);
+    assert_eq!(steps(&done, "succeeded"), ["take back app"], "{done:#}");
+    assert!(raw(&place.old, "events").await.is_empty(), "{done:#}");
+    assert_eq!(raw(&place.db, "events").await.len(), 50);
+    assert_eq!(codes(&done), ["archive.unknown_mark"], "{done:#}");
+    let told = done["findings"][0]["message"].as_str().unwrap();
+    assert!(told.starts_with("at least 2001 marks tell"), "{told}");
+    assert!(told.contains("1 larger than any of maint's"), "{told}");
+    // Nothing is left of ours, here and in the history; the others are the person's to remove.
+    let id = doc! { "_id": genuine.get_str("_id").unwrap() };
+    let marks = place.marks();
+    assert_eq!(marks.count_documents(id).await.unwrap(), 0);
+    assert_eq!(
+        marks
+            .count_documents(doc! { "state": "copying" })
+            .await
+            .unwrap(),
+        2_101
+    );
+    let again = run(&place.workspace, "archive", 0);
+    assert_eq!(again["steps"], json!([]), "{again:#}");
+    assert_eq!(codes(&again), ["archive.unknown_mark"], "{again:#}");
+}
+
+/// A mark of a batch whose originals were deleted is set back, with all that it had named: the copies are all
+/// there is of them, stay, and are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_is_set_back_loses_nothing() {
+    let place = Place::new(60).await;
+    killed_before_it_commits(&place.set, &place.workspace).await;
+    left_open_is_ended(&place.set).await;
+    let original = raw(&place.db, "events").await;
+    // As if the transaction had been committed, and the run killed right after.
+    let events = place.db.collection::<Document>("events");
+    events.delete_many(doc! {}).await.unwrap();
+    let done = run(&place.workspace, "archive", 0);
+    assert_eq!(codes(&done), ["archive.only_copy"], "{done:#}");
+    let told = done["findings"][0]["message"].as_str().unwrap();
+    assert!(told.starts_with("50 copies are in old.events"), "{told}");
+    assert!(bytes(&raw(&place.old, "events").await) == bytes(&original));
+}

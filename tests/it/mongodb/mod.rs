@@ -22,6 +22,7 @@ mod kinds;
 mod large_ids;
 mod locked;
 mod marks;
+mod meanwhile;
 mod misspelt;
 mod never;
 mod numbers;

@@ -15,8 +15,9 @@ pub(in crate::execute::mongodb) struct Taken {
     pub(super) alone: Vec<String>,
     /// The collection that they were put into is not to be found.
     pub(super) astray: bool,
-    /// All originals were deleted before anybody could keep that from happening.
-    pub(in crate::execute::mongodb) gone: bool,
+    /// So many copies the mark still named; none where all originals were deleted before anybody could keep
+    /// that from happening.
+    pub(in crate::execute::mongodb) left: usize,
 }
 
 impl Taken {

@@ -12,14 +12,18 @@ use super::super::gate::Again;
 use super::super::source::{FAILOVER, id_of, key_of, majority, passes, value_at};
 use super::Mover;
 use crate::engines::mongodb::{Copy, MongoError, Stage, copies_of, listed};
+use crate::values::several_do;
 
 impl<'a> Mover<'a> {
-    /// Deletes what is still as it was copied, and tells what is not.
+    /// Deletes what is still as it was copied, and tells what is not. What somebody else had removed
+    /// before is in neither: it has [vanished](Mover::vanished).
     pub(super) async fn delete(
         &mut self,
         proved: &HashMap<String, &RawDocumentBuf>,
         mine: &HashSet<String>,
     ) -> Result<Vec<String>, Error> {
+        self.vanished.clear();
+        self.sent.clear();
         if proved.is_empty() {
             return Ok(Vec::new());
         }
@@ -53,8 +57,11 @@ impl<'a> Mover<'a> {
             .await?;
         let (end, done) = match self.within(proved, mine).await {
             Ok(Done::Now(changed)) => (true, Ok(changed)),
-            // It was committed, and the answer was lost.
-            Ok(Done::Before(changed)) => (false, Ok(changed)),
+            // It was committed, and the answer was lost. What it had not met, it has left, too.
+            Ok(Done::Before(mut left)) => {
+                left.retain(|id| !self.vanished.contains(id));
+                (false, Ok(left))
+            }
             Err(error) => (false, Err(error)),
         };
         if end {
@@ -93,25 +100,42 @@ impl<'a> Mover<'a> {
             .session(&mut *session)
             .await?;
         let (mut same, mut changed) = (Vec::new(), Vec::new());
+        let (mut to_go, mut vanished) = (HashSet::new(), HashSet::new());
+        vanished.extend(proved.keys().cloned());
         while let Some(document) = cursor.next(&mut *session).await.transpose()? {
             let Some(id) = id_of(&document) else { continue };
+            vanished.remove(&id);
             match proved.get(&id) {
                 Some(copied) if copied.as_bytes() == document.as_bytes() => {
-                    same.extend(value_at(&document, "_id"))
+                    same.extend(value_at(&document, "_id"));
+                    to_go.insert(id);
                 }
                 _ => changed.push(id),
             }
         }
+        // Without a mark nothing says what became of an attempt before this one.
+        vanished.retain(|id| !self.sent.contains(id));
+        self.vanished = vanished;
         if !same.is_empty() {
-            self.source
+            let count = same.len();
+            let delete = self
+                .source
                 .collection
-                .delete_many(doc! { "_id": { "$in": same } })
-                .session(&mut *session)
-                .await?;
+                .delete_many(doc! { "_id": { "$in": same } });
+            let deleted = delete.session(&mut *session).await?.deleted_count;
+            if usize::try_from(deleted) != Ok(count) {
+                return Err(Error::custom(format!(
+                    "{} to go, and {deleted} would have gone",
+                    several_do(count, "document", ("was", "were"))
+                )));
+            }
         }
         if let Some(mark) = &self.open {
+            let vanished = &self.vanished;
             let stays = |copy: &&Copy| {
-                key_of(&copy.id).is_some_and(|key| mine.contains(&key) && changed.contains(&key))
+                key_of(&copy.id).is_some_and(|key| {
+                    mine.contains(&key) && (changed.contains(&key) || vanished.contains(&key))
+                })
             };
             let left: Vec<Copy> = mark.copies.iter().filter(stays).cloned().collect();
             let stage = match left.is_empty() {
@@ -124,14 +148,18 @@ impl<'a> Mover<'a> {
             if update.await?.matched_count == 0 {
                 return Err(lost());
             }
+        } else {
+            self.sent.extend(to_go);
         }
         Ok(Done::Now(changed))
     }
 }
 
-/// What a transaction comes to: documents that are not any more what was copied.
+/// What a transaction comes to.
 enum Done {
+    /// Documents that are not any more what was copied.
     Now(Vec<String>),
+    /// An earlier attempt has been committed: what its mark says that it has left.
     Before(Vec<String>),
 }
 

@@ -63,6 +63,7 @@ impl Mover<'_> {
             collection: walk.collection.clone(),
             // Documents of a collection that is no more are not deleted either.
             uuid: uuid.await?.unwrap_or_default(),
+            marks: Some(job.session.database().to_owned()),
         })
     }
 

@@ -1,7 +1,9 @@
 //! What earlier runs have left comes first: files, batches whose end nobody saw, copies beside their
 //! originals.
 
-use crate::engines::mongodb::{CopyMark, namespace};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engines::mongodb::{CopyMark, LeftCopies, namespace};
 use crate::plan::mongodb::{Body, Manifest, TakeBack, Work, copies};
 use crate::plan::{Moment, Plan, Step, archived};
 
@@ -35,28 +37,34 @@ pub(super) fn settle_first(plan: &mut Plan<Body>, own: &str, at: &Moment) {
 
 /// Copies that an earlier run has left beside their originals go before anything else comes: who
 /// meets them would take them for somebody else's, or for proof.
-pub(super) fn take_back_first(plan: &mut Plan<Body>, own: &str, left: &[CopyMark], at: &Moment) {
-    let (left, unknown): (Vec<&CopyMark>, Vec<_>) = left
+pub(super) fn take_back_first(plan: &mut Plan<Body>, own: &str, left: &LeftCopies, at: &Moment) {
+    let (known, unknown): (Vec<&CopyMark>, Vec<_>) = left
+        .marks
         .iter()
         .partition(|mark| copies::Sealed::known(mark, &at.memories).is_some());
-    plan.findings.extend(copies::unknown(&unknown, own));
-    if left.is_empty() {
+    let beside = (left.more, left.large);
+    plan.findings.extend(copies::unknown(&unknown, beside, own));
+    let mut marks: BTreeMap<String, String> = known
+        .iter()
+        .map(|mark| (mark.id.clone(), namespace(&mark.into.0, &mark.into.1)))
+        .collect();
+    // Among so many, or so large ones, ours may not have been seen: they are asked for by their ids.
+    if left.more || left.large > 0 {
+        let all = copies::Sealed::all(&at.memories).into_iter();
+        marks.extend(all.map(|(id, sealed)| (id, sealed.place())));
+    }
+    if marks.is_empty() {
         return;
     }
     for step in &mut plan.steps {
         *step = step.clone().after("take back", own);
     }
-    let mut places: Vec<String> = left
-        .iter()
-        .map(|mark| namespace(&mark.into.0, &mark.into.1))
-        .collect();
-    places.sort();
-    places.dedup();
+    let places: BTreeSet<&str> = marks.values().map(String::as_str).collect();
     let because = format!(
         "an earlier run ended between copying documents into {} and deleting them",
-        places.join(", ")
+        places.into_iter().collect::<Vec<_>>().join(", ")
     );
-    let marks = left.iter().map(|mark| mark.id.clone()).collect();
+    let marks = marks.into_keys().collect();
     let database = own.to_owned();
     let step = Step::new("take back", own, own)
         .because(because)

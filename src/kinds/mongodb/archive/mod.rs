@@ -21,7 +21,7 @@ use self::sampled::Seen;
 use super::cleanup::rule::Rule;
 use super::cleanup::{self, Cleanup};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{CopyMark, Limit, Right, Session, namespace};
+use crate::engines::mongodb::{LeftCopies, Limit, Right, Session, namespace};
 use crate::engines::storage::Storage;
 use crate::plan::mongodb::{Body, Destination, Export, Manifest, Work, to_keep, to_mark};
 use crate::plan::{Ageing, Finding, Gone, Kind, Moment, Plan, Severity, Site, Unfit, archived};
@@ -56,7 +56,7 @@ pub(crate) struct Facts {
     /// Destinations, on the same server, that cannot hold documents as they are.
     unfit: Vec<(String, String)>,
     /// Batches of runs that are no more, whose copies may stand beside their originals.
-    left: Vec<CopyMark>,
+    left: LeftCopies,
     /// What lies in the place of the files of each collection.
     places: Vec<Place>,
     /// What was seen of the fields of a collection, where that says which columns there are.

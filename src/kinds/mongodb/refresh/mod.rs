@@ -18,7 +18,7 @@ use super::common::{Collection, Shape, collections, fill, not_allowed};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Added, Addition, Json, Limit, Right, Session, namespace};
 use crate::plan::mongodb::{
-    Aggregate, Body, Measure, Work, adding, cut_off, left_by, to_mark, to_read, to_write,
+    Aggregate, Body, Measure, Work, adding, cut_off, left_by, set_back, to_mark, to_read, to_write,
 };
 use crate::plan::{Finding, Kind, Moment, Plan, Replacing, Scope, Severity, Site, Step, Unfit};
 use crate::values::{Engine, TimeSpan, several};
@@ -268,6 +268,7 @@ impl Kind for Refresh {
             };
             let (from, mark) = (work.from(), work.mark(&result));
             let whole = namespace(&into.0, &into.1);
+            let key = format!("made {object} from {}", aggregation.collection);
             let additions = facts.additions.iter().filter(|_| !repeatable);
             let mut open = additions.filter(|other| {
                 other.from == from && other.into == whole && other.added != Added::Whole
@@ -277,13 +278,15 @@ impl Kind for Refresh {
                 .next()
                 .filter(|_| held.is_some_and(|held| held.documents > 0))
             {
+                let was_made =
+                    open.memory.is_some() && open.memory.as_ref() == at.memories.get(&key);
                 match open.added {
+                    Added::CutOff if was_made => plan.undone(set_back(open, &facts.database)),
                     Added::CutOff => plan.undone(cut_off(open, &facts.database)),
                     _ => plan.skip(&object, adding(open)),
                 }
                 continue;
             }
-            let key = format!("made {object} from {}", aggregation.collection);
             // Of what must not be made twice, the target itself says that it was made: a history may
             // be lost, or may not have been told.
             let made_before = facts

@@ -59,7 +59,7 @@ fn archived(workspace: &Workspace) -> Vec<Value> {
 }
 
 /// Every file below a folder, with its path below it.
-fn files_below(folder: &Path) -> Vec<String> {
+pub(super) fn files_below(folder: &Path) -> Vec<String> {
     fn go(root: &Path, at: &Path, found: &mut Vec<String>) {
         for entry in std::fs::read_dir(at).into_iter().flatten() {
             let path = entry.unwrap().path();
