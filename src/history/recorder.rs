@@ -143,16 +143,21 @@ impl Recorder {
     /// Whether a run has ended, as far as the history knows; `false` where it does not answer, or has
     /// no such run: it may be of another history, or not written yet.
     pub async fn is_over(&self, run: Uuid) -> bool {
-        let id = run.to_string();
-        let known = async {
-            match self.store.run(&id).await {
-                Ok(record) => Ok(Some(record)),
-                Err(HistoryError::UnknownRun { .. }) => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
-        let record = self.ask(known).await.flatten();
+        let record = self.ask(self.known(run)).await.flatten();
         record.is_some_and(|record| record.finished_at.is_some())
+    }
+
+    /// Whether the history answers that it has no such run.
+    pub async fn is_unknown(&self, run: Uuid) -> bool {
+        matches!(self.ask(self.known(run)).await, Some(None))
+    }
+
+    async fn known(&self, run: Uuid) -> Result<Option<RunRecord>, HistoryError> {
+        match self.store.run(&run.to_string()).await {
+            Ok(record) => Ok(Some(record)),
+            Err(HistoryError::UnknownRun { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// What the history answers, asked again for a while where it does not:

@@ -58,7 +58,7 @@ pub(super) fn left_over(task: &str, holder: &Holder) -> Finding {
         severity: Severity::Critical,
         object: String::new(),
         message: format!(
-            "the lock by which runs of `{task}` exclude each other is held by {}, a session of a run that is over as the history has it, and maint may not end it: it logged in as another role. The server keeps such a session until it notices that nobody is there; the task does not run until then",
+            "the lock by which runs of `{task}` exclude each other is held by {}, in the name of a run that is over as the history has it, and it could not be taken from it: it is a session that logged in as another role, which the server keeps until it notices that nobody is there, or somebody takes the lock in that name again and again. The task does not run until that ends",
             holder.who
         ),
         suggestion: holder.end.clone(),

@@ -90,6 +90,20 @@ const FINDINGS: &[Code] = &[
         "If the history was lost or set back, `maint archive adopt --files URL --target NAME`. Else archive to a place of its own.",
     ),
     code(
+        "claim.left_over",
+        "The lock by which runs of a task exclude each other is held in the name of a run that is over, and could not be taken from it.",
+        "The task does not run until that ends: in PostgreSQL when the server notices that nobody is behind the session, which behind a proxy may be never; in MongoDB when nobody writes the claim again.",
+        "Have the role that the finding names, or a superuser, carry out the statement in the finding: it ends exactly that session or claim. Sessions of maint's own role, and claims that nobody renews, are ended without asking.",
+    )
+    .keeps(Keeps::FromAll),
+    code(
+        "claim.stranger",
+        "The lock by which runs of a task exclude each other is held by a session, or in MongoDB a claim, that is no run of maint's, as far as can be told.",
+        "The task does not run until that ends, which may be never; anybody in the database may take such a lock, or write such a claim.",
+        "Find out who it is: the finding names what is known of the holder, and has the statement that ends exactly that. `maint doctor` says whether it is still there.",
+    )
+    .keeps(Keeps::FromAll),
+    code(
         "cleanup.rule",
         "A rule of a cleanup or archive task cannot be carried out as it is written.",
         "Its rows or documents stay.",

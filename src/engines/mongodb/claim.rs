@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::names::CLAIMS;
 use super::session::Claim;
-use super::{Limit, MongoError, Session, unconfirmed};
+use super::{Limit, MongoError, Session, number, unconfirmed};
 use crate::values::{host, may_be_alive, process, wall_clock, with_causes};
 
 /// How long a claim holds without a sign of life.
@@ -42,7 +42,7 @@ impl Session {
     ///
     /// # Errors
     /// When the server cannot be asked.
-    pub async fn claim(&self, task: &str) -> Result<Option<String>, MongoError> {
+    pub async fn claim(&self, task: &str) -> Result<Option<HeldBy>, MongoError> {
         let owner = self.name().to_owned();
         let any = doc! { "_id": task };
         let holder = match self.take(task, any.clone(), &owner, true).await {
@@ -51,18 +51,21 @@ impl Session {
             taken => taken?,
         };
         let Some(holder) = holder else {
-            return Ok(Some("its claim was just given back".to_owned()));
+            return Ok(Some(HeldBy {
+                who: "its claim was just given back".to_owned(),
+                ..HeldBy::default()
+            }));
         };
         if holder.get_str("owner").ok() != Some(owner.as_str()) {
             if !has_died(&holder) && !self.is_abandoned(task, &holder).await? {
-                return Ok(Some(told(&holder, self.database())));
+                return Ok(Some(HeldBy::of(&holder, self.database())));
             }
             let mut same = doc! { "_id": task };
             for name in ["owner", "expires"] {
                 same.insert(name, holder.get(name).cloned().unwrap_or(Bson::Null));
             }
             if self.take(task, same, &owner, false).await?.is_none() {
-                return Ok(Some(told(&holder, self.database())));
+                return Ok(Some(HeldBy::of(&holder, self.database())));
             }
         }
         let claim = Claim {
@@ -155,6 +158,26 @@ impl Session {
             found.retain(|holder| !has_died(holder));
         }
         Ok(found)
+    }
+
+    /// Removes the claims of a run that is over. Our own stays.
+    ///
+    /// # Errors
+    /// When the server refuses, or cannot be asked.
+    pub(crate) async fn end_claims(&self, run: &str) -> Result<usize, MongoError> {
+        if run == self.name() {
+            return Ok(0);
+        }
+        let command = doc! {
+            "delete": CLAIMS, "deletes": [{ "q": { "owner": run }, "limit": 0 }],
+            "writeConcern": { "w": "majority", "wtimeout": millis(PATIENCE.0) },
+        };
+        let doing = "removing the claim of a run that is over";
+        let answer = self
+            .command(doing, self.database(), command, PATIENCE)
+            .await?;
+        let removed = number(answer.get("n")).unwrap_or(0);
+        Ok(usize::try_from(removed).unwrap_or(0))
     }
 
     /// Gives the claim back.
@@ -342,6 +365,46 @@ impl Drop for Claim {
     }
 }
 
+/// Who has a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeldBy {
+    /// For people: who, since when, until when.
+    pub who: String,
+    /// The run, as it calls itself; none where the claim is free again.
+    pub owner: Option<String>,
+    /// What ends the claim, and no other.
+    pub end: Option<String>,
+}
+
+impl HeldBy {
+    fn of(holder: &Document, database: &str) -> HeldBy {
+        HeldBy {
+            who: told(holder, database),
+            owner: Some(holder.get_str("owner").unwrap_or_default().to_owned()),
+            end: Some(ending(holder, database)),
+        }
+    }
+}
+
+/// More characters than a name has that maint writes into a claim.
+const LONGEST: usize = 100;
+
+/// A text of a claim, which anybody may have written, in one line.
+fn short(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let mut short: String = text.chars().take(LONGEST).map(plain).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// What removes a claim.
+fn ending(holder: &Document, database: &str) -> String {
+    let id = holder.get_str("_id").unwrap_or_default();
+    format!("db.getSiblingDB({database:?}).getCollection({CLAIMS:?}).deleteOne({{_id: {id:?}}})")
+}
+
 /// Whose a claim of this database is, since when and until when, and what ends one that is nobody's.
 fn told(holder: &Document, database: &str) -> String {
     let at = |name: &str| {
@@ -351,12 +414,12 @@ fn told(holder: &Document, database: &str) -> String {
             .unwrap_or_default()
     };
     format!(
-        "{} on {}, since {}; its claim holds until {} unless it is renewed, and db.getSiblingDB({database:?}).getCollection({CLAIMS:?}).deleteOne({{_id: {:?}}}) ends one that is nobody's",
-        holder.get_str("owner").unwrap_or("another run"),
-        holder.get_str("host").unwrap_or("another machine"),
+        "{} on {}, since {}; its claim holds until {} unless it is renewed, and {} ends one that is nobody's",
+        short(holder.get_str("owner").unwrap_or("another run")),
+        short(holder.get_str("host").unwrap_or("another machine")),
         at("since"),
         at("expires"),
-        holder.get_str("_id").unwrap_or_default(),
+        ending(holder, database),
     )
 }
 

@@ -27,6 +27,7 @@ mod tiger;
 mod tls_files;
 
 pub(crate) use additions::{Added, Addition};
+pub use claim::HeldBy;
 pub use columns::{Field, FieldType, columns, row};
 pub(crate) use copies::{Copy, CopyMark, LeftCopies, Stage, copies_of, listed};
 pub use counting::{at_moment, counted, counting, is_uncountable};

@@ -13,6 +13,7 @@ use super::export::Exporter;
 use super::gate::{Again, Ends, may_go_on};
 use super::mover::Mover;
 use super::source::{FAILOVER, Source, passes};
+use super::under_way::under_way;
 use super::{Event, Job, end};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, MongoError, namespace};
@@ -102,6 +103,7 @@ async fn go(
     let (mut differing, mut rejected, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     let (mut misnamed, mut doubled, mut sources) = (Vec::new(), Vec::new(), String::new());
     let (mut codes, mut unreadable) = (BTreeSet::new(), BTreeMap::new());
+    let (mut copies, mut taken) = (Vec::new(), Vec::new());
     let mut again = Again::default();
     loop {
         job.hold(record).await?;
@@ -211,6 +213,8 @@ async fn go(
         rejected.extend(batch.rejected);
         refused.extend(batch.refused);
         misnamed.extend(batch.misnamed);
+        copies.extend(batch.copies);
+        taken.extend(batch.taken);
         unreadable.extend(batch.unreadable);
         codes.extend(batch.codes);
         let Some(last) = batch.last else { break };
@@ -257,10 +261,15 @@ async fn go(
         ),
         (refused, &refuses),
         (
+            taken,
+            "took them, and does not have them any more: somebody else has removed the copies from there meanwhile",
+        ),
+        (
             misnamed,
             "is on a server before MongoDB 5.0, which refuses fields whose names begin with `$` or have a dot: name a newer target or `files` as the `destination`",
         ),
     ];
+    findings.extend(under_way(walk, &copies, job.session.database()));
     tell_stayed(walk, into, &stay, record, findings);
     Ok(())
 }

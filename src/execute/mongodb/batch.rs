@@ -64,6 +64,10 @@ pub(super) struct Batch {
     pub(super) doubled: Vec<String>,
     /// Those sources, for people.
     pub(super) sources: String,
+    /// Ids of copies of batches that have not come to their end.
+    pub(super) copies: Vec<String>,
+    /// Ids of copies that somebody else has removed before they could be compared.
+    pub(super) taken: Vec<String>,
     /// Documents whose `_id` is no valid text, by what tells it from others: where they are.
     pub(super) unreadable: BTreeMap<[u8; 32], String>,
     /// Those that the destination did not take.

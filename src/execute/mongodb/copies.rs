@@ -282,7 +282,8 @@ fn is_same(written: &Written<'_>, document: &RawDocumentBuf) -> Option<bool> {
     Some(copy.hash == written.sealed.hash(document))
 }
 
-fn shown(document: &RawDocumentBuf) -> String {
+/// The `_id` of a document, for people.
+pub(super) fn shown(document: &RawDocumentBuf) -> String {
     let id = value_at(document, "_id");
     id.map(|id| id.to_string()).unwrap_or_default()
 }

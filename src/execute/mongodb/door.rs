@@ -1,6 +1,7 @@
 //! MongoDB behind the executor's door.
 
 mod busy;
+mod claimed;
 mod count;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use mongodb::bson::doc;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use self::claimed::holder;
 use self::count::{COUNTING, REVIEWING, count, soon};
 use super::along::Along;
 use super::dial;
@@ -208,7 +210,8 @@ impl execute::Door for Door {
     }
 
     async fn claim(&self, session: &Session, task: &str) -> Result<Option<Holder>, EngineError> {
-        Ok(session.claim(task).await?.map(Holder::run))
+        let held = session.claim(task).await?;
+        Ok(held.map(|held| holder(task, held)))
     }
 
     fn claim_lost(&self, session: &Session) -> CancellationToken {
@@ -232,6 +235,8 @@ impl execute::Door for Door {
             };
             ended += kill_operations(&member, ours.clone()).await.unwrap_or(0);
         }
+        // Whoever may write there can write one in the name of a run that is over.
+        ended += session.end_claims(name).await?;
         Ok(ended)
     }
 

@@ -17,6 +17,7 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf};
 use uuid::Uuid;
 
 use super::batch::{Batch, BatchError, CLEARING, Key, key_of};
+use super::copies::shown;
 use super::files::{self, Sum};
 use super::gate::{Ends, make_marks};
 use super::known::{aside, beside, discard, failed, gone, remember, stored};
@@ -103,6 +104,10 @@ impl<'a> Exporter<'a> {
             ..Batch::default()
         };
         let mut stay = Vec::new();
+        for document in self.source.keep_back(&mut documents).await? {
+            batch.copies.push(shown(&document));
+            stay.push((self.source.place(&document), value_at(&document, "_id")));
+        }
         for tried in 1.. {
             if documents.is_empty() {
                 break;

@@ -4,8 +4,9 @@ use super::Job;
 use crate::engines::EngineError;
 use crate::engines::storage::{Storage, StorageError};
 use crate::plan::Memory;
+use crate::plan::archived::Manifested;
 use crate::plan::mongodb::Manifest;
-use crate::values::{wall_clock, with_causes};
+use crate::values::{several_do, wall_clock, with_causes};
 
 pub(super) fn failed(message: String) -> EngineError {
     EngineError::Files { message }
@@ -36,8 +37,20 @@ pub(super) async fn gone(
         settled: true,
         ..manifest.clone()
     };
-    beside(storage, &manifest).await.map_err(stored)?;
-    remember(job, &manifest).await?;
+    let gone = |why: String| {
+        let (rows, of, id) = (manifest.rows, manifest.source(), manifest.id);
+        failed(format!(
+            "{} moved from {of} to {}, and that could not be written down, which the next run does ({id}): {why}",
+            several_do(rows, "document", ("was", "were")),
+            manifest.storage
+        ))
+    };
+    let written = beside(storage, &manifest).await;
+    written.map_err(|error| gone(with_causes(&error)))?;
+    let value = serde_json::to_value(&manifest).unwrap_or_default();
+    put(job, &manifest.key(), value)
+        .await
+        .map_err(|error| gone(error.to_string()))?;
     let id = manifest.id.to_string();
     if let Err(error) = job.session.forget(&manifest.marks, &[id]).await {
         tracing::debug!(%error, "a mark remains for now");
@@ -51,7 +64,13 @@ pub(super) async fn discard(
     job: Job<'_>,
     manifest: &Manifest,
 ) -> Result<(), EngineError> {
-    removed(storage, manifest).await.map_err(stored)?;
+    let removed = removed(storage, manifest).await;
+    removed.map_err(|error| {
+        failed(format!(
+            "files of a batch that was given back could not be removed: {}",
+            with_causes(&error)
+        ))
+    })?;
     put(job, &manifest.key(), serde_json::Value::Null).await
 }
 
@@ -64,7 +83,8 @@ pub(super) async fn removed(storage: &Storage, manifest: &Manifest) -> Result<()
 
 pub(super) async fn remember(job: Job<'_>, manifest: &Manifest) -> Result<(), EngineError> {
     let value = serde_json::to_value(manifest).unwrap_or_default();
-    put(job, &manifest.key(), value).await
+    let noted = put(job, &manifest.key(), value).await;
+    noted.map_err(|error| failed(format!("nothing was deleted: {error}")))
 }
 
 pub(super) async fn put(
@@ -84,7 +104,7 @@ pub(super) async fn put(
         .await;
     noted.map_err(|error| {
         failed(format!(
-            "nothing was deleted, because the manifest could not be recorded: {error}"
+            "what is known of a batch could not be recorded: {error}"
         ))
     })
 }

@@ -20,6 +20,7 @@ pub(crate) mod restore;
 mod settle;
 mod source;
 mod strangers;
+mod under_way;
 mod vanished;
 mod versions;
 mod walk;

@@ -18,7 +18,7 @@ use mongodb::{ClientSession, Collection, Cursor};
 
 use super::Job;
 use super::batch::{Batch, BatchError, CLEARING};
-use super::copies::{self, take_back};
+use super::copies::{self, shown, take_back};
 use super::export::session_id;
 use super::gate::{Ends, make_marks};
 use super::source::{Most, Source, id_of, is_misnamed_for, value_at};
@@ -255,6 +255,10 @@ impl<'a> Mover<'a> {
             unreadable,
             ..Batch::default()
         };
+        for document in self.source.keep_back(&mut documents).await? {
+            batch.copies.push(shown(&document));
+            self.leave(&document, &mut batch);
+        }
         if documents.is_empty() {
             return Ok(batch);
         }
@@ -272,7 +276,7 @@ impl<'a> Mover<'a> {
         let release = self.there().server.release;
         for document in &documents {
             let Some(id) = id_of(document) else { continue };
-            let shown = || value_at(document, "_id").map_or(id.clone(), |id| id.to_string());
+            let shown = || shown(document);
             match copies.get(&id) {
                 // The batch that has copied it deletes the original, or takes its copy back.
                 _ if inserted.others.contains(&id) => {}
@@ -286,6 +290,7 @@ impl<'a> Mover<'a> {
                     continue;
                 }
                 Some(false) => batch.differing.push(shown()),
+                None if inserted.mine.contains(&id) => batch.taken.push(shown()),
                 None if !inserted.refused.contains(&id) => batch.rejected.push(shown()),
                 None if is_misnamed_for(release, document) => batch.misnamed.push(shown()),
                 None => batch.refused.push(shown()),

@@ -1,7 +1,7 @@
 //! What is known of each collection: read from the server and from a sample of its documents.
 
 use chrono::{DateTime, Utc};
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, RawDocument, doc};
 
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, Session, number};
@@ -32,29 +32,31 @@ pub(super) struct Index {
 /// The collections by name, and whether they are of a special kind.
 pub(super) async fn list(session: &Session) -> Result<Vec<(String, bool)>, EngineError> {
     let command = doc! { "listCollections": 1, "authorizedCollections": false };
-    let found = session
-        .all(
-            "looking at collections",
-            session.database(),
-            command,
-            Limit::ASIDE,
-        )
-        .await?;
-    let mut all: Vec<(String, bool)> = found
-        .iter()
-        .filter_map(|document| {
-            let name = document.get_str("name").ok()?.to_owned();
-            let plain = document
-                .get_str("type")
-                .is_ok_and(|kind| kind == "collection");
-            let options = document.get_document("options").ok();
-            let capped = options.is_some_and(|o| o.get_bool("capped").unwrap_or(false));
-            let own = name.starts_with("system.") || name.starts_with("maint.");
-            (!own).then_some((name, !plain || capped))
-        })
-        .collect();
+    let mut all = Vec::new();
+    // Validators may be large, and nothing of them is looked at.
+    let read = session.each(
+        "looking at collections",
+        session.database(),
+        command,
+        Limit::ASIDE,
+        |one| {
+            all.extend(listed(&one));
+            true
+        },
+    );
+    read.await?;
     all.sort();
     Ok(all)
+}
+
+/// The name of a collection, unless it is the server's or maint's own, and whether it is of a special kind.
+fn listed(one: &RawDocument) -> Option<(String, bool)> {
+    let name = one.get_str("name").ok()?.to_owned();
+    let plain = one.get_str("type").is_ok_and(|kind| kind == "collection");
+    let options = one.get_document("options").ok();
+    let capped = options.is_some_and(|o| o.get_bool("capped").unwrap_or(false));
+    let own = name.starts_with("system.") || name.starts_with("maint.");
+    (!own).then_some((name, !plain || capped))
 }
 
 pub(super) async fn fill(
@@ -170,6 +172,18 @@ fn dates(documents: &[Document]) -> Vec<String> {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_plain_collection_is_special() {
+        let of = |name: &str, kind: &str, capped: bool| {
+            let one = doc! { "name": name, "type": kind, "options": { "capped": capped } };
+            listed(&mongodb::bson::RawDocumentBuf::try_from(&one).unwrap())
+        };
+        assert_eq!(of("a", "collection", false), Some(("a".to_owned(), false)));
+        assert_eq!(of("a", "collection", true), Some(("a".to_owned(), true)));
+        assert_eq!(of("a", "view", false), Some(("a".to_owned(), true)));
+        assert_eq!(of("maint.claims", "collection", false), None);
+    }
 
     #[test]
     fn dates_are_told_by_type_not_by_name() {

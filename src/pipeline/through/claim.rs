@@ -44,6 +44,10 @@ pub(super) async fn claim_patiently<D: Door>(
         if Instant::now() >= until || around.stop.is_stopping() {
             if holder.run.is_some() && holder.run == over {
                 holder.finding = Some(dead::left_over(&request.task.name, &holder));
+            } else if let Some(run) = holder.run
+                && around.history.is_unknown(run).await
+            {
+                holder.who.push_str("; this history does not know that run");
             }
             return Ok(Some(holder));
         }

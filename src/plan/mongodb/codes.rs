@@ -42,6 +42,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Nothing; declare `columns` of the destination where another type is meant.",
     ),
     code(
+        "archive.under_way",
+        "Documents that a rule takes are copies that another archive has put there, in a batch that has not come to its end.",
+        "Their originals are where they came from still: taken now, they would be archived twice. They stay until that batch has gone, or was taken back.",
+        "Nothing, where that archive is at work: the next run takes them. Else let it run once more: it takes its copies back. Where marks in `maint.archives` are not maint's, remove them.",
+    ),
+    code(
         "archive.unknown_mark",
         "`maint.archives` tells of batches that were broken off between copying documents and deleting them, and the history does not know these marks as they are.",
         "Whoever may write to the database can write such a mark: no copy is taken back for it, and the documents that it names are not archived.",

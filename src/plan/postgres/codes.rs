@@ -78,20 +78,6 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Look at disk and controller now; fail over, or restore the files named in the server's log.",
     ),
     code(
-        "claim.left_over",
-        "The lock by which runs of a task exclude each other is held by a session of a run that is over, and that session could not be ended.",
-        "The task does not run until the server notices that nobody is behind that session, which behind a proxy may be never.",
-        "Have the role that the finding names, or a superuser, carry out the statement in the finding: it ends exactly that session. Sessions of maint's own role are ended without asking.",
-    )
-    .keeps(Keeps::FromAll),
-    code(
-        "claim.stranger",
-        "The lock by which runs of a task exclude each other is held by a session that is no run of maint's, as far as can be told.",
-        "The task does not run until that session ends, which may be never; anybody in the database may take such a lock.",
-        "Find out who it is: the finding names process, role and application, and has the statement that ends exactly that session. `maint doctor` says whether it is still there.",
-    )
-    .keeps(Keeps::FromAll),
-    code(
         "cleanup.row_security",
         "Row security hides rows from the role, or guards the table.",
         "Rows that nobody may see are not deleted, and what is hidden cannot be proved absent.",

@@ -53,6 +53,11 @@ async fn what_others_write_is_read_within_bounds() {
         let (peak, said) = peak_of(&there, words);
         assert!(peak < MOST, "{words:?}: {} MB: {said}", peak >> 20);
     }
+    let url = set.url(None, "app", "replicaSet=one");
+    let (peak, said) = peak_of(&there, &["init", &url, "--dir", "drafted"]);
+    assert!(peak < MOST, "init: {} MB: {said}", peak >> 20);
+    let drafted = there.path().join("drafted/tasks/snapshot.yaml");
+    assert!(drafted.exists(), "{said}");
     run(&there, "sweep", 0);
     assert_eq!(all("events").count_documents(doc! {}).await.unwrap(), 0);
 }

@@ -3,7 +3,7 @@
 
 use mongodb::bson::{DateTime, doc};
 
-use super::{for_base, run};
+use super::{codes, for_base, run};
 use crate::support::mongo::{PASSWORD, TestBase};
 use crate::support::workspace::Workspace;
 
@@ -140,4 +140,52 @@ async fn what_a_step_down_takes_is_among_the_rights() {
     let told = of("step_down: true");
     assert!(told.contains(lacks), "{told}");
     assert!(!of("min_free: 100MB").contains("replSetStateChange"));
+}
+
+/// A claim that somebody writes, and renews: whose it is is judged, and told; one of a run that is over is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_of_nobodys_is_told_and_one_of_a_run_that_is_over_is_none() {
+    let base = TestBase::new(60).await;
+    let old = (0..5).map(|n| doc! { "_id": n, "at": DateTime::from_millis(1_000_000_000_000) });
+    base.collection("a").insert_many(old).await.unwrap();
+    let workspace = for_base(&base).task(
+        "sweep",
+        "kind: cleanup\ntarget: app\noptions: { rules: [{ collection: a, field: at, older_than: 30d }] }\n",
+    );
+    let claims = base.collection("maint.claims");
+    let written = async |owner: String| {
+        let at = |ms: i64| DateTime::from_millis(DateTime::now().timestamp_millis() + ms);
+        let claim = doc! {
+            "_id": "sweep", "owner": owner, "host": "somewhere\nelse", "process": "7",
+            "since": at(-60_000), "expires": at(35_000),
+        };
+        let of = doc! { "_id": "sweep" };
+        claims.replace_one(of, claim).upsert(true).await.unwrap();
+    };
+    let deletes = "deleteOne({_id: \"sweep\"})";
+    written(format!("x{}", "y".repeat(900))).await;
+    let done = run(&workspace, "sweep", 1);
+    assert_eq!(done["status"], "failed", "{done:#}");
+    assert_eq!(codes(&done), ["claim.stranger"], "{done:#}");
+    let end = done["findings"][0]["suggestion"].as_str().unwrap();
+    assert!(end.ends_with(deletes), "{end}");
+    let told = done["findings"][0]["message"].as_str().unwrap();
+    assert!(
+        told.contains("somewhere else") && told.len() < 900,
+        "{told}"
+    );
+
+    // A run of another history may be at work: nobody knows.
+    written("maint 0190a4c0-0000-7000-8000-000000000000".to_owned()).await;
+    let done = run(&workspace, "sweep", 4);
+    assert_eq!(done["status"], "skipped", "{done:#}");
+    let why = done["error"].as_str().unwrap();
+    assert!(why.contains("this history does not know that run"), "{why}");
+    assert!(why.contains(deletes), "{why}");
+    assert_eq!(base.count("a", doc! {}).await, 5);
+
+    // One that this history knows to be over holds nothing.
+    written(format!("maint {}", done["id"].as_str().unwrap())).await;
+    let done = run(&workspace, "sweep", 0);
+    assert_eq!(done["rows"], 5, "{done:#}");
 }

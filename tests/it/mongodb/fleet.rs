@@ -1,9 +1,24 @@
 //! A target that stands for many databases of one server.
 
 use mongodb::bson::{DateTime, Document, doc};
+use serde_json::Value;
 
 use crate::support::mongo::TestBase;
 use crate::support::workspace::Workspace;
+
+/// A target for the databases of these patterns.
+fn fleet(base: &TestBase, databases: &str) -> Workspace {
+    Workspace::new(&format!(
+        "history: sqlite:maint.db\ntargets:\n  fleet: {{ engine: mongodb, url: \"{}\", databases: [{databases}] }}\n",
+        base.url()
+    ))
+}
+
+/// Runs a task on all of them, and gives the runs.
+fn runs(workspace: &Workspace, task: &str, code: i32) -> Vec<Value> {
+    let said = workspace.run(["run", task, "--now", "--output", "json"]);
+    said.expect(code).json()["runs"].as_array().unwrap().clone()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_database_that_is_meant_is_worked_on_and_no_other() {
@@ -27,22 +42,12 @@ async fn every_database_that_is_meant_is_worked_on_and_no_other() {
         events.create_index(index).await.unwrap();
     }
     // The URL may name a database, and means none by that.
-    let workspace = Workspace::new(&format!(
-        "history: sqlite:maint.db\ntargets:\n  fleet: {{ engine: mongodb, url: \"{}\", \
-         databases: [\"{own}_*\", \"!*_keep\"] }}\n",
-        base.url()
-    ))
-    .task(
+    let workspace = fleet(&base, &format!("\"{own}_*\", \"!*_keep\"")).task(
         "cleanup",
         "kind: cleanup\ntarget: fleet\noptions:\n  rules: [{ collection: events, field: at, older_than: 90d }]\n",
     );
-    let said = workspace
-        .run(["run", "cleanup", "--now", "--output", "json"])
-        .expect(0)
-        .json();
-    let ran: Vec<(&str, i64)> = said["runs"]
-        .as_array()
-        .unwrap()
+    let said = runs(&workspace, "cleanup", 0);
+    let ran: Vec<(&str, i64)> = said
         .iter()
         .map(|run| {
             (
@@ -61,11 +66,7 @@ async fn every_database_that_is_meant_is_worked_on_and_no_other() {
             "{name}"
         );
     }
-    let again = workspace
-        .run(["run", "cleanup", "--now", "--output", "json"])
-        .expect(0)
-        .json();
-    for run in again["runs"].as_array().unwrap() {
+    for run in runs(&workspace, "cleanup", 0) {
         assert_eq!(run["steps"].as_array().unwrap().len(), 0, "{run:#}");
     }
     for name in &names {
@@ -91,21 +92,12 @@ async fn what_belongs_to_the_server_is_told_once() {
         }
     }
     let options = "{ max_connections: 0%, min_size: 1kB }";
-    let workspace = Workspace::new(&format!(
-        "history: sqlite:maint.db\ntargets:\n  fleet: {{ engine: mongodb, url: \"{}\", databases: [\"{own}_*\"] }}\n",
-        base.url()
-    ))
-    .task(
+    let workspace = fleet(&base, &format!("\"{own}_*\"")).task(
         "snapshot",
         &format!("kind: snapshot\ntarget: fleet\noptions: {options}\n"),
     );
-    let said = workspace
-        .run(["run", "snapshot", "--now", "--output", "json"])
-        .expect(0)
-        .json();
-    let told: Vec<(&str, Vec<&str>)> = said["runs"]
-        .as_array()
-        .unwrap()
+    let said = runs(&workspace, "snapshot", 0);
+    let told: Vec<(&str, Vec<&str>)> = said
         .iter()
         .map(|run| {
             let findings = run["findings"].as_array().unwrap().iter();
@@ -123,7 +115,7 @@ async fn what_belongs_to_the_server_is_told_once() {
             (a.as_str(), vec!["index.overlapping"]),
             (b.as_str(), vec!["index.overlapping"])
         ],
-        "{said:#}"
+        "{said:#?}"
     );
     for name in &names {
         client.database(name).drop().await.unwrap();
@@ -145,19 +137,11 @@ async fn no_database_replaces_the_result_of_another() {
             .unwrap();
     }
     let refresh = |into: &str| {
-        Workspace::new(&format!(
-            "history: sqlite:maint.db\ntargets:\n  fleet: {{ engine: mongodb, url: \"{}\", databases: [\"{own}_*\"] }}\n",
-            base.url()
-        ))
-        .task("sums", &format!(
+        fleet(&base, &format!("\"{own}_*\"")).task("sums", &format!(
             "kind: refresh\ntarget: fleet\noptions: {{ aggregations: [{{ collection: events, pipeline: [{{ $out: {into} }}] }}] }}\n"
         ))
     };
-    let run = |workspace: &Workspace, code: i32| {
-        let said = workspace.run(["run", "sums", "--now", "--output", "json"]);
-        said.expect(code).json()["runs"].as_array().unwrap().clone()
-    };
-    let refused = run(&refresh(&format!("{{ db: {own}, coll: sums }}")), 1);
+    let refused = runs(&refresh(&format!("{{ db: {own}, coll: sums }}")), "sums", 1);
     for one in refused.iter().filter(|run| run["target"] != "fleet") {
         let told = one["findings"].to_string();
         assert!(
@@ -167,7 +151,7 @@ async fn no_database_replaces_the_result_of_another() {
         assert_eq!(one["steps"].as_array().unwrap().len(), 0, "{one:#}");
     }
     assert_eq!(base.count("sums", doc! {}).await, 0);
-    run(&refresh("sums"), 0);
+    runs(&refresh("sums"), "sums", 0);
     for name in &names {
         let sums = client.database(name).collection::<Document>("sums");
         assert_eq!(sums.count_documents(doc! { "of": name }).await.unwrap(), 1);

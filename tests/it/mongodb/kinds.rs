@@ -525,3 +525,79 @@ async fn compaction_takes_the_secondaries_one_by_one_4_4() {
 async fn compaction_takes_the_secondaries_one_by_one_6_0() {
     compact(60).await;
 }
+
+/// What is measured lies in buckets: those are validated, as any collection is, and count.
+async fn time_series_are_validated(version: u32) {
+    let base = TestBase::new(version).await;
+    let create =
+        doc! { "create": "measured", "timeseries": { "timeField": "at", "metaField": "m" } };
+    base.db.run_command(create).await.unwrap();
+    let measured = (0..200).map(|n| doc! { "at": mongodb::bson::DateTime::from_millis(1_700_000_000_000 + n * 60_000), "m": n % 3 });
+    base.collection("measured")
+        .insert_many(measured)
+        .await
+        .unwrap();
+    let workspace = for_base(&base).task("integrity", "kind: integrity\ntarget: app\n");
+    for n in 0..2 {
+        let done = run(&workspace, "integrity", 0);
+        let step = format!("validate {}.measured", base.name);
+        assert_eq!(steps(&done, "succeeded"), [step], "{n}: {done:#}");
+        assert!(done["steps"][0]["rows"].as_i64().unwrap() > 0, "{done:#}");
+        // After the first run one of three members is covered.
+        let told: &[&str] = if n == 0 { &[] } else { &["integrity.coverage"] };
+        assert_eq!(codes(&done), told, "{done:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_series_are_validated_5_0() {
+    time_series_are_validated(50).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_series_are_validated_6_0() {
+    time_series_are_validated(60).await;
+}
+
+/// What the server itself says of indexes, written by old shells and by drivers.
+#[tokio::test(flavor = "multi_thread")]
+async fn indexes_that_nobody_would_miss_are_told_whatever_their_type() {
+    let base = TestBase::new(60).await;
+    let places = (0..200).map(|n| doc! { "a": n, "b": n, "at": [n % 90, n % 90], "open": true });
+    base.collection("places").insert_many(places).await.unwrap();
+    let german = doc! { "locale": "de" };
+    let open = doc! { "open": true };
+    let indexes = vec![
+        doc! { "name": "a", "key": { "a": 1.0 } },
+        doc! { "name": "ab", "key": { "a": 1, "b": 1 } },
+        doc! { "name": "at", "key": { "at": "2dsphere" } },
+        doc! { "name": "sparse", "key": { "at": "2dsphere" }, "sparse": true },
+        doc! { "name": "de", "key": { "b": 1 }, "collation": &german },
+        doc! { "name": "de2", "key": { "b": 1, "a": 1 }, "collation": &german },
+        doc! { "name": "some", "key": { "b": -1 }, "partialFilterExpression": &open },
+        doc! { "name": "some2", "key": { "b": -1, "a": 1 }, "partialFilterExpression": &open },
+        doc! { "name": "whole", "key": { "b": -1, "c": 1, "a": 1 } },
+        doc! { "name": "hashed", "key": { "a": "hashed" } },
+    ];
+    let create = doc! { "createIndexes": "places", "indexes": indexes };
+    base.db.run_command(create).await.unwrap();
+    let workspace = for_base(&base).task(
+        "snapshot",
+        "kind: snapshot\ntarget: app\noptions: { min_size: 1kB }\n",
+    );
+    let done = run(&workspace, "snapshot", 0);
+    let told = done["findings"].as_array().unwrap().iter().map(|finding| {
+        let object = finding["object"].as_str().unwrap();
+        let name = object.rsplit('.').next().unwrap();
+        format!("{} {name}", finding["code"].as_str().unwrap())
+    });
+    let mut told: Vec<String> = told.collect();
+    told.sort();
+    let expected = [
+        "index.duplicate sparse",
+        "index.overlapping a",
+        "index.overlapping de",
+        "index.overlapping some",
+    ];
+    assert_eq!(told, expected, "{done:#}");
+}

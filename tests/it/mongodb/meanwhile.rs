@@ -228,3 +228,53 @@ async fn a_cleanup_beside_an_archive_is_told_apart() {
     assert_eq!(steps(&done[0], "failed"), Vec::<String>::new());
     no_mark_is_left(&base).await;
 }
+
+/// Archives of an archive: copies of a batch that has not come to its end are no documents yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_a_batch_under_way_are_not_archived_on() {
+    let base = TestBase::new(60).await;
+    old_documents(&base.db, "events", 0, ALL).await;
+    let original = raw(&base.db, "events").await;
+    let workspace = task(for_base(&base), "events", &json!({ "collection": "dst" }));
+    let folder = workspace.path().join("kept");
+    let files = format!("files: \"file://{}\"", folder.display());
+    let onward = |workspace: Workspace, name: &str, destination: &str| {
+        workspace.task(name, &format!("kind: archive\ntarget: app\noptions:\n  rules: [{{ collection: dst, field: at, older_than: 90d }}]\n  destination: {{ {destination} }}\n"))
+    };
+    let workspace = onward(workspace, "files", &files);
+    let workspace = onward(workspace, "colder", "collection: cold");
+    // One that is in the archive for good.
+    let settled =
+        doc! { "_id": -1, "at": mongodb::bson::DateTime::from_millis(1_600_000_000_000_i64) };
+    base.collection("dst").insert_one(settled).await.unwrap();
+    let mut theirs = erasing(&base).await;
+    let mut process = workspace
+        .process(["run", "archive", "--now"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let patience = Patience::until("the copies of a batch under way");
+    while raw(&base.db, "dst").await.len() <= original.len() {
+        assert!(process.try_wait().unwrap().is_none(), "it ended by itself");
+        patience.pause().await;
+    }
+    for (name, rows) in [("colder", 1), ("files", 0)] {
+        let done = run(&workspace, name, 0);
+        assert_eq!(done["rows"], rows, "{name}: {done:#}");
+        assert_eq!(codes(&done), ["archive.under_way"], "{name}: {done:#}");
+        let told = done["findings"][0]["message"].as_str().unwrap();
+        assert!(told.starts_with("200 documents stay in"), "{told}");
+    }
+    assert_eq!(raw(&base.db, "dst").await.len(), original.len());
+    theirs.abort_transaction().await.unwrap();
+    assert!(process.wait().unwrap().success());
+    let done = run(&workspace, "files", 0);
+    assert_eq!(done["rows"], ALL, "{done:#}");
+    assert!(codes(&done).is_empty(), "{done:#}");
+    workspace
+        .run(["archive", "restore", "--from", "dst", "--into", "back"])
+        .expect(0);
+    assert!(bytes(&raw(&base.db, "back").await) == bytes(&original));
+    assert!(raw(&base.db, "dst").await.is_empty());
+}

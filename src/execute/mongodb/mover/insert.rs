@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::bson::{RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::ReadConcern;
 use uuid::Uuid;
@@ -11,12 +11,11 @@ use uuid::Uuid;
 use super::super::batch::BatchError;
 use super::super::export::session_id;
 use super::super::source::{can_be_stamped, id_of, key_of, majority, stamp, value_at};
+use super::super::under_way::named_by;
 use super::origins::Origins;
 use super::{Mover, ids_of};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{
-    Copy, CopyMark, Limit, Stage, copies_of, is_of_the_server, namespace,
-};
+use crate::engines::mongodb::{Copy, CopyMark, Limit, is_of_the_server, namespace};
 use crate::plan::mongodb::copies::{Sealed, hash};
 use crate::values::wall_clock;
 
@@ -207,25 +206,7 @@ impl<'a> Mover<'a> {
         uuid: &str,
         documents: &[RawDocumentBuf],
     ) -> Result<HashSet<String>, Error> {
-        let wanted: HashSet<String> = documents.iter().filter_map(id_of).collect();
         let own = self.open.as_ref().map(|mark| mark.id.as_str());
-        let states = [Stage::Copying.word(), Stage::Left.word()];
-        let open = doc! { "into.uuid": uuid, "state": { "$in": states }, "_id": { "$ne": own } };
-        let marks = self.marks.clone_with_type::<RawDocumentBuf>();
-        let mut marks = marks
-            .find(open)
-            .read_concern(ReadConcern::majority())
-            .await?;
-        let mut ids = HashSet::new();
-        while let Some(mark) = marks.try_next().await? {
-            // What cannot be read none of us has written.
-            let Ok(mark) = Document::try_from(&mark) else {
-                continue;
-            };
-            let named = copies_of(&mark);
-            let named = named.iter().filter_map(|copy| key_of(&copy.id));
-            ids.extend(named.filter(|id| wanted.contains(id)));
-        }
-        Ok(ids)
+        named_by(&self.marks, uuid, own, documents).await
     }
 }

@@ -32,6 +32,20 @@ fn key(object: &str) -> String {
     format!("validated {object}")
 }
 
+/// Where the server keeps what is measured: it validates nothing by the name of a time-series collection, which
+/// is a view of that.
+const BUCKETS: &str = "system.buckets.";
+
+impl Facts {
+    /// By which name the server validates a collection.
+    fn validated_as(&self, name: &str) -> String {
+        match self.collections.get(name) {
+            Some(collection) if collection.shape == Shape::TimeSeries => format!("{BUCKETS}{name}"),
+            _ => name.to_owned(),
+        }
+    }
+}
+
 impl Integrity {
     /// Those not validated for the longest time first, each on the member where that is longest ago.
     pub(super) fn validations(&self, facts: &Facts, at: &Moment, plan: &mut Plan<Body>) {
@@ -66,9 +80,8 @@ impl Integrity {
         let mut due: Vec<(i64, &String, &str)> = Vec::new();
         let (mut all, mut covered, mut begun) = (0_u32, 0_u32, false);
         let within = i64::try_from(self.cover_within.get().as_secs()).unwrap_or(i64::MAX);
-        let collections = facts.collections.iter().filter(|(name, collection)| {
-            self.wants(&facts.database, name) && collection.shape != Shape::TimeSeries
-        });
+        let wanted = |name: &&String| self.wants(&facts.database, name);
+        let collections = facts.collections.iter().filter(|(name, _)| wanted(name));
         for (name, _) in collections {
             let known = known(&namespace(&facts.database, name), at);
             let when = |member: &&str| known.get(*member).copied().unwrap_or(0);
@@ -114,7 +127,7 @@ impl Integrity {
                     .because(reason)
                     .doing(Work::Look(Look::Validate(Validate {
                         database: facts.database.clone(),
-                        collection: name.clone(),
+                        collection: facts.validated_as(name),
                         full,
                         background: !full,
                         member: Some(member.to_owned()).filter(|member| member != ALONE),
@@ -208,6 +221,26 @@ mod tests {
             assert_eq!(told, n > 0 && shares[shares.len() - 1] < 1.0, "run {n}");
         }
         (turns, shares)
+    }
+
+    #[test]
+    fn time_series_are_validated_by_their_buckets() {
+        let mut facts = facts();
+        if let Some(x) = facts.collections.get_mut("x") {
+            x.shape = Shape::TimeSeries;
+        }
+        let plan = Integrity::default().plan(facts, &moment(1_800_000_000, HashMap::new()));
+        let names = plan.steps.iter().map(|step| match &step.body.work {
+            Work::Look(Look::Validate(of)) => (step.object.clone(), of.collection.clone()),
+            other => unreachable!("{other:?}"),
+        });
+        let names: Vec<(String, String)> = names.collect();
+        let named = |object: &str, name: &str| (object.to_owned(), name.to_owned());
+        assert_eq!(
+            names,
+            [named("app.x", "system.buckets.x"), named("app.y", "y")]
+        );
+        assert_eq!(plan.measurements[0].value, 6.0);
     }
 
     #[test]

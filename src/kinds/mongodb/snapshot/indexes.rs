@@ -1,11 +1,13 @@
 //! How indexes are used, on all members together: those that nobody misses are told of.
 
+use mongodb::bson::Bson;
+
 use super::super::common::{Collection, Index};
 use super::Snapshot;
 use super::facts::Facts;
 use super::told::note;
 use super::told::say;
-use crate::engines::mongodb::{Spread, namespace};
+use crate::engines::mongodb::{Spread, namespace, number};
 use crate::plan::mongodb::{Body, shell_name, shell_text};
 use crate::plan::{Moment, Plan, Severity};
 use crate::values::Bytes;
@@ -61,7 +63,7 @@ impl Snapshot {
             }
             let shown = format!("{object}.{}", index.name);
             if let Some(other) = collection.indexes.iter().find(|other| covers(other, index)) {
-                let same = other.keys == index.keys;
+                let same = other.keys.len() == index.keys.len();
                 let (code, words) = match same {
                     true => ("index.duplicate", "has the same keys"),
                     false => ("index.overlapping", "begins with the same keys"),
@@ -118,18 +120,73 @@ impl Snapshot {
     }
 }
 
-/// Whether `other` answers everything that `index` does.
+/// What the server says of an index that does not change which queries it answers, or is looked at by itself.
+const BESIDE: [&str; 7] = [
+    "name",
+    "key",
+    "ns",
+    "background",
+    "unique",
+    "sparse",
+    "hidden",
+];
+
+/// Whether all is as before without `index`, as `other` answers everything that it does, and keeps what it keeps.
 fn covers(other: &Index, index: &Index) -> bool {
-    let special = |i: &Index| {
-        i.sparse || i.partial || i.collated || i.hidden || i.expires.is_some() || !i.has_all()
-    };
-    if other.name == index.name || index.unique || special(index) || special(other) {
+    let apart = |i: &Index| i.hidden || i.expires.is_some();
+    if other.name == index.name || apart(index) || apart(other) || !are_alike(other, index) {
         return false;
     }
     let begins = other.keys.len() >= index.keys.len()
-        && other.keys.iter().zip(&index.keys).all(|(a, b)| a == b);
-    // Of two that are the same, the one that sorts later is the duplicate.
-    begins && (other.keys.len() > index.keys.len() || other.unique || other.name < index.name)
+        && other
+            .keys
+            .iter()
+            .zip(&index.keys)
+            .all(|((a, way), (b, other))| a == b && is_same_way(way, other));
+    let same = other.keys.len() == index.keys.len();
+    let wildcard = index.keys.iter().any(|(name, _)| name.contains("$**"));
+    // Texts, places and wildcards leave out what has nothing of theirs, whether they are called sparse or not.
+    let whole = index.has_all();
+    let leaves_out = |i: &Index| whole && i.sparse;
+    if !begins || whole != other.has_all() || (wildcard && !same) {
+        return false;
+    }
+    match (leaves_out(index), leaves_out(other)) {
+        (false, true) => return false,
+        (true, _) if !same => return false,
+        _ => {}
+    }
+    // Whoever keeps values apart is missed, unless the other does that, too.
+    if index.unique && !(same && other.unique) {
+        return false;
+    }
+    let first = (!other.unique, leaves_out(other), &other.name);
+    !same || first < (!index.unique, leaves_out(index), &index.name)
+}
+
+/// Whether two indexes differ by their keys and names at most: in collation, documents, weights, bounds, versions
+/// they do not.
+fn are_alike(one: &Index, other: &Index) -> bool {
+    let rest = |i: &Index| {
+        let mut rest: Vec<(String, Bson)> = i.whole.clone().into_iter().collect();
+        rest.retain(|(name, _)| !BESIDE.contains(&name.as_str()));
+        rest.sort_by(|a, b| a.0.cmp(&b.0));
+        rest
+    };
+    one.partial == other.partial && one.collated == other.collated && rest(one) == rest(other)
+}
+
+/// Whether a key goes the same way: any number above zero is one, and drivers write it as one type or another.
+fn is_same_way(one: &Bson, other: &Bson) -> bool {
+    let up = |way: &Bson| match way {
+        Bson::Double(way) => Some(*way > 0.0),
+        way => number(Some(way)).map(|way| way > 0),
+    };
+    match (up(one), up(other)) {
+        (Some(one), Some(other)) => one == other,
+        (None, None) => one == other,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +194,7 @@ fn covers(other: &Index, index: &Index) -> bool {
 mod tests {
     use std::collections::{BTreeMap, HashMap};
 
-    use mongodb::bson::Bson;
+    use mongodb::bson::{Bson, Document, doc};
 
     use super::super::facts::Use;
     use super::*;
@@ -230,6 +287,127 @@ mod tests {
             ..index("c", &["a"])
         };
         assert!(findings(vec![index("b", &["a"]), collated], &[], 0).is_empty());
+    }
+
+    /// As the server tells of it.
+    fn told(name: &str, key: Document, more: Document) -> Index {
+        let mut whole = doc! { "v": 2, "name": name, "key": key };
+        whole.extend(more);
+        Index {
+            bytes: 10 << 20,
+            ..Index::read(&whole)
+        }
+    }
+
+    #[test]
+    fn two_are_the_same_where_nothing_changes_without_one() {
+        let place = || doc! { "at": "2dsphere" };
+        let sphere = || doc! { "2dsphereIndexVersion": 3 };
+        let with = |mut a: Document, b: Document| {
+            a.extend(b);
+            a
+        };
+        let german = || doc! { "collation": { "locale": "de" } };
+        let open = || doc! { "partialFilterExpression": { "open": true } };
+        let sparse = || doc! { "sparse": true };
+        let unique = || doc! { "unique": true };
+        let only = |field: &str| doc! { "wildcardProjection": { field: 1 } };
+        let a = || doc! { "a": 1 };
+        let ab = || doc! { "a": 1, "b": 1 };
+        let none = Document::new;
+        for (one, other, which) in [
+            // As the old shell has written it, and drivers do.
+            ((doc! { "a": 1.0 }, none()), (ab(), none()), Some("one")),
+            ((a(), none()), (doc! { "a": 5 }, none()), Some("other")),
+            ((a(), none()), (doc! { "a": -1 }, none()), None),
+            // Indexes of places leave out what has none, whatever they are called.
+            (
+                (place(), sphere()),
+                (place(), with(sphere(), sparse())),
+                Some("other"),
+            ),
+            (
+                (place(), sphere()),
+                (doc! { "at": "2dsphere", "k": 1 }, sphere()),
+                Some("one"),
+            ),
+            (
+                (place(), sphere()),
+                (place(), doc! { "2dsphereIndexVersion": 2 }),
+                None,
+            ),
+            (
+                (a(), none()),
+                (doc! { "a": 1, "at": "2dsphere" }, sphere()),
+                None,
+            ),
+            (
+                (doc! { "a": "hashed" }, none()),
+                (doc! { "a": "hashed", "b": 1 }, none()),
+                Some("one"),
+            ),
+            ((doc! { "a": "hashed" }, none()), (ab(), none()), None),
+            (
+                (doc! { "$**": 1 }, only("x")),
+                (doc! { "$**": 1 }, only("y")),
+                None,
+            ),
+            (
+                (doc! { "$**": 1 }, only("x")),
+                (doc! { "$**": 1 }, with(only("x"), sparse())),
+                Some("other"),
+            ),
+            ((a(), german()), (ab(), german()), Some("one")),
+            ((a(), german()), (ab(), none()), None),
+            ((a(), open()), (ab(), open()), Some("one")),
+            ((a(), open()), (ab(), none()), None),
+            ((a(), sparse()), (ab(), none()), None),
+            ((a(), none()), (ab(), sparse()), None),
+            ((a(), sparse()), (ab(), sparse()), None),
+            ((a(), sparse()), (a(), none()), Some("one")),
+            ((a(), unique()), (ab(), unique()), None),
+            ((a(), unique()), (a(), none()), Some("other")),
+            (
+                (a(), with(unique(), sparse())),
+                (a(), unique()),
+                Some("one"),
+            ),
+            ((a(), with(unique(), sparse())), (a(), none()), None),
+            ((a(), none()), (ab(), doc! { "hidden": true }), None),
+            (
+                (
+                    doc! { "_fts": "text", "_ftsx": 1 },
+                    doc! { "weights": { "x": 1 } },
+                ),
+                (
+                    doc! { "_fts": "text", "_ftsx": 1 },
+                    doc! { "weights": { "x": 2 } },
+                ),
+                None,
+            ),
+            (
+                (
+                    doc! { "_fts": "text", "_ftsx": 1 },
+                    doc! { "weights": { "x": 1 } },
+                ),
+                (
+                    doc! { "_fts": "text", "_ftsx": 1 },
+                    doc! { "weights": { "x": 1 } },
+                ),
+                Some("other"),
+            ),
+        ] {
+            let named =
+                |name: &str, of: &(Document, Document)| told(name, of.0.clone(), of.1.clone());
+            let found = findings(vec![named("one", &one), named("other", &other)], &[], 0);
+            let found: Vec<&str> = found.iter().map(|(_, object)| object.as_str()).collect();
+            let expected = which.map(|which| format!("app.c.{which}"));
+            assert_eq!(
+                found,
+                expected.iter().map(String::as_str).collect::<Vec<_>>(),
+                "{one:?} {other:?}"
+            );
+        }
     }
 
     #[test]
