@@ -217,6 +217,19 @@ pub trait Door: Send + Sync + Sized + 'static {
         step: &Step<BodyOf<Self>>,
     ) -> Result<Option<String>, EngineError>;
 
+    /// Asked where a step turns out to be unneeded, or impossible: whether what is told until it is done is so
+    /// still.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    async fn is_still_so(
+        &self,
+        _session: &Self::Session,
+        _step: &Step<BodyOf<Self>>,
+    ) -> Result<bool, EngineError> {
+        Ok(true)
+    }
+
     /// How large the step's object is, if that is measured. Asked before and
     /// after, the limits of the work lifted.
     ///

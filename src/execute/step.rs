@@ -91,7 +91,11 @@ pub(super) fn not_begun<D: Door>(
         end(&mut record, ended.status, ended.why);
         kept(&mut record, execution);
         record.hide(&execution.filled);
-        let findings: Vec<Finding> = ended.finding.into_iter().collect();
+        let mut findings: Vec<Finding> = ended.finding.into_iter().collect();
+        still_so(&step, &record, &mut findings);
+        for finding in &mut findings {
+            finding.hide(&execution.filled);
+        }
         execution.history.step(execution.run, &record);
         execution.observer.on(Event::Finished(&record));
         execution.history.add_findings(execution.run, &findings);
@@ -218,6 +222,7 @@ async fn recorded<D: Door>(
     }
     kept(&mut record, execution);
     record.hide(&execution.filled);
+    still_so(step, &record, findings);
     for finding in &mut *findings {
         finding.hide(&execution.filled);
     }
@@ -225,6 +230,21 @@ async fn recorded<D: Door>(
     execution.observer.on(Event::Finished(&record));
     execution.history.add_findings(execution.run, findings);
     (record, has_waited)
+}
+
+/// Adds what is so until the step has succeeded, unless that was looked at: where it was skipped at its beginning, or
+/// has said itself what has become of it.
+fn still_so<B>(step: &Step<B>, record: &StepRecord, findings: &mut Vec<Finding>) {
+    let looked = record.started_at.is_some() && record.status == StepStatus::Skipped;
+    if looked || record.status == StepStatus::Succeeded {
+        return;
+    }
+    for so in &step.until_done {
+        let told = |one: &Finding| one.code == so.code && one.object == so.object;
+        if !findings.iter().any(told) {
+            findings.push(so.clone());
+        }
+    }
 }
 
 /// Carries it out; whether its session is of use afterwards.
@@ -245,6 +265,9 @@ async fn run<D: Door>(
     };
     if let Some(why) = door.unneeded(session, step).await? {
         end(record, StepStatus::Skipped, why);
+        if !step.until_done.is_empty() && door.is_still_so(session, step).await? {
+            findings.extend(step.until_done.iter().cloned());
+        }
         return Ok(true);
     }
     let before = door.measure(session, step, execution).await?;

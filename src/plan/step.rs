@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::body::Body;
 use super::expected::{Basis, Estimate, Waited};
+use super::finding::Finding;
 use super::postgres;
 use crate::values::Filled;
 
@@ -89,6 +90,9 @@ pub struct Step<B = postgres::Body> {
     /// What may keep some of the rows that are counted where they are, though the step tries all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub may_stay: Vec<String>,
+    /// What is so until the step has succeeded: each run tells it that does not get so far.
+    #[serde(skip)]
+    pub until_done: Vec<Finding>,
     /// Kept in the history when the step has succeeded, and found nothing.
     pub remember: Option<Memory>,
     /// What is done, in the engine's own words.
@@ -122,6 +126,7 @@ impl<B: Body> Step<B> {
             keeps: false,
             details: Vec::new(),
             may_stay: Vec::new(),
+            until_done: Vec::new(),
             remember: None,
             body: B::default(),
         }
@@ -223,6 +228,7 @@ impl<B: Body> Step<B> {
             keeps: self.keeps,
             details: self.details,
             may_stay: self.may_stay,
+            until_done: self.until_done,
             remember: self.remember,
             body,
         }

@@ -223,18 +223,27 @@ pub(super) async fn restore(
         disable_triggers: how.disable_triggers,
         trust_owners: &target.trust_owners,
     };
-    let (rows, is_unlogged) = execute::restore(&session, into, &manifests, still, note)
+    let returned = execute::restore(&session, into, &manifests, still, note)
         .await
         .map_err(PipelineError::from)?;
     if context.json() {
-        let mut document = serde_json::json!({ "into": table.to_string(), "rows": rows, "skipped": ids::<Manifest>(&before), "former": of(&former), "unlogged": is_unlogged });
+        let mut document = serde_json::json!({ "into": table.to_string(), "rows": returned.rows, "skipped": ids::<Manifest>(&before), "former": of(&former), "unlogged": returned.unlogged, "computed": returned.computed });
         unknown.add_to(&mut document);
         outln!("{document}");
     } else {
         left_out(&before, "was left out");
         tell(&former, "left out");
-        outln!("{} back in {table}", counted_do(rows, "row", ("is", "are")));
-        if is_unlogged {
+        outln!(
+            "{} back in {table}",
+            counted_do(returned.rows, "row", ("is", "are"))
+        );
+        if !returned.computed.is_empty() {
+            outln!(
+                "{table} computes by itself: {}; what was archived of these columns stays in the archive, and was not compared",
+                shown(&returned.computed.join(", "))
+            );
+        }
+        if returned.unlogged {
             outln!("{}", unlogged(&table));
         }
         unknown.tell();
@@ -284,13 +293,7 @@ async fn would(
     execute::allowed_to_restore(session, into, &site, how.disable_triggers)
         .await
         .map_err(PipelineError::from)?;
-    // What cannot be told before is seen by the restore itself.
-    if let Ok(Some(why)) = execute::room_for(session, into, &site, manifests).await {
-        return Err(PipelineError::from(why).into());
-    }
-    if let Ok(Some(why)) = execute::labels_lost(session, into, &site, manifests).await {
-        return Err(PipelineError::from(why).into());
-    }
+    let unseen = unseen(session, into, &site, manifests).await?;
     let rows: i64 = manifests.iter().map(|m| m.rows).sum();
     let problems = missing(manifests).await;
     let changed = !site.changing.is_empty() && !how.disable_triggers;
@@ -307,7 +310,7 @@ async fn would(
             .collect();
         let mut document = serde_json::json!({ "into": into.to_string(), "made": site.oid.is_none(), "rows": rows,
             "manifests": each, "skipped": ids::<Manifest>(before), "former": of(former), "changing": site.changing, "computed": site.computed,
-            "retyped": retyped, "problems": problems, "unlogged": site.unlogged });
+            "retyped": retyped, "unseen": unseen, "problems": problems, "unlogged": site.unlogged });
         unknown.add_to(&mut document);
         outln!("{document}");
         return Ok(code);
@@ -347,6 +350,9 @@ async fn would(
             shown(was)
         );
     }
+    for what in &unseen {
+        outln!("{}", shown(what));
+    }
     for problem in &problems {
         outln!("nothing would be restored: {}", shown(problem));
     }
@@ -358,10 +364,44 @@ async fn would(
     }
     if !none {
         let rows = counted(usize::try_from(rows).unwrap_or(0), "row");
-        outln!("{rows} would come back into {into}");
+        let far = match unseen.is_empty() {
+            true => "",
+            false => ", as far as it was looked at",
+        };
+        outln!("{rows} would come back into {into}{far}");
     }
     unknown.tell();
     Ok(code)
+}
+
+/// What is seen by the restore only: fails where it is known that some rows would not come back.
+async fn unseen(
+    session: &Session,
+    into: &RelationName,
+    site: &execute::Site,
+    manifests: &[Manifest],
+) -> Result<Vec<String>, Failure> {
+    let mut unseen = Vec::new();
+    match execute::room_for(session, into, site, manifests).await {
+        Ok(execute::Places::Lacking(why)) => return Err(PipelineError::from(why).into()),
+        Ok(execute::Places::Unseen(what)) => unseen.push(what),
+        Ok(execute::Places::Enough) => {}
+        Err(why) => unseen.push(format!(
+            "whether {into} has a partition for each of the rows is seen by the restore itself: {}",
+            with_causes(&why)
+        )),
+    }
+    match execute::labels_lost(session, into, site, manifests).await {
+        Ok(execute::Labels {
+            lost: Some(why), ..
+        }) => return Err(PipelineError::from(why).into()),
+        Ok(looked) => unseen.extend(looked.unseen),
+        Err(why) => unseen.push(format!(
+            "whether {into} has all labels of the rows is seen by the restore itself: {}",
+            with_causes(&why)
+        )),
+    }
+    Ok(unseen)
 }
 
 /// What is told of a table that is not there after a crash.

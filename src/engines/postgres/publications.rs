@@ -36,6 +36,18 @@ pub fn published(server: &Server, publication: &str, oid: &str) -> String {
     )
 }
 
+/// SQL: whether the publication `publication` (`pg_publication`) takes in every new table of the schema with this oid,
+/// under its own name, whatever it leaves out of those that are there.
+pub fn takes_in(server: &Server, publication: &str, schema: &str) -> String {
+    let schemas = match server.major() >= 15 {
+        true => format!(
+            " OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = {publication}.oid AND s.pnnspid = {schema})"
+        ),
+        false => String::new(),
+    };
+    format!("({publication}.puballtables{schemas})")
+}
+
 /// What is done to rows, where publications may have a say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Published {
@@ -139,16 +151,14 @@ pub async fn taking_in(
     schema: &str,
     table: &str,
 ) -> Result<Option<String>, EngineError> {
-    let of_schema = match db.server.major() >= 15 {
-        true => {
-            " OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s JOIN pg_catalog.pg_namespace n ON n.oid = s.pnnspid
-                WHERE s.pnpubid = p.oid AND n.nspname = $1::text)"
-        }
-        false => " OR $1::text IS NULL",
-    };
+    let new = takes_in(
+        &db.server,
+        "p",
+        "(SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = $1::text)",
+    );
     let sql = format!(
         "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(p.pubname), ', ' ORDER BY p.pubname)
-        FROM pg_catalog.pg_publication p WHERE p.pubinsert AND (p.puballtables{of_schema})"
+        FROM pg_catalog.pg_publication p WHERE p.pubinsert AND $1::text IS NOT NULL AND {new}"
     );
     let doing = "reading which publications take in new tables";
     let found = db.query(doing, &sql, &[&schema]).await?;

@@ -259,6 +259,13 @@ impl execute::Door for Door {
         Ok((still != Some(true)).then(|| condition.otherwise.clone()))
     }
 
+    async fn is_still_so(&self, session: &Session, step: &Step) -> Result<bool, EngineError> {
+        match &step.body.outside {
+            Some(query) => outside::is_half_out(session, query).await,
+            None => Ok(false),
+        }
+    }
+
     async fn measure(
         &self,
         session: &Session,

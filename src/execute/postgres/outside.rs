@@ -1,11 +1,24 @@
 //! What a step has taken out of its table, wholly or by half, when it ended before its end.
 
 use super::attempts::held_up;
-use super::{Job, end, gate};
+use super::{Job, ask_under, end, gate};
 use crate::engines::EngineError;
+use crate::engines::postgres::Session;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Finding, Query, Severity};
+use crate::plan::postgres::out_of_its_table;
+use crate::plan::{Finding, Query};
 use crate::values::several_do;
+
+const DOING: &str = "looking what is out of its table";
+
+/// Whether any of it is half out still.
+pub(super) async fn is_half_out(session: &Session, query: &Query) -> Result<bool, EngineError> {
+    let mut half = false;
+    for row in ask_under(session, None, DOING, query).await? {
+        half |= row.named::<bool>("half")?;
+    }
+    Ok(half)
+}
 
 /// Tells what the step has taken out of its table, and not brought to its end. What is half out
 /// shows no rows through its table, whatever ended the step: it has failed then, unless it was stopped. What is
@@ -17,8 +30,7 @@ pub(super) async fn tell(
     record: &mut StepRecord,
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
-    let doing = "looking what is out of its table";
-    for row in gate::ask_aside(job.session, job.execution, doing, query).await? {
+    for row in gate::ask_aside(job.session, job.execution, DOING, query).await? {
         let (object, mut message): (String, String) = (row.named("object")?, row.named("said")?);
         let (half, rows): (bool, i64) = (row.named("half")?, row.named("about")?);
         if !half && !all {
@@ -37,13 +49,7 @@ pub(super) async fn tell(
                 end(record, StepStatus::Failed, why);
             }
         }
-        findings.push(Finding {
-            code: "partitions.outside".to_owned(),
-            severity: Severity::Critical,
-            object,
-            message,
-            suggestion: row.named("help")?,
-        });
+        findings.push(out_of_its_table(object, message, row.named("help")?));
     }
     Ok(())
 }

@@ -47,11 +47,22 @@ pub struct Restore<'a> {
     pub trust_owners: &'a [String],
 }
 
+/// What has come back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Returned {
+    /// How many rows.
+    pub rows: i64,
+    /// Whether a crash of the server would empty the table.
+    pub unlogged: bool,
+    /// Archived columns that the table computes itself: their values are what it made of the others.
+    pub computed: Vec<String>,
+}
+
 /// Copies the rows of these manifests into a table, in one transaction. A
 /// table that does not exist is made. `note` writes down, before it commits,
 /// that these manifests come back, with a mark for each. Restores of one archive come one after the
 /// other: `still`, asked when it is this one's turn, says whether these are to
-/// come back still. Returns the number of rows, and whether a crash of the server would empty the table.
+/// come back still.
 ///
 /// # Errors
 /// When a file is missing or not what its manifest says, or the server
@@ -62,7 +73,7 @@ pub async fn restore(
     manifests: &[Manifest],
     still: impl AsyncFnOnce() -> Result<(), EngineError>,
     note: impl AsyncFnOnce(Vec<Restored>) -> Result<(), EngineError>,
-) -> Result<(i64, bool), EngineError> {
+) -> Result<Returned, EngineError> {
     let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
     session.execute("opening a transaction", begin).await?;
     let turn = match back::wait_for_turn(session, manifests).await {
@@ -119,7 +130,7 @@ async fn within(
     session: &Session,
     how: Restore<'_>,
     manifests: &[Manifest],
-) -> Result<((i64, bool), Vec<Restored>), EngineError> {
+) -> Result<(Returned, Vec<Restored>), EngineError> {
     let into = how.into;
     let site = look(session, into, manifests).await?;
     if site.oid.is_none() {
@@ -229,7 +240,18 @@ async fn within(
             ..mark.clone()
         });
     }
-    Ok(((total, site.unlogged), marks))
+    let archived = |name: &String| site.columns.iter().any(|(one, _)| one == name);
+    let returned = Returned {
+        rows: total,
+        unlogged: site.unlogged,
+        computed: site
+            .computed
+            .iter()
+            .filter(|n| archived(n))
+            .cloned()
+            .collect(),
+    };
+    Ok((returned, marks))
 }
 
 /// Copies the rows of one manifest.

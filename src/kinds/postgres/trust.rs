@@ -42,6 +42,7 @@ pub(super) fn heed(plan: &mut Plan, standing: &Standing) {
     let mut refused: BTreeMap<String, Refused> = BTreeMap::new();
     let mut gone: BTreeSet<(String, String)> = BTreeSet::new();
     let mut kept = Vec::new();
+    let mut so = Vec::new();
     for mut step in std::mem::take(&mut plan.steps) {
         let codes = standing.codes(&step.body.touches);
         if codes.is_empty() {
@@ -50,6 +51,7 @@ pub(super) fn heed(plan: &mut Plan, standing: &Standing) {
             continue;
         }
         note(&mut refused, step.object.clone(), &codes);
+        so.extend(step.until_done);
         gone.insert((step.action, step.object));
     }
     while let Some(n) = kept.iter().position(|step: &Step| {
@@ -57,9 +59,13 @@ pub(super) fn heed(plan: &mut Plan, standing: &Standing) {
         needs.any(|need| gone.contains(&(need.action.clone(), need.object.clone())))
     }) {
         let step = kept.remove(n);
+        so.extend(step.until_done);
         gone.insert((step.action, step.object));
     }
     plan.steps = kept;
+    for finding in so {
+        plan.undone(finding);
+    }
     tell(plan, refused, standing);
 }
 

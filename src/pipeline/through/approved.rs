@@ -50,7 +50,13 @@ pub(super) fn only_approved<B: Body>(
         .collect();
     plan.steps.extend(gone);
     let all = plan.steps.len();
-    plan.steps.retain(|step| place(step).is_some());
+    let (named, others): (Vec<_>, Vec<_>) = std::mem::take(&mut plan.steps)
+        .into_iter()
+        .partition(|step| place(step).is_some());
+    plan.steps = named;
+    for finding in others.into_iter().flat_map(|step| step.until_done) {
+        plan.undone(finding);
+    }
     plan.steps.sort_by_key(place);
     let pending = !std::mem::take(&mut plan.pending).is_empty();
     Ok(pending || plan.steps.len() < all)

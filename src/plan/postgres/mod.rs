@@ -10,6 +10,7 @@ mod examine;
 mod found;
 mod going;
 mod locks;
+mod outside;
 mod retire;
 mod shrink;
 mod speaks;
@@ -28,6 +29,7 @@ pub use check::{Answer, Check, Question};
 pub use found::{Found, MOST_AT_ONCE, MOST_FOUND, Spot};
 pub use going::{Reference, Without};
 pub use locks::locks;
+pub use outside::out_of_its_table;
 pub use retire::Retire;
 pub use shrink::{QUIET, Shrink, block_of_place};
 pub use statement::{

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::outside::{options, rows, told, years};
+use super::outside::{exists, half_out_of, mark, options, rows, run, told, years};
 use crate::support::servers::fresh_database;
 use crate::support::workspace::Workspace;
 
@@ -54,6 +54,68 @@ for_oldest_and_newest! {
                 assert!(run["findings"].as_array().unwrap().iter().all(|f| f["code"] != "partitions.outside"), "{run:#}");
             }
             assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relname = 'ev_2020'").await, 0, "{kind}");
+        }
+    }
+}
+
+for_versions! {
+    [pg17 = 17]
+    /// A run that does not get as far as what an earlier one has left half out tells of it again, each time; the
+    /// one that finishes it does not.
+    async fn what_is_half_out_is_told_until_it_is_whole(major: u32) {
+        for kind in ["cleanup", "archive", "partitions"] {
+            let db = fresh_database(major).await;
+            years(&db).await;
+            db.execute("DROP TABLE ev_2019, ev_2021").await;
+            let folder = tempfile::tempdir().unwrap();
+            let pause = folder.path().join("pause");
+            let yaml = format!("kind: {kind}\ntarget: app\noptions: {}\nthrottle: {{ pause_file: {} }}\nlimits: {{ jobs: 1, budget: 2s }}\n",
+                options(kind, folder.path(), &json!({})), pause.display());
+            let workspace = Workspace::for_target(&db.url).task(kind, &yaml);
+            mark(&db, &workspace, kind).await;
+            half_out_of(&db, "ev", "ev_2020").await;
+            std::fs::write(&pause, "").unwrap();
+            for _ in 0..2 {
+                let paused = run(&workspace, kind, 0);
+                let steps = paused["steps"].as_array().unwrap();
+                assert!(!steps.is_empty() && steps.iter().all(|s| s["status"] == "deferred"), "{kind}: {paused:#}");
+                let finding = told(&paused, "partitions.outside");
+                assert_eq!((finding["object"].as_str(), finding["severity"].as_str()), (Some("public.ev_2020"), Some("critical")), "{paused:#}");
+                assert!(finding["message"].as_str().unwrap().contains("was begun and is not finished"), "{paused:#}");
+                assert!(finding["suggestion"].as_str().unwrap().contains(" FINALIZE; ALTER TABLE public.ev ATTACH PARTITION "), "{paused:#}");
+                assert_eq!((rows(&db, "ev").await, rows(&db, "ev_2020").await), (1, 100));
+            }
+            std::fs::remove_file(&pause).unwrap();
+            for _ in 0..if kind == "partitions" { 2 } else { 1 } {
+                let done = run(&workspace, kind, 0);
+                assert!(done["findings"].as_array().unwrap().iter().all(|f| f["code"] != "partitions.outside"), "{kind}: {done:#}");
+            }
+            assert!(!exists(&db, "ev_2020").await, "{kind}");
+            assert_eq!(run(&workspace, kind, 0)["steps"], json!([]), "{kind}");
+        }
+    }
+}
+
+for_versions! {
+    [pg17 = 17]
+    /// A default partition that somebody adds meanwhile keeps nobody from finishing it: the server would not
+    /// detach it a second time.
+    async fn what_is_half_out_is_finished_beside_a_default_partition(major: u32) {
+        for kind in ["cleanup", "archive", "partitions"] {
+            let db = fresh_database(major).await;
+            years(&db).await;
+            db.execute("DROP TABLE ev_2019, ev_2021").await;
+            let folder = tempfile::tempdir().unwrap();
+            let yaml = format!("kind: {kind}\ntarget: app\noptions: {}\n", options(kind, folder.path(), &json!({})));
+            let workspace = Workspace::for_target(&db.url).task(kind, &yaml);
+            mark(&db, &workspace, kind).await;
+            half_out_of(&db, "ev", "ev_2020").await;
+            db.execute("CREATE TABLE ev_rest PARTITION OF ev DEFAULT; INSERT INTO ev VALUES (1001, '1999-01-01', 'keep')").await;
+            for _ in 0..if kind == "partitions" { 2 } else { 1 } {
+                run(&workspace, kind, 0);
+            }
+            assert!(!exists(&db, "ev_2020").await, "{kind}");
+            assert_eq!(rows(&db, "ev_now").await, 1, "{kind}");
         }
     }
 }

@@ -65,7 +65,7 @@ fn task(workspace: Workspace, kind: &str, options: &str) -> Workspace {
     workspace.task(kind, &yaml)
 }
 
-fn run(workspace: &Workspace, kind: &str, exit: i32) -> Value {
+pub(super) fn run(workspace: &Workspace, kind: &str, exit: i32) -> Value {
     let output = workspace.run(["run", kind, "--now", "--output", "json"]);
     output.expect(exit).json()["runs"][0].clone()
 }
@@ -88,7 +88,7 @@ pub(super) async fn rows(db: &TestDatabase, table: &str) -> i64 {
     db.number(&format!("SELECT count(*) FROM {table}")).await
 }
 
-async fn exists(db: &TestDatabase, table: &str) -> bool {
+pub(super) async fn exists(db: &TestDatabase, table: &str) -> bool {
     let sql = format!("SELECT count(*) FROM pg_class WHERE relname = '{table}'");
     db.number(&sql).await == 1
 }
@@ -99,7 +99,7 @@ async fn comment(db: &TestDatabase, table: &str) -> String {
 }
 
 /// As a run leaves it that is killed after it has marked, and before it has detached.
-async fn mark(db: &TestDatabase, workspace: &Workspace, kind: &str) {
+pub(super) async fn mark(db: &TestDatabase, workspace: &Workspace, kind: &str) {
     let mark = match kind {
         "partitions" => "maint: retired partition of public.ev since 2021-01-01T00:00:00+00:00",
         "cleanup" => "maint: expired partition of public.ev",
@@ -125,7 +125,7 @@ async fn half_out(db: &TestDatabase) {
 }
 
 /// The same for any partition.
-async fn half_out_of(db: &TestDatabase, root: &str, part: &str) {
+pub(super) async fn half_out_of(db: &TestDatabase, root: &str, part: &str) {
     let reader = db.connect().await;
     reader
         .batch_execute("BEGIN; SELECT count(*) FROM ev")

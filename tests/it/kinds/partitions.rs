@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{finding, objects};
 use crate::support::servers::{TestDatabase, fresh_database};
@@ -531,4 +531,52 @@ for_oldest_and_newest! {
             assert_eq!(bounds(&db, "g").await, made);
         }
     }
+}
+
+/// A partition that is partitioned itself is as large as all that is below it, while it is a partition and once it is
+/// detached: what a saved plan allows rests on that.
+#[tokio::test]
+async fn what_is_below_a_partition_counts() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE e (id int, at date NOT NULL) PARTITION BY RANGE (at);
+        CREATE TABLE e_old PARTITION OF e FOR VALUES FROM ('2000-01-01') TO ('2001-01-01') PARTITION BY HASH (id);
+        CREATE TABLE e_0 PARTITION OF e_old FOR VALUES WITH (MODULUS 2, REMAINDER 0); CREATE TABLE e_1 PARTITION OF e_old FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        CREATE TABLE e_now PARTITION OF e FOR VALUES FROM ('2024-01-01') TO ('2100-01-01');
+        INSERT INTO e SELECT n, '2000-06-01' FROM generate_series(1, 10000) n").await;
+    let size = db
+        .number("SELECT pg_relation_size('e_0') + pg_relation_size('e_1')")
+        .await;
+    let planned = |workspace: &Workspace| {
+        let document = workspace
+            .run(["plan", "partitions", "--output", "json"])
+            .expect(0)
+            .json();
+        let step = document["plans"][0]["plan"]["steps"][0].clone();
+        (step["action"].clone(), step["estimate"]["bytes"].clone())
+    };
+    let with = |grace: &str| {
+        let options = format!("tables: [e], interval: year, ahead: 0, keep: 3y, grace: {grace}");
+        format!("kind: partitions\ntarget: app\noptions: {{ {options} }}\n")
+    };
+    let workspace = Workspace::for_target(&db.url).task("partitions", &with("0s"));
+    assert_eq!(
+        planned(&workspace),
+        (json!("retire_partition"), json!(size))
+    );
+    let saved = workspace.path().join("saved.json");
+    let saved = saved.to_str().unwrap();
+    let save = ["plan", "partitions", "--save", saved];
+    workspace.run(save).expect(0);
+    db.execute("INSERT INTO e SELECT n, '2000-06-01' FROM generate_series(1, 100000) n")
+        .await;
+    workspace.run(["plan", "--check", saved]).expect(5);
+    workspace.run(["run", "--plan", saved]).expect(2);
+    assert_eq!(db.number("SELECT count(*) FROM e").await, 110_000);
+    workspace.file("tasks/partitions.yaml", &with("7d"));
+    run(&workspace);
+    workspace.file("tasks/partitions.yaml", &with("0s"));
+    let size = db
+        .number("SELECT pg_relation_size('e_0') + pg_relation_size('e_1')")
+        .await;
+    assert_eq!(planned(&workspace), (json!("drop_partition"), json!(size)));
 }

@@ -575,3 +575,29 @@ for_oldest_and_newest! {
         }
     }
 }
+
+for_versions! {
+    [pg17 = 17]
+    /// A publication that has the siblings because of their schema has none that is made in the table's: that is told,
+    /// with the statement that gives it, until which its subscribers would get none of its rows.
+    async fn a_publication_of_the_schema_of_siblings_is_told(major: u32) {
+        let db = fresh_database(major).await;
+        let (this, next) = (month(&db, 0).await, month(&db, 1).await);
+        db.execute(&format!("CREATE SCHEMA parts; CREATE TABLE ev (id int, at date) PARTITION BY RANGE (at);
+            CREATE TABLE parts.ev_first PARTITION OF ev FOR VALUES FROM ('{this}') TO ('{next}');
+            CREATE PUBLICATION by_schema FOR TABLES IN SCHEMA parts; CREATE PUBLICATION by_root FOR TABLES IN SCHEMA public, parts")).await;
+        let workspace = workspace(&db.url, "tables: [ev], interval: month, ahead: 1");
+        let document = run(&workspace);
+        assert_eq!(steps(&document), ["create_partition succeeded"], "{document:#}");
+        let findings = document["runs"][0]["findings"].as_array().unwrap();
+        let told: Vec<&Value> = findings.iter().filter(|f| f["code"] == "partitions.publication").collect();
+        assert_eq!(told.len(), 1, "{document:#}");
+        let message = told[0]["message"].as_str().unwrap();
+        assert!(message.contains("publication by_schema has the tables of the schema parts"), "{message}");
+        let of_new = "SELECT pubname::text FROM pg_publication_tables WHERE tablename ~ '^ev_y' ORDER BY 1";
+        assert_eq!(db.strings(of_new).await, ["by_root"]);
+        db.execute(told[0]["suggestion"].as_str().unwrap()).await;
+        assert_eq!(db.strings(of_new).await, ["by_root", "by_schema"]);
+        assert_eq!(steps(&run(&workspace)), Vec::<String>::new());
+    }
+}

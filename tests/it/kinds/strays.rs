@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::finding;
-use crate::support::servers::{cluster, fresh_database};
+use crate::support::servers::{cluster, fresh_database, has_19};
 use crate::support::workspace::Workspace;
 
 fn workspace(url: &str) -> Workspace {
@@ -164,4 +164,26 @@ for_oldest_and_newest! {
         db.execute("TRUNCATE e_rest").await;
         assert_eq!(run(&theirs, 0)["runs"][0]["findings"], json!([]));
     }
+}
+
+/// A publication of all tables that leaves the partitioned one out takes in the new table, which is none of its
+/// partitions while rows come into it.
+#[tokio::test]
+async fn who_takes_in_new_tables_is_named_pg19() {
+    if !has_19() {
+        return;
+    }
+    let db = fresh_database(19).await;
+    db.execute("CREATE TABLE e (id int, at date NOT NULL) PARTITION BY RANGE (at); CREATE TABLE e_rest PARTITION OF e DEFAULT;
+        INSERT INTO e SELECT n, current_date FROM generate_series(1, 30) n; CREATE PUBLICATION feed FOR ALL TABLES EXCEPT (TABLE e)").await;
+    let document = run(&workspace(&db.url), 1);
+    assert_eq!(document["runs"][0]["steps"], json!([]), "{document:#}");
+    let told = finding(&document, "partitions.default_in_the_way")["message"]
+        .as_str()
+        .unwrap();
+    assert!(told.contains("subscribers of publication feed"), "{told}");
+    assert_eq!(db.number("SELECT count(*) FROM ONLY e_rest").await, 30);
+    db.execute("DROP PUBLICATION feed").await;
+    run(&workspace(&db.url), 0);
+    assert_eq!(db.number("SELECT count(*) FROM ONLY e_rest").await, 0);
 }

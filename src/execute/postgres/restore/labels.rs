@@ -1,5 +1,5 @@
-//! Labels that an enum has lost since rows with them were archived: looked for in the files, where these are few
-//! enough to be read before anybody asks for the rows.
+//! Labels that an enum has lost since rows with them were archived: looked for in the files, one after the other, so
+//! that no more than one is in memory.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,15 +11,24 @@ use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::engines::storage::Storage;
 use crate::plan::Manifest;
 
-/// More bytes of files are read by the restore only.
-const MOST_BYTES: i64 = 64 << 20;
+/// What was found of labels.
+#[derive(Debug, Default)]
+pub struct Labels {
+    /// Why some of the rows would be refused, for a label that their column does not have.
+    pub lost: Option<EngineError>,
+    /// What was not looked at, as sentences without their end.
+    pub unseen: Vec<String>,
+}
 
-const LABELS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod),
-        ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid)
-    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid AND t.typtype = 'e'
-    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped";
+/// Enums, and what is made of enums: arrays of them, domains over them.
+const LABELS: &str = "SELECT a.attname::text AS name, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, t.typtype = 'e' AS itself,
+        ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid) AS labels
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND (t.typtype = 'e' OR EXISTS (SELECT FROM pg_catalog.pg_type u
+        WHERE u.oid IN (t.typelem, t.typbasetype) AND (u.typtype = 'e' OR EXISTS (SELECT FROM pg_catalog.pg_type v
+            WHERE v.oid IN (u.typelem, u.typbasetype) AND v.typtype = 'e'))))";
 
-/// Why some of the rows would be refused for a label that their column does not have, if files say so.
+/// Whether some of the rows would be refused for a label that their column does not have, as far as files say.
 ///
 /// # Errors
 /// Where the server cannot be asked.
@@ -28,23 +37,27 @@ pub async fn lost(
     into: &RelationName,
     site: &Site,
     manifests: &[Manifest],
-) -> Result<Option<EngineError>, EngineError> {
+) -> Result<Labels, EngineError> {
+    let mut looked = Labels::default();
     let Some(oid) = site.oid else {
-        return Ok(None);
+        return Ok(looked);
     };
     let mut enums: HashMap<String, (String, Vec<String>)> = HashMap::new();
     let doing = "looking for enums";
     for row in session.query(doing, LABELS, &[&oid]).await? {
-        enums.insert(row.get(0)?, (row.get(1)?, row.get(2)?));
-    }
-    enums.retain(|name, _| !site.computed.contains(name));
-    let bytes: i64 = manifests
-        .iter()
-        .flat_map(|m| &m.files)
-        .map(|f| f.bytes)
-        .sum();
-    if enums.is_empty() || bytes > MOST_BYTES {
-        return Ok(None);
+        let (name, pg_type): (String, String) = (row.named("name")?, row.named("type")?);
+        let mut archived = manifests.iter().flat_map(|m| &m.columns);
+        if site.computed.contains(&name) || !archived.any(|column| column.name == name) {
+            continue;
+        }
+        if row.named("itself")? {
+            enums.insert(name, (pg_type, row.named("labels")?));
+            continue;
+        }
+        looked.unseen.push(format!(
+            "whether column {} of {into} ({pg_type}) has all labels of the rows is seen by the restore itself",
+            Identifier::new(&*name)
+        ));
     }
     for manifest in manifests {
         let asked: Vec<usize> = (0..manifest.columns.len())
@@ -59,6 +72,10 @@ pub async fn lost(
         }
         let mut found: Vec<BTreeSet<String>> = vec![BTreeSet::new(); asked.len()];
         let Some(from) = read(manifest, &asked, &mut found).await else {
+            looked.unseen.push(format!(
+                "whether {into} has all labels of the rows of {} is seen by the restore itself: the files could not be read",
+                manifest.id
+            ));
             continue;
         };
         for (n, values) in asked.iter().zip(&found) {
@@ -69,11 +86,12 @@ pub async fn lost(
             let gone: Vec<&String> = values.iter().filter(|v| !labels.contains(v)).collect();
             if !gone.is_empty() {
                 let quoted = Identifier::new(&*column.name).to_string();
-                return Ok(Some(lost_labels(into, &quoted, pg_type, &from, &gone)));
+                looked.lost = Some(lost_labels(into, &quoted, pg_type, &from, &gone));
+                return Ok(looked);
             }
         }
     }
-    Ok(None)
+    Ok(looked)
 }
 
 /// Which values the files have in these columns, and where they are; nothing where they cannot be read, which is

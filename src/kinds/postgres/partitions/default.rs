@@ -8,7 +8,7 @@ use super::facts::{Facts, Node, Strays, Table, Unread, bytes};
 use super::{Partitions, Subject};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{by_people, tree};
-use crate::engines::postgres::publications::published;
+use crate::engines::postgres::publications::{published, takes_in};
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Identifier, Server, Session};
 use crate::plan::{Finding, Param, Plan, Query, Required, Severity};
@@ -29,16 +29,24 @@ const KEEPING: &str = concat!(
     by_people!("t"),
     " AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 ORDER BY 1),
         ARRAY(SELECT 'publication ' || pg_catalog.quote_ident(p.pubname)
-            FROM pg_catalog.pg_publication p WHERE (p.pubdelete OR p.pubinsert) AND EXISTS (SELECT FROM {tree} l WHERE {published}) ORDER BY 1),
+            FROM pg_catalog.pg_publication p WHERE (p.pubdelete OR p.pubinsert) AND EXISTS (SELECT FROM {tree} l WHERE {published})
+                -- Rows come into the new table before it is a partition: while it is a table by itself.
+                OR p.pubinsert AND {takes_in} AND EXISTS (SELECT FROM pg_catalog.pg_class d WHERE d.oid = $1::pg_catalog.oid AND d.relpersistence = 'p')
+            ORDER BY 1),
         ARRAY(SELECT DISTINCT f.conrelid::pg_catalog.regclass::text FROM pg_catalog.pg_constraint f
             WHERE f.confrelid IN {tree} AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1)"
 );
+
+/// The schema that new partitions are made in: that of the table whose default partition is `$1`.
+const SCHEMA: &str = "(SELECT t.relnamespace FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class t ON t.oid = i.inhparent
+    WHERE i.inhrelid = $1::pg_catalog.oid)";
 
 /// SQL for [`KEEPING`].
 pub(super) fn keeping_sql(server: &Server) -> String {
     KEEPING
         .replace("{tree}", &tree("$1"))
         .replace("{published}", &published(server, "p", "l.relid"))
+        .replace("{takes_in}", &takes_in(server, "p", SCHEMA))
 }
 
 /// Looks what may keep rows from leaving the default partition, and whom it would mislead.

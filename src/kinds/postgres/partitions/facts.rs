@@ -136,11 +136,11 @@ pub(super) struct Node {
     pub(super) grants: Vec<(Option<String>, String, bool)>,
     /// Privileges that its owner has given up.
     pub(super) given_up: Vec<String>,
-    /// Publications that name it.
+    /// Publications that have it, by its name or its schema.
     pub(super) publications: Vec<Publication>,
 }
 
-/// A publication that names a partition.
+/// A publication that has a partition.
 #[derive(Clone, Debug)]
 pub(super) struct Publication {
     pub(super) name: String,
@@ -148,6 +148,15 @@ pub(super) struct Publication {
     pub(super) some: Option<String>,
     /// The role may change it.
     pub(super) may: bool,
+    /// It has the partition because of its schema, and no other that is made in that of the table.
+    pub(super) by_schema: bool,
+}
+
+impl Publication {
+    /// Whether a new partition is given to it as this one was.
+    pub(super) fn is_given(&self) -> bool {
+        self.may && self.some.is_none() && !self.by_schema
+    }
 }
 
 /// A partition that was detached in order to be dropped later.

@@ -8,7 +8,7 @@ use super::calendar::KeyEpoch;
 use super::facts::{Facts, MARK, Retired, Table, a_held, bytes};
 use super::{default, nodes, subscribers};
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::with_ancestors;
+use crate::engines::postgres::catalog::{size_of, tree, with_ancestors};
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::kinds::postgres::held::holders;
@@ -105,7 +105,8 @@ const KEPT: &str = "SELECT o.oid, min(pg_catalog.format('%I.%I', n.nspname, take
 
 const RETIRED: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name,
         pg_catalog.substr(d.description, pg_catalog.length($1::text) + 1) AS mark,
-        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8 AS bytes, c.relkind = 'f' AS is_foreign,
+        (SELECT coalesce(pg_catalog.sum({size}), 0)::int8 FROM {below} b JOIN pg_catalog.pg_class l ON l.oid = b.relid AND l.relkind = 'r') AS bytes,
+        c.relkind = 'f' AS is_foreign,
         (SELECT pg_catalog.min(i.inhparent::pg_catalog.regclass::text) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS parent,
         -- Anybody can write a comment: a table of another owner was no partition.
         EXISTS (SELECT FROM pg_catalog.pg_class r WHERE r.relkind = 'p' AND r.relowner = c.relowner
@@ -201,7 +202,10 @@ pub(super) async fn read(
         facts.schemas.insert(row.get(0)?);
     }
     let doing = "reading which partitions wait to be dropped";
-    for row in db.query(doing, RETIRED, &[&MARK]).await? {
+    let retired = RETIRED
+        .replace("{size}", &size_of("l"))
+        .replace("{below}", &tree("c.oid"));
+    for row in db.query(doing, &retired, &[&MARK]).await? {
         facts.retired.push(Retired {
             oid: row.named("oid")?,
             name: row.relation("schema", "name")?,

@@ -297,11 +297,7 @@ pub(super) fn afterwards(name: &RelationName, template: Option<&Node>, sql: &mut
     if like.bounds.is_none() {
         return;
     }
-    for publication in like
-        .publications
-        .iter()
-        .filter(|p| p.may && p.some.is_none())
-    {
+    for publication in like.publications.iter().filter(|p| p.is_given()) {
         let publication = Identifier::new(&publication.name);
         sql.push(format!(
             "ALTER PUBLICATION {publication} ADD TABLE ONLY {name}"

@@ -336,6 +336,7 @@ impl Kind for Partitions {
         }
         retired::follow(&facts, at, &mut plan);
         trust::heed(&mut plan, &facts.standing);
+        prune::half_out(&facts, &mut plan);
         plan.numbered(1)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::facts::{Attached, Facts, Node, Publication};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{held, size_of};
+use crate::engines::postgres::publications::published;
 use crate::engines::postgres::{RelationName, Row, Session, each, rights};
 use crate::kinds::postgres::held::{AGAIN, LOOKS, holders};
 
@@ -187,9 +188,18 @@ const BESIDES: &str = "WITH one AS (
 const STATE: &str = "CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE' END";
 
 const PUBLICATIONS: &str =
-    "SELECT r.prrelid AS oid, p.pubname::text AS name, {some} AS some, pg_catalog.pg_has_role(p.pubowner, 'USAGE') AS may
+    "SELECT r.prrelid AS oid, p.pubname::text AS name, {some} AS some, pg_catalog.pg_has_role(p.pubowner, 'USAGE') AS may, false AS by_schema
     FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
-    WHERE r.prrelid = ANY ($1) ORDER BY oid, name";
+    WHERE r.prrelid = ANY ($1){by_schema} ORDER BY oid, name";
+
+/// Publications that have a partition because of its schema, and will not have those that are made in the schema of the
+/// table.
+const BY_SCHEMA: &str = "
+    UNION ALL SELECT c.oid, p.pubname::text, NULL, pg_catalog.pg_has_role(p.pubowner, 'USAGE'), true
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_publication_namespace s ON s.pnnspid = c.relnamespace
+        JOIN pg_catalog.pg_publication p ON p.oid = s.pnpubid JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
+    WHERE c.oid = ANY ($1) AND NOT {published}
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid)";
 
 /// Reads the partitions, and looks again while somebody holds one of them.
 async fn rows_of_nodes(db: &Session, roots: &[u32]) -> Result<Vec<Row>, EngineError> {
@@ -315,13 +325,20 @@ pub(super) async fn read(
         "NULL::text"
     };
     let doing = "reading which partitions are published";
-    let sql = PUBLICATIONS.replace("{some}", some);
+    let by_schema = match facts.major >= 15 {
+        true => BY_SCHEMA.replace("{published}", &published(&db.server, "p", "i.inhparent")),
+        false => String::new(),
+    };
+    let sql = PUBLICATIONS
+        .replace("{some}", some)
+        .replace("{by_schema}", &by_schema);
     for row in db.query(doing, &sql, &[&all]).await? {
         if let Some(node) = facts.nodes.get_mut(&row.named::<u32>("oid")?) {
             node.publications.push(Publication {
                 name: row.named("name")?,
                 some: row.named("some")?,
                 may: row.named("may")?,
+                by_schema: row.named("by_schema")?,
             });
         }
     }

@@ -2,7 +2,7 @@
 
 use super::calendar::{Key, Point};
 use super::comment::{before, begins, comment, kind, marked};
-use super::facts::{Facts, MARK, Node};
+use super::facts::{Facts, MARK, Node, bytes};
 use super::{Expired, Partitions, Subject};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName, literal};
@@ -13,6 +13,9 @@ use crate::kinds::postgres::retention::outside::Outside;
 use crate::plan::{
     Finding, Moment, Param, Plan, Query, Required, Severity, Statement, Step, Sweep,
 };
+
+/// The step that finishes a detachment.
+pub(super) const FINISH: &str = "finish_detach";
 
 const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
     WHERE inhrelid = $1::pg_catalog.oid AND inhparent = $2::pg_catalog.oid AND inhdetachpending = ($3 = '1'))";
@@ -35,15 +38,42 @@ pub(super) fn finish(task: &Partitions, subject: &Subject<'_>, at: &Moment, plan
             let outside = outside(&node.name, &root, node.bounds.as_deref(), node.kind == "f");
             plan.undone(outside.kept(&why));
         }
-        plan.steps.push(
-            step("finish_detach", *oid, node, subject)
-                .only_if(
-                    still_there(*oid, &node.name),
-                    "the partition has vanished, or has another name by now",
-                )
-                .because("somebody began to detach it concurrently, and did not finish")
-                .run(finalize(*oid, &node.name, subject)),
-        );
+        // Where it has vanished there is nothing to be told of it.
+        let mut step = step(FINISH, *oid, node, subject)
+            .only_if(
+                still_there(*oid, &node.name),
+                "the partition has vanished, or has another name by now",
+            )
+            .because("somebody began to detach it concurrently, and did not finish")
+            .run(finalize(*oid, &node.name, subject));
+        if ours {
+            let half = outside(&node.name, &root, node.bounds.as_deref(), node.kind == "f");
+            step.body.outside = Some(half.left(*oid, &begins(&subject.table.name)));
+        }
+        plan.steps.push(step);
+    }
+}
+
+/// Tells of what is half out where the step that finishes it comes to nothing, or there is none.
+pub(super) fn half_out(facts: &Facts, plan: &mut Plan) {
+    for table in facts.names.iter().filter_map(|name| facts.tables.get(name)) {
+        let root = table.name.to_string();
+        let children = facts.nodes.get(&table.oid).map(|root| &root.children);
+        let nodes = children.into_iter().flatten();
+        let nodes = nodes.filter_map(|oid| facts.nodes.get(oid));
+        for node in nodes.filter(|node| node.detach_pending) {
+            let foreign = node.kind == "f";
+            let so = outside(&node.name, &root, node.bounds.as_deref(), foreign).unfinished();
+            let told = |one: &Finding| one.code == so.code && one.object == so.object;
+            if plan.findings.iter().any(told) {
+                continue;
+            }
+            let mut steps = plan.steps.iter_mut();
+            match steps.find(|s| s.action == FINISH && s.object == so.object) {
+                Some(step) => step.until_done.push(so),
+                None => plan.undone(so),
+            }
+        }
     }
 }
 
@@ -178,13 +208,20 @@ fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, 
         plan.memories
             .extend(mark::memories(*oid, &node.name, of, node.bounds.as_deref()));
         plan.steps
-            .push(retire(task, subject, *oid, node, at).because(why));
+            .push(retire(task, subject, *oid, node, facts, at).because(why));
     }
 }
 
 /// Detaches one partition, and drops it or moves it away. Where somebody else
 /// has detached it meanwhile, it is left alone.
-fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &Moment) -> Step {
+fn retire(
+    task: &Partitions,
+    subject: &Subject<'_>,
+    oid: u32,
+    node: &Node,
+    facts: &Facts,
+    at: &Moment,
+) -> Step {
     let (root, foreign) = (&subject.table.name, node.kind == "f");
     let kind = kind(foreign);
     let attic = match (task.expired, &task.keep_in) {
@@ -202,8 +239,8 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
     let named = |name| leaving(oid, name, node, subject);
     let ours = |required, name| of_version_7(required, name, node, subject);
     let drops = attic.is_none() && task.grace.get().is_zero();
-    let mut step =
-        step("retire_partition", oid, node, subject).expecting(node.bytes, drops.then_some(0));
+    let mut step = step("retire_partition", oid, node, subject)
+        .expecting(bytes(oid, &facts.nodes), drops.then_some(0));
     if subject.key == Key::Uuid && !foreign {
         step = step.touching(oid, Use::Read);
     }

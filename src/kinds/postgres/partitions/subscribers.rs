@@ -41,7 +41,7 @@ pub(super) fn to_be_told(
     let table = &subject.table.name;
     let by_table = facts.publications.get(&subject.table.oid);
     let given = template.into_iter().flat_map(|node| &node.publications);
-    let given = given.filter(|p| p.may && p.some.is_none()).map(|p| &p.name);
+    let given = given.filter(|p| p.is_given()).map(|p| &p.name);
     let mut names: Vec<String> = by_table
         .into_iter()
         .flatten()

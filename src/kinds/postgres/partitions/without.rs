@@ -109,7 +109,13 @@ pub(super) fn not_had(
         );
     }
     for publication in &template.publications {
+        let schema = &template.name.schema;
+        let of_schema = format!(
+            "has the tables of the schema {schema}, where its siblings are, and new partitions are made in {}",
+            subject.table.name.schema
+        );
         let why = match publication {
+            p if p.by_schema => &*of_schema,
             // Nobody knows what it meant.
             p if p.some.is_some() => "has some rows or columns of its siblings",
             p if !p.may => "has its siblings, and belongs to another role",

@@ -33,7 +33,7 @@ pub(super) struct Parent {
 /// would do for a foreign key, or where both are the same bytes.
 const EQUAL: &str = "WITH RECURSIVE wanted AS (
         SELECT one.nth, (one.nth - 1) * pg_catalog.cardinality($4::text[]) + w.place AS place, p.oid AS parent,
-            a.attname AS parent_column, a.atttypid AS parent_type, a.attcollation,
+            a.attname AS parent_column, a.atttypid AS parent_type, a.attcollation, f.attcollation AS child_collation,
             f.attname AS child_column, f.atttypid AS child_type, a.attnum AS parent_num, f.attnum AS child_num, one.child
         FROM ROWS FROM (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY AS one(child, schema, nth)
             JOIN pg_catalog.pg_namespace pn ON pn.nspname::text = one.schema JOIN pg_catalog.pg_class p ON p.relnamespace = pn.oid
@@ -96,10 +96,14 @@ const EQUAL: &str = "WITH RECURSIVE wanted AS (
             FROM pg_catalog.pg_type x JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = t.c) END) AS child_as,
         (SELECT pg_catalog.format('%I.%I', cn.nspname, co.collname) FROM pg_catalog.pg_collation co
             JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace WHERE co.oid = t.attcollation) AS collation,
+        -- Where one of the two takes for equal what the other does not, queries may go by either; but for a foreign key, which has its rule.
+        (SELECT pg_catalog.format('%I.%I', cn.nspname, co.collname) FROM pg_catalog.pg_collation co
+            JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace WHERE co.oid = t.child_collation AND co.oid <> t.attcollation AND b.worth > 0
+                AND EXISTS (SELECT FROM pg_catalog.pg_collation e WHERE e.oid IN (t.attcollation, t.child_collation) AND NOT e.collisdeterministic)) AS other_collation,
         t.parent_num AS parent_number, t.nth
     FROM typed t LEFT JOIN LATERAL (
         -- By its name in the catalog: as people write it, `character` is one character long.
-        SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS operator,
+        SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS operator, c.worth,
             (SELECT pg_catalog.format('%I.%I', tn.nspname, x.typname) FROM pg_catalog.pg_type x
                 JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = c.p_as) AS p_as,
             (SELECT pg_catalog.format('%I.%I', tn.nspname, x.typname) FROM pg_catalog.pg_type x
@@ -164,17 +168,24 @@ pub(super) async fn read(
         };
         parent.numbers.push(row.named("parent_number")?);
         let cast = |to: Option<String>| to.map(|to| format!("::{to}")).unwrap_or_default();
-        // As the key of the parent tells its rows apart.
-        let collation = text("collation")?
-            .map(|collation| format!(" COLLATE {collation}"))
-            .unwrap_or_default();
-        parent.equal.push(Ok(format!(
-            "{PARENT}.{}{} {operator} {CHILD}.{}{}{collation}",
+        let (parent_as, child_as) = (cast(text("parent_as")?), cast(text("child_as")?));
+        let (of_parent, of_child) = (
             Identifier::new(parent_column),
-            cast(text("parent_as")?),
             Identifier::new(child_column),
-            cast(text("child_as")?),
-        )));
+        );
+        let equal = |collation: Option<String>| {
+            let collation = collation.map(|one| format!(" COLLATE {one}"));
+            format!(
+                "{PARENT}.{of_parent}{parent_as} {operator} {CHILD}.{of_child}{child_as}{}",
+                collation.unwrap_or_default()
+            )
+        };
+        // As the key of the parent tells its rows apart; an orphan is only who is one by the child's collation, too.
+        let by_parent = equal(text("collation")?);
+        parent.equal.push(Ok(match text("other_collation")? {
+            Some(other) => format!("({by_parent} OR {})", equal(Some(other))),
+            None => by_parent,
+        }));
     }
     let there = parents.iter().zip(&all).filter_map(|(parent, orphaned)| {
         let name = RelationName::new(&*orphaned.parent.schema, &*orphaned.parent.table);

@@ -8,6 +8,7 @@ use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{RelationName, literal};
 use crate::kinds::postgres::common::still_there;
 use crate::kinds::postgres::leaving::{Leaving, detached, on_one_line, one_line};
+use crate::plan::postgres::out_of_its_table;
 use crate::plan::{Finding, Memory, Moment, Param, Plan, Query, Severity, Statement, Step, Sweep};
 use crate::values::unreadable;
 
@@ -297,15 +298,10 @@ impl Astray<'_> {
 
     fn of_another_owner(&self) -> Finding {
         let (name, root) = (self.name, self.root);
-        Finding {
-            code: "partitions.outside".to_owned(),
-            severity: Severity::Critical,
-            object: name.to_string(),
-            message: format!(
-                "an earlier run detached {name} from {root} to have it leave, and since then one of the two has got another owner: nothing is done with what belongs to somebody else. Its rows are not in {root}. Give both to one role (ALTER TABLE … OWNER TO …), and the next run goes on; or attach it again, or drop it by hand where its rows are not wanted"
-            ),
-            suggestion: None,
-        }
+        let message = format!(
+            "an earlier run detached {name} from {root} to have it leave, and since then one of the two has got another owner: nothing is done with what belongs to somebody else. Its rows are not in {root}. Give both to one role (ALTER TABLE … OWNER TO …), and the next run goes on; or attach it again, or drop it by hand where its rows are not wanted"
+        );
+        out_of_its_table(name.to_string(), message, None)
     }
 
     fn forgotten(&self) -> Finding {

@@ -5,6 +5,7 @@ use super::facts::{Member, Table};
 use super::mark::{begins, is_known, leaves};
 use crate::engines::postgres::RelationName;
 use crate::engines::postgres::catalog::tree;
+use crate::plan::postgres::out_of_its_table;
 use crate::plan::{Finding, Moment, Need, Param, Plan, Query, Severity};
 
 /// A table that was detached from `root`, or begun to be.
@@ -52,30 +53,32 @@ impl Outside<'_> {
             Some(_) => "",
             None => " with the bounds that it had",
         };
-        Finding {
-            code: "partitions.outside".to_owned(),
-            severity: Severity::Critical,
-            object: name.to_string(),
-            message: format!(
-                "an earlier run detached {name} from {root} to have it leave, and it stays: {why}. Its rows are not in {root} until somebody attaches it again{with}; where they are not wanted, drop it by hand: DROP {} {name}",
-                self.kind
-            ),
-            suggestion: self.attach(),
-        }
+        let message = format!(
+            "an earlier run detached {name} from {root} to have it leave, and it stays: {why}. Its rows are not in {root} until somebody attaches it again{with}; where they are not wanted, drop it by hand: DROP {} {name}",
+            self.kind
+        );
+        out_of_its_table(name.to_string(), message, self.attach())
     }
 
     /// What an earlier run began to detach is not to go any more.
     fn half_out(&self) -> Finding {
         let (name, root) = (self.name, self.root);
-        Finding {
-            code: "partitions.outside".to_owned(),
-            severity: Severity::Critical,
-            object: name.to_string(),
-            message: format!(
-                "an earlier run began to detach {name} from {root} and could not finish, and today's rule does not have it leave. Its rows are not seen through {root} any more, and the server can only finish that: do so, and attach it again. No other partition can be detached concurrently before"
-            ),
-            suggestion: Some(self.back()),
-        }
+        let message = format!(
+            "an earlier run began to detach {name} from {root} and could not finish, and today's rule does not have it leave. Its rows are not seen through {root} any more, and the server can only finish that: do so, and attach it again. No other partition can be detached concurrently before"
+        );
+        out_of_its_table(name.to_string(), message, Some(self.back()))
+    }
+
+    fn begun(&self) -> String {
+        let (name, root) = (self.name, self.root);
+        format!(
+            "the detachment of {name} from {root} was begun and is not finished: its rows are not seen through {root} any more, and no other partition can be detached concurrently. The next run goes on with it; the suggestion has it back"
+        )
+    }
+
+    /// What an earlier run began to detach, and this one goes on with: told where it does not get so far.
+    pub(in crate::kinds::postgres) fn unfinished(&self) -> Finding {
+        out_of_its_table(self.name.to_string(), self.begun(), Some(self.back()))
     }
 
     /// Answers with what a step has left outside: object, message, what would help, whether it is half out,
@@ -86,9 +89,6 @@ impl Outside<'_> {
             Some(_) => "",
             None => " with the bounds that it had",
         };
-        let half = format!(
-            "the detachment of {name} from {root} was begun and is not finished: its rows are not seen through {root} any more, and no other partition can be detached concurrently. The next run goes on with it; the suggestion has it back"
-        );
         let out = format!(
             "{name} is detached from {root} and still there: its rows are not in {root}. The next run tries again; to have it back, attach it{with}"
         );
@@ -98,7 +98,7 @@ impl Outside<'_> {
                 Param::Oid(oid),
                 Param::Text(mark.to_owned()),
                 Param::Text(name.to_string()),
-                Param::Text(half),
+                Param::Text(self.begun()),
                 Param::Text(out),
                 Param::Text(self.back()),
                 Param::Text(self.attach().unwrap_or_default()),
@@ -176,11 +176,15 @@ pub(in crate::kinds::postgres) fn heed<'a>(
             let name = part.to_string();
             let going = plan
                 .steps
-                .iter()
+                .iter_mut()
                 .find(|s| s.object == name && leaves(&s.action));
-            let need = going.map(|step| Need {
-                action: step.action.clone(),
-                object: name.clone(),
+            let need = going.map(|step| {
+                step.until_done
+                    .push(Outside::of(member, &root).unfinished());
+                Need {
+                    action: step.action.clone(),
+                    object: name.clone(),
+                }
             });
             if need.is_none() {
                 let ours = *part == member.name && is_ours(member, table, mark, at);

@@ -175,7 +175,8 @@ pub(in crate::kinds::postgres) fn drop_whole(member: &Member, table: &Table, tie
     .only_if(still, otherwise)
     .expecting(member.bytes, Some(0));
     let counting = counting(member.oid, part);
-    if table.has_default {
+    // What is half out already can only be finished, whatever has come beside it since.
+    if table.has_default && !member.pending {
         // What is detached beside a default partition takes any row. So both
         // are one transaction, which they are if sent as one.
         let sql = format!("ALTER TABLE {whole} DETACH PARTITION {part}; DROP TABLE {part}");

@@ -150,3 +150,73 @@ async fn a_table_without_columns_is_refused() {
     assert!(message.contains("it has no columns"), "{run:#}");
     assert_eq!(db.number("SELECT count(*) FROM bare").await, 3);
 }
+
+/// Whether there is a partition is judged as far down as all goes by time; what is partitioned further by something
+/// else is named, and so are labels within arrays: nothing is promised that was not looked at.
+#[tokio::test]
+async fn partitions_below_partitions_are_told() {
+    let db = fresh_database(17).await;
+    db.execute(
+        "CREATE TYPE mood AS ENUM ('fine', 'bad');
+        CREATE TABLE t (id int, at timestamptz NOT NULL, m mood[]) PARTITION BY RANGE (at);
+        CREATE TABLE t_3 PARTITION OF t FOR VALUES FROM ('2020-03-01 00:00+00') TO ('2020-04-01 00:00+00');
+        CREATE TABLE t_now PARTITION OF t FOR VALUES FROM ('2024-01-01 00:00+00') TO ('2100-01-01 00:00+00');
+        INSERT INTO t SELECT n, '2020-03-01 00:00+00'::timestamptz + n * interval '1 hour', '{fine}' FROM generate_series(1, 60) n",
+    )
+    .await;
+    let rule = json!({ "table": "t", "column": "at", "older_than": "1y" });
+    let (workspace, _folder) = into_files(&db, &rule);
+    assert_eq!(archive(&workspace)["rows"], 60);
+    let none = "public.t has no partition for some of the rows";
+    both(&workspace, "t", &[none]);
+    // Another partition that goes on by something else changes nothing.
+    db.execute("DROP TABLE t_now; CREATE TABLE t_now PARTITION OF t FOR VALUES FROM ('2024-01-01 00:00+00') TO ('2100-01-01 00:00+00') PARTITION BY LIST (id);
+        CREATE TABLE t_now_1 PARTITION OF t_now FOR VALUES IN (1)").await;
+    both(&workspace, "t", &[none]);
+    // One that would take the rows, and has no partition that takes any.
+    db.execute("CREATE TABLE t_3 PARTITION OF t FOR VALUES FROM ('2020-03-01 00:00+00') TO ('2020-04-01 00:00+00') PARTITION BY LIST (id)").await;
+    both(&workspace, "t", &[none]);
+    db.execute("CREATE TABLE t_3_1 PARTITION OF t_3 FOR VALUES IN (1)")
+        .await;
+    let said = restore(&workspace, "t", true, 0);
+    for part in [
+        "whether public.t has a partition for each of them is seen by the restore itself",
+        "rows go into t_3, where they find their partition by LIST (id)",
+        "column m of public.t (public.mood[]) has all labels",
+        "60 rows would come back into public.t, as far as it was looked at",
+    ] {
+        assert!(
+            said.replace("public.t_3", "t_3").contains(part),
+            "{part}: {said}"
+        );
+    }
+    assert!(restore(&workspace, "t", false, 1).contains(none));
+    // Further down by the same key it is judged.
+    db.execute("DROP TABLE t_3; CREATE TABLE t_3 PARTITION OF t FOR VALUES FROM ('2020-03-01 00:00+00') TO ('2020-04-01 00:00+00') PARTITION BY RANGE (at);
+        CREATE TABLE t_3_1 PARTITION OF t_3 FOR VALUES FROM ('2020-03-01 00:00+00') TO ('2020-03-02 00:00+00')").await;
+    both(&workspace, "t", &[none]);
+    db.execute("CREATE TABLE t_3_2 PARTITION OF t_3 FOR VALUES FROM ('2020-03-02 00:00+00') TO ('2020-04-01 00:00+00')").await;
+    let said = restore(&workspace, "t", true, 0);
+    assert!(!said.contains("has a partition"), "{said}");
+    restore(&workspace, "t", false, 0);
+    assert_eq!(db.number("SELECT count(*) FROM t").await, 60);
+}
+
+/// What the table computes itself is told by the restore as by the dry run.
+#[tokio::test]
+async fn what_the_table_computes_is_told() {
+    let db = fresh_database(17).await;
+    let (workspace, _folder) = archived(&db).await;
+    db.execute("CREATE TABLE half (id int GENERATED ALWAYS AS (7) STORED, at timestamptz NOT NULL, bits bit(8))").await;
+    let told = "public.half computes by itself: id";
+    assert!(restore(&workspace, "half", true, 0).contains(told));
+    let said = restore(&workspace, "half", false, 0);
+    assert!(
+        said.contains(told) && said.contains("stays in the archive"),
+        "{said}"
+    );
+    assert_eq!(
+        db.number("SELECT count(*) FROM half WHERE id = 7").await,
+        60
+    );
+}

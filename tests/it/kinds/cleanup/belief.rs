@@ -125,6 +125,8 @@ for_versions! {
             ("timestamptz", "timestamptz", "'2026-01-01 00:00+00'", "'2026-01-02 00:00+00'"), ("date", "timestamptz", "'2026-01-01 00:00+00'", "'2026-01-02 00:00+00'"),
             ("inet", "cidr", "'10.0.0.0/8'", "'11.0.0.0/8'"), ("name", "text", "'a'", "'z'"), ("xid8", "xid8", "'1'", "'2'"),
             ("text COLLATE lower", "text", "'a'", "'z'"), ("text COLLATE lower", "text COLLATE \"C\"", "'A'", "'z'"),
+            // No orphan by the child's collation, by which queries go.
+            ("text", "text COLLATE lower", "'A'", "'z'"),
         ] {
             db.execute(&format!("DROP TABLE IF EXISTS c, p; CREATE TABLE p (k {parent}); CREATE TABLE c (id int, k {child});
                 INSERT INTO p VALUES ({}); INSERT INTO c VALUES (1, {values}), (2, {orphan}), (3, NULL)",
