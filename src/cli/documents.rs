@@ -49,6 +49,17 @@ pub(super) struct DueRuns<'a> {
     pub(super) runs: &'a [RunRecord],
     /// What became of the occurrences that were due or had been missed.
     pub(super) occurrences: &'a [Occurrence],
+    /// What is due, and waits.
+    pub(super) waiting: &'a [Waiting],
+}
+
+/// A schedule with an occurrence that is due and waits.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Waiting {
+    /// Its name.
+    pub(super) schedule: String,
+    /// For what, in words.
+    pub(super) waits_for: String,
 }
 
 /// What `maint plan --save` wrote.

@@ -204,6 +204,14 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
         }
         signals.idle(false);
     };
+    let waiting: Vec<documents::Waiting> = scheduler
+        .waiting()
+        .into_iter()
+        .map(|(schedule, waits_for)| documents::Waiting {
+            schedule,
+            waits_for,
+        })
+        .collect();
     let teller = worker.teller();
     let kept = recorder.settle().await;
     let told = kept.is_some() || tell(&teller, store.as_ref(), &signals.stop).await;
@@ -234,7 +242,11 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
         code = worse(code, say_kept(kept));
     }
     if context.json() {
-        documents::print(&documents::DueRuns { runs, occurrences });
+        documents::print(&documents::DueRuns {
+            runs,
+            occurrences,
+            waiting: &waiting,
+        });
         return Ok(code);
     }
     let style = context.style(config.timezone);
@@ -252,7 +264,10 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
         let why = one.reason.as_deref().unwrap_or_default();
         outln!("{}: {why}", one.schedule);
     }
-    if occurrences.is_empty() {
+    for one in &waiting {
+        outln!("{}: due, and waits for {}", one.schedule, one.waits_for);
+    }
+    if occurrences.is_empty() && waiting.is_empty() {
         outln!("nothing is due");
     }
     Ok(code)
@@ -278,6 +293,7 @@ async fn unclaimed(
             documents::print(&documents::DueRuns {
                 runs: &[],
                 occurrences: &[],
+                waiting: &[],
             });
         } else {
             outln!("{}: {NOTHING_TO_RUN}", schedule.name);

@@ -155,6 +155,14 @@ mod tests {
                 "a value does not fit (SQLSTATE 22P02, while deleting)",
             ),
             (
+                "could not establish connection. missing \"=\" after \"geheim\" in connection info string (SQLSTATE 08001, while deleting)",
+                "the connection failed (SQLSTATE 08001, while deleting)",
+            ),
+            (
+                "KeyError: 'geheim' (SQLSTATE 38000, while deleting)",
+                "the server reports an error (SQLSTATE 38000, while deleting)",
+            ),
+            (
                 "user a@b.c must not go (SQLSTATE P0001, while deleting)",
                 "a function raised an error (SQLSTATE P0001, while deleting)",
             ),

@@ -203,6 +203,22 @@ impl Scheduler {
         Some(state.waits_for.as_deref().unwrap_or("its turn"))
     }
 
+    /// Which schedules have an occurrence that is due and waits, and for what, in words; by their names.
+    pub fn waiting(&self) -> Vec<(String, String)> {
+        let waits = self
+            .states
+            .iter()
+            .filter(|(_, state)| state.attended.is_some());
+        let mut all: Vec<(String, String)> = waits
+            .map(|(name, state)| {
+                let what = state.waits_for.as_deref().unwrap_or("its turn");
+                (name.clone(), what.to_owned())
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
     /// The configuration that is in force.
     pub fn config(&self) -> &Arc<Config> {
         &self.config

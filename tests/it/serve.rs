@@ -424,3 +424,49 @@ async fn what_is_due_and_skipped_is_told() {
         patience.pause().await;
     }
 }
+
+/// What is due and waits for its window is named, with when that opens: nothing else says why it did not run.
+#[tokio::test]
+async fn what_waits_for_its_window_is_named() {
+    let db = fresh_database(17).await;
+    let workspace = Workspace::new("targets: {}\n").task("analyze", TASK);
+    let history = format!("sqlite:{}", workspace.history().display());
+    let opens = Utc::now() + TimeDelta::hours(6);
+    let window = format!(
+        "{}-{}",
+        opens.format("%H:00"),
+        (opens + TimeDelta::hours(1)).format("%H:00")
+    );
+    workspace.file(
+        "schedules.yaml",
+        &format!(
+            "timezone: UTC\nhistory: {history}\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\nschedules:\n  hourly: {{ cron: \"* * * * *\", tasks: [analyze], window: \"{window}\", catch_up: 1d }}\n",
+            db.url
+        ),
+    );
+    workspace.run(["run", "--due"]).expect(0);
+    let file = workspace.path().join("schedules.yaml");
+    let config = maint::config::load(&file, &maint::kinds::catalog(), &|_| None).unwrap();
+    let store = open(&history).await.unwrap();
+    let known = definitions(&config);
+    let changed: Vec<_> = known
+        .iter()
+        .map(|(name, _)| (name.clone(), "another".to_owned()))
+        .collect();
+    store.know_schedules(&changed, Utc::now()).await.unwrap();
+    let since = Utc::now() - TimeDelta::minutes(2);
+    store.know_schedules(&known, since).await.unwrap();
+    store.close().await;
+    let due = workspace.run(["run", "--due"]).expect(0);
+    assert!(
+        due.stdout
+            .contains("hourly: due, and waits for its window, which opens at "),
+        "{due:#?}"
+    );
+    let due = workspace
+        .run(["run", "--due", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(due["runs"], serde_json::json!([]), "{due:#}");
+    assert_eq!(due["waiting"][0]["schedule"], "hourly", "{due:#}");
+}

@@ -622,3 +622,23 @@ fn every_help_has_examples() {
     let wrong = maint().args(["man", "archive", "restor"]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
 }
+
+/// Runs of a clock that was ahead say nothing of now: that is told, and not that all is well.
+#[tokio::test]
+async fn runs_that_began_later_than_now_are_told() {
+    let db = fresh_database(17).await;
+    let url = &db.url;
+    let workspace = Workspace::new(&format!(
+        "timezone: UTC\nhistory: \"{url}\"\ntargets:\n  app: {{ engine: postgres, url: \"{url}\" }}\n"
+    ))
+    .task("analyze", "kind: analyze\ntarget: app\n");
+    workspace.run(["run", "analyze", "--now"]).expect(0);
+    workspace.run(["status"]).expect(0);
+    db.execute("UPDATE maint.runs SET started_at = started_at + interval '400 days', finished_at = finished_at + interval '400 days', status = 'failed'").await;
+    let said = workspace.run(["status"]).expect(1);
+    assert!(
+        said.stdout
+            .contains("1 run of the history began later than now, the newest (analyze on app)"),
+        "{said:#?}"
+    );
+}

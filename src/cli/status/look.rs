@@ -38,6 +38,9 @@ const MOST_DATED: usize = 50;
 /// Findings of earlier runs count for so long.
 const LOOK_BACK: TimeDelta = TimeDelta::days(90);
 
+/// Clocks of machines may differ by so much.
+const CLOCKS_DIFFER: TimeDelta = TimeDelta::minutes(5);
+
 /// Messages that were given up count for so long, or until one goes out.
 const LOST_FOR: TimeDelta = TimeDelta::days(14);
 
@@ -111,6 +114,7 @@ pub(super) async fn look(
             hint: None,
         });
     }
+    reasons.extend(begun_later(store, now).await?);
     reasons.extend(unsent(store.stuck_letters(now - LOST_FOR).await?));
     for one in overdue(config, store, now).await? {
         reasons.push(Reason {
@@ -183,6 +187,38 @@ pub(super) async fn look(
         }));
     }
     Ok(reasons)
+}
+
+/// Runs that began later than now: the clock was set back since, or another machine's is ahead. What became of them
+/// counts for nothing until then, and a task that failed would be taken for well.
+async fn begun_later(
+    store: &dyn Store,
+    now: DateTime<Utc>,
+) -> Result<Option<Reason>, HistoryError> {
+    let filter = RunFilter {
+        since: Some(now + CLOCKS_DIFFER),
+        limit: Some(PAGE),
+        ..RunFilter::default()
+    };
+    let runs = store.runs(&filter).await?;
+    let Some(newest) = runs.first() else {
+        return Ok(None);
+    };
+    Ok(Some(Reason {
+        targets: Vec::new(),
+        severity: Severity::Warning,
+        since: None,
+        text: format!(
+            "{} of the history began later than now, the newest ({} on {}) on {}: a clock was ahead, or this one is behind, and what became of them does not count until then",
+            counted(runs.len(), "run"),
+            newest.task,
+            newest.target,
+            newest.started_at.format("%Y-%m-%d %H:%M UTC"),
+        ),
+        hint: Some(
+            "set the clocks (NTP), and run these tasks again: `maint run TASK --now`".to_owned(),
+        ),
+    }))
 }
 
 /// Messages that nobody gets: who waits for one would hear of nothing.

@@ -1,10 +1,10 @@
-//! How many connections a role, or a database, may have.
+//! How many connections a role, or a database, may have, and a server takes.
 
 use super::Session;
 use crate::engines::EngineError;
 
-/// `CONNECTION LIMIT` of the role that logged in, or of the database, whichever leaves less. Nobody
-/// counts those of superusers. Whose a session is, the server shows everybody.
+/// `CONNECTION LIMIT` of the role that logged in, or of the database, or what the server takes besides those it keeps for
+/// others, whichever leaves least. Nobody counts those of superusers. Whose a session is, the server shows everybody.
 const LIMIT: &str = "SELECT l.what, l.most::int8 AS most, l.used, l.raise FROM (
         SELECT pg_catalog.format('role %I', r.rolname) AS what, r.rolconnlimit AS most,
             (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid AND a.backend_type = 'client backend') AS used,
@@ -13,21 +13,27 @@ const LIMIT: &str = "SELECT l.what, l.most::int8 AS most, l.used, l.raise FROM (
         UNION ALL SELECT pg_catalog.format('database %I', d.datname), d.datconnlimit,
             (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid AND a.backend_type = 'client backend'),
             pg_catalog.format('ALTER DATABASE %I', d.datname)
-        FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND d.datconnlimit >= 0) l
+        FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND d.datconnlimit >= 0
+        UNION ALL SELECT 'the server', pg_catalog.current_setting('max_connections')::int8
+                - pg_catalog.current_setting('superuser_reserved_connections')::int8
+                - CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = 'pg_use_reserved_connections'
+                    AND pg_catalog.pg_has_role(session_user, r.oid, 'USAGE')) THEN 0
+                    ELSE coalesce(nullif(pg_catalog.current_setting('reserved_connections', true), '')::int8, 0) END,
+            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.backend_type = 'client backend'), NULL) l
     WHERE NOT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = session_user)
     ORDER BY l.most - l.used, l.what DESC LIMIT 1";
 
 /// A limit of connections, and how many there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seats {
-    /// Whose it is: `role app`, `database app`.
+    /// Whose it is: `role app`, `database app`, `the server`.
     pub what: String,
     /// How many there may be.
     pub most: u32,
     /// How many there are, this session among them.
     pub used: u32,
-    /// What begins the statement that raises it.
-    raise: String,
+    /// What begins the statement that raises it; none where only a setting of the server does.
+    raise: Option<String>,
 }
 
 impl Seats {
@@ -68,15 +74,19 @@ impl Seats {
             1 => ", one of which is taken".to_owned(),
             n => format!(", {n} of which are taken"),
         };
-        Some(format!(
-            "{} may have {} at once (CONNECTION LIMIT){others}, and a run needs {needed}: {} CONNECTION LIMIT {}",
-            self.what,
-            match self.most {
-                1 => "one connection".to_owned(),
-                n => format!("{n} connections"),
-            },
-            self.raise,
-            self.used.saturating_sub(1) + needed
-        ))
+        let most = match self.most {
+            1 => "one connection".to_owned(),
+            n => format!("{n} connections"),
+        };
+        let what = &self.what;
+        Some(match &self.raise {
+            Some(raise) => format!(
+                "{what} may have {most} at once (CONNECTION LIMIT){others}, and a run needs {needed}: {raise} CONNECTION LIMIT {}",
+                self.used.saturating_sub(1) + needed
+            ),
+            None => format!(
+                "{what} takes {most} at once (max_connections, without those that it keeps for others){others}, and a run needs {needed}: raise max_connections, which takes a restart, or have others keep fewer open"
+            ),
+        })
     }
 }

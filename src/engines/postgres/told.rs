@@ -28,8 +28,11 @@ const OF_NAMES: [&str; 10] = [
     "42P01", // undefined_table
 ];
 
-/// Where files are read for whoever names them; elsewhere an error names a file of the server's own.
-const OF_FILES: &str = "genfile.c";
+/// Where files are read and written for whoever names them; elsewhere an error names a file of the server's own.
+const OF_FILES: [&str; 2] = ["genfile.c", "be-fsstubs.c"];
+
+/// Where connections are made for whoever says in a text whereto, passwords with it.
+const OF_CONNECTIONS: &str = "dblink.c";
 
 /// What messages are quoted with, whatever language they are in.
 const QUOTES: [char; 9] = ['"', '«', '»', '„', '“', '”', '「', '」', '`'];
@@ -90,6 +93,9 @@ impl Said<'_> {
                 "the encoding of the database has no such character; one whose encoding is UTF8 has, and files have"
                     .to_owned()
             }
+            false if matches!(self.class(), "38" | "39") => {
+                "a function failed; the server's log has its words".to_owned()
+            }
             false if self.class() == "22" => {
                 "a value does not fit; the server's log has its words".to_owned()
             }
@@ -126,12 +132,13 @@ impl Said<'_> {
         }
         let file = self.origin.file.as_deref().unwrap_or_default();
         // What a function's author took for a field of a record is no value.
-        if file == OF_FILES || (OF_NAMES.contains(&self.code) && !file.starts_with("pl_")) {
+        if OF_FILES.contains(&file) || (OF_NAMES.contains(&self.code) && !file.starts_with("pl_")) {
             return !self.in_text && !self.quotes_what_was_asked();
         }
         let setting = self.code == "22023" && SETTINGS.contains(&file);
         let plain = self.in_text || setting || WITHOUT.contains(&self.code);
-        self.class() == "22" && !plain
+        // Whatever a language other than the server's own says of what went wrong: a key that was not found, a value.
+        matches!(self.class(), "22" | "38" | "39") && !plain
     }
 
     /// Whether all that the message quotes stands in what was asked, or is the name of a setting that
@@ -152,7 +159,10 @@ impl Said<'_> {
     /// nobody knows.
     fn may_detail(&self) -> bool {
         match self.class() {
-            "21" | "22" | "23" | "44" => true,
+            "21" | "22" | "23" | "38" | "39" | "44" => true,
+            // What stands in the text by which a function connects, and what a path of XML was to be.
+            "08" => self.origin.file.as_deref() == Some(OF_CONNECTIONS),
+            "10" => true,
             "P0" => !self.origin.is_raised(),
             _ => self.code == "XX000" && !self.origin.is_raised(),
         }
@@ -230,6 +240,11 @@ mod tests {
             file: Some("plpy_elog.c".to_owned()),
             ..Origin::default()
         };
+        let of = |file: &str| Origin {
+            file: Some(file.to_owned()),
+            ..Origin::default()
+        };
+        let (dblink, files) = (of("dblink.c"), of("be-fsstubs.c"));
         let told = [
             (
                 said("23505", "unique constraint \"u\"", &server, false),
@@ -277,6 +292,32 @@ mod tests {
             (
                 said("42601", "syntax error at »geheim«", &server, true),
                 "syntax error at »geheim«. Key (id)=(geheim) geheim",
+            ),
+            // Functions that connect, open files, read paths, or are written in another language.
+            (
+                said("08001", "could not establish connection", &dblink, false),
+                "could not establish connection",
+            ),
+            (
+                said("08001", "could not connect to server \"s\"", &server, false),
+                "could not connect to server \"s\". Key (id)=(geheim) geheim",
+            ),
+            (
+                said(
+                    "58P01",
+                    "could not open server file \"geheim\"",
+                    &files,
+                    false,
+                ),
+                "a value was taken for a name or a query, and names nothing or cannot be read; the server's log has its words",
+            ),
+            (
+                said("10608", "invalid XPath expression", &server, false),
+                "invalid XPath expression",
+            ),
+            (
+                said("38000", "KeyError: 'geheim'", &python, false),
+                "a function failed; the server's log has its words",
             ),
             // What others depend on is told, and what an author says.
             (

@@ -3,13 +3,17 @@
 
 mod database;
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
+use tokio::time::timeout;
 
 use self::database::examine_database;
 use super::super::lanes;
 use super::{dial, open};
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
+use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::seats::Seats;
 use crate::engines::postgres::{Identifier, Session, claim, copies, disk, sight};
 use crate::execute::postgres;
@@ -21,6 +25,9 @@ use crate::values::with_causes;
 /// Whether the role that logged in sees what others do.
 const SEES_SESSIONS: &str =
     "SELECT pg_catalog.pg_has_role(session_user, 'pg_read_all_stats', 'USAGE')";
+
+/// In so long all connections of a run have to come.
+const COMES_WITHIN: Duration = Duration::from_secs(10);
 
 /// Transactions that are older than five minutes.
 const LONG: &str = "SELECT a.pid, coalesce(a.usename, '')::text AS role, coalesce(a.application_name, '') AS application,
@@ -73,10 +80,49 @@ pub(in crate::pipeline) async fn examine(
     }
     if target.scope.has_database() {
         told(examine_database(&session, target, tasks, lines).await)?;
+        if let Some(few) = too_few(&session, &dial, tasks).await? {
+            lines.push((Level::Problem, few));
+        }
     }
     told(examine_tasks(&session, tasks, lines).await)?;
     told(old_transactions(&session, lines).await)?;
     Ok(())
+}
+
+/// Whether something on the way, such as a pooler, gives fewer connections at once than the smallest of runs needs:
+/// they are opened, for a moment.
+async fn too_few(
+    session: &Session,
+    dial: &Dial,
+    tasks: &[&Task],
+) -> Result<Option<String>, EngineError> {
+    let needed = tasks.iter().map(|task| lanes::needed(1, &task.throttle));
+    let Some(needed) = needed.max() else {
+        return Ok(None);
+    };
+    // What the server itself would refuse is told task by task.
+    let seats = Seats::of(session).await?;
+    if seats.is_some_and(|seats| seats.too_few(needed).is_some()) {
+        return Ok(None);
+    }
+    let mut had = Vec::new();
+    let began = Instant::now();
+    for _ in 1..needed {
+        let left = COMES_WITHIN.saturating_sub(began.elapsed());
+        let why = match timeout(left, Session::open(dial, "maint doctor")).await {
+            Ok(Ok(one)) => {
+                had.push(one);
+                continue;
+            }
+            Ok(Err(error)) => with_causes(&error),
+            Err(_) => format!("no other came within {} s", COMES_WITHIN.as_secs()),
+        };
+        return Ok(Some(format!(
+            "a run needs {needed} connections at once, and just now there were {}: {why}; a pooler on the way has to give so many (`pool_size`, `max_client_conn`), besides those of others",
+            had.len() + 1
+        )));
+    }
+    Ok(None)
 }
 
 /// Whether there are connections for each task, and who has its lock.

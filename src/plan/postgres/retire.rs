@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Manifest, Query, Statement, Walk};
+use super::{Manifest, Query, Required, Statement, Walk};
 
 /// A partition that leaves as a whole: it is detached, exported as it is, and
 /// dropped when, under a lock, it holds exactly what was stored.
@@ -25,6 +25,10 @@ pub struct Retire {
     pub walk: Option<Walk>,
     /// Answers `true` if it may be dropped: it is no partition any more.
     pub detached: Query,
+    /// Asked under the lock as well: whether all its rows are as old as those that leave. Whoever writes to what is
+    /// detached is kept from nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older: Option<Required>,
     /// What an earlier run came to.
     pub begun: Option<Manifest>,
 }

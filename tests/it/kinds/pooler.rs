@@ -48,6 +48,12 @@ async fn a_pool_that_is_too_small_is_told_and_waited_for_once() {
         let pooler = Pooler::sized(&db, "session", size, 3);
         let workspace = Workspace::for_target(&pooler.url)
             .task("reindex", &format!("kind: reindex\ntarget: app\noptions: {{ min_size: 0MB, min_bloat: 0% }}\nlimits: {{ jobs: {jobs} }}\n"));
+        let doctor = workspace.run(["doctor", "--output", "json"]);
+        let told = format!("a run needs 3 connections at once, and just now there were {size}");
+        // Where there is one only, it does not come as far.
+        let said = doctor.stdout.contains(&told)
+            || size == 1 && doctor.stdout.contains("a run needs three at once");
+        assert_eq!(said, size < 3, "{size}: {doctor:#?}");
         let began = Instant::now();
         let ran = workspace.run(["run", "reindex", "--now", "--output", "json"]);
         let took = began.elapsed();

@@ -288,3 +288,39 @@ for_oldest_and_newest! {
         db.execute(&format!("DROP OWNED BY \"{role}\"; DROP ROLE \"{role}\"")).await;
     }
 }
+
+/// What is made of a view that nobody can refresh would be as old as that: it is skipped and says so, also where it
+/// reads it through a plain view, and what reads neither is refreshed.
+#[tokio::test]
+async fn what_reads_a_view_that_cannot_be_refreshed_waits() {
+    let db = fresh_database(17).await;
+    let owner = format!("owner_of_{}", db.name);
+    db.execute(&format!("CREATE ROLE {owner}; GRANT CREATE ON SCHEMA public TO {owner}; CREATE TABLE s (id int PRIMARY KEY); GRANT SELECT ON s TO {owner};
+        CREATE MATERIALIZED VIEW a AS SELECT id FROM s; CREATE UNIQUE INDEX ON a (id); ALTER MATERIALIZED VIEW a OWNER TO {owner};
+        CREATE VIEW through AS SELECT id FROM a; CREATE MATERIALIZED VIEW b AS SELECT id FROM through; CREATE UNIQUE INDEX ON b (id);
+        CREATE MATERIALIZED VIEW c AS SELECT id FROM b; CREATE UNIQUE INDEX ON c (id);
+        CREATE MATERIALIZED VIEW other AS SELECT id FROM s; CREATE UNIQUE INDEX ON other (id);
+        REVOKE SELECT ON s FROM {owner}; INSERT INTO s VALUES (1)")).await;
+    let workspace = workspace(&db.url, "always: true");
+    let document = run(&workspace, 1);
+    assert_eq!(names(&document), ["public.other"], "{document:#}");
+    finding(&document, "privilege.missing");
+    assert_eq!(db.number("SELECT count(*) FROM c").await, 0);
+    let plan = workspace
+        .run(["plan", "views", "--output", "json"])
+        .expect(0)
+        .json();
+    let skipped = plan["plans"][0]["plan"]["skipped"].to_string();
+    for part in [
+        "it reads public.a, which is to be refreshed first and cannot be",
+        "it reads public.b, which",
+    ] {
+        assert!(skipped.contains(part), "{part}: {skipped}");
+    }
+    db.execute(&format!("GRANT SELECT ON s TO {owner}")).await;
+    let document = run(&workspace, 0);
+    assert_eq!(names(&document).len(), 4, "{document:#}");
+    assert_eq!(db.number("SELECT count(*) FROM c").await, 1);
+    db.execute(&format!("DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}"))
+        .await;
+}

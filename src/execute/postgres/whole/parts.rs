@@ -269,6 +269,15 @@ impl Retirer<'_> {
                 retire.table
             )));
         }
+        if let Some(older) = &retire.older {
+            let answer = ask(session, "looking how old its rows are", &older.query).await?;
+            if first(&answer, 0)? != Some(Some(true)) {
+                return Err(ExportError::Proof(format!(
+                    "nothing was deleted: {}",
+                    older.otherwise
+                )));
+            }
+        }
         let Some((rows, checksum)) = self.sum(job).await? else {
             return Ok(Err(Halt::Stopped));
         };

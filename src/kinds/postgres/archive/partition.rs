@@ -8,7 +8,7 @@ use super::super::retention::ties::Ties;
 use super::super::retention::{mark, partition, way};
 use super::{Archive, Facts, MARK};
 use crate::engines::postgres::trust::Use;
-use crate::plan::{Fate, Manifest, Moment, Query, Retire, Step, Walk};
+use crate::plan::{Fate, Manifest, Moment, Query, Required, Retire, Step, Walk};
 
 /// A member of a table that may leave with all its rows, and all that this is judged by.
 #[derive(Clone, Copy)]
@@ -90,7 +90,7 @@ pub(super) fn whole(
     member: &Member,
     fate: &Fate,
     goal_ms: u64,
-    begun: &[Manifest],
+    (begun, older): (&[Manifest], Option<Required>),
     why: &str,
 ) -> Step {
     let begun = begun
@@ -111,21 +111,27 @@ pub(super) fn whole(
         _ => "",
     };
     let same = ties.same_columns(member);
-    let mut step = retire(ties, table, member, Some((walk, same)), begun.cloned())
-        .because(match (begun, member.detached) {
-            (None, false) => {
-                format!("all its rows to {to}: {why}, and the partition ends before that")
-            }
-            (Some(begun), _) => format!(
-                "an earlier run detached it and stored {} of its rows in {to}",
-                rows(begun.rows as f64)
-            ),
-            (None, true) => format!("an earlier run detached it to be stored in {to}"),
-        })
-        .counted_by(Query::new(
-            format!("SELECT pg_catalog.count(*) FROM ONLY {}", member.name),
-            [],
-        ));
+    let mut step = retire(
+        ties,
+        table,
+        member,
+        Some((walk, same, older)),
+        begun.cloned(),
+    )
+    .because(match (begun, member.detached) {
+        (None, false) => {
+            format!("all its rows to {to}: {why}, and the partition ends before that")
+        }
+        (Some(begun), _) => format!(
+            "an earlier run detached it and stored {} of its rows in {to}",
+            rows(begun.rows as f64)
+        ),
+        (None, true) => format!("an earlier run detached it to be stored in {to}"),
+    })
+    .counted_by(Query::new(
+        format!("SELECT pg_catalog.count(*) FROM ONLY {}", member.name),
+        [],
+    ));
     step.details.push(
         "its rows are written, read back and compared; then it is locked, compared with what was written, and dropped, in one transaction".to_owned(),
     );
@@ -138,11 +144,13 @@ pub(super) fn retire(
     ties: &Ties,
     table: &Table,
     member: &Member,
-    walk: Option<(Walk, String)>,
+    walk: Option<(Walk, String, Option<Required>)>,
     begun: Option<Manifest>,
 ) -> Step {
     let mut detached = mark::was_detached(member.oid, table, MARK);
-    let walk = walk.map(|(walk, same_columns)| {
+    let mut older = None;
+    let walk = walk.map(|(walk, same_columns, required)| {
+        older = required;
         detached.sql = format!("SELECT ({}) AND {same_columns}", detached.sql);
         walk
     });
@@ -175,12 +183,13 @@ pub(super) fn retire(
         detach,
         walk,
         detached,
+        older,
         begun,
     });
     if !member.detached {
         step.body.on_abort = mark::unmarking(member, table, MARK);
     }
     let (root, begins) = (table.name.to_string(), mark::begins(MARK, table));
-    step.body.outside = Some(Outside::of(member, &root).left(member.oid, &begins));
+    step.body.outside = Some(Outside::of(member, table, &root).left(member.oid, &begins));
     step
 }

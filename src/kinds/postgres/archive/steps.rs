@@ -1,7 +1,7 @@
 //! The steps of an archive: one for each table that holds rows.
 
 use super::super::retention::effects::{self, ForeignKey};
-use super::super::retention::facts::Table;
+use super::super::retention::facts::{Member, Table};
 use super::super::retention::outside::Outside;
 use super::super::retention::removal::{Removal, doubted, most, passes_by, too_many};
 use super::super::retention::rule::{AgeType, Rule};
@@ -105,7 +105,7 @@ pub(super) fn of(
         if member.detached
             && let Some(why) = candidate.stays()
         {
-            plan.undone(Outside::of(member, &table.name.to_string()).kept(&why));
+            plan.undone(Outside::of(member, table, &table.name.to_string()).kept(&why));
             continue;
         }
         // Nobody reaches its rows through the table.
@@ -144,7 +144,7 @@ pub(super) fn of(
                 member,
                 &fate,
                 goal_ms.unwrap_or(u64::MAX),
-                begun,
+                (begun, older(rule, age, table, member, at)),
                 &rule.why(at.now),
             )
             .bound_by(most((rule, age), table, facts.look.most, at));
@@ -328,4 +328,26 @@ fn same_rights(table: &Table, facts: &Facts) -> Required {
         table.name
     );
     Required::new(Query::new(sql, []), otherwise).or_next_time()
+}
+
+/// What has to be so of a partition that leaves as a whole when it is dropped: once it was detached, anybody could give it
+/// younger rows.
+fn older(
+    rule: &Rule,
+    age: Option<AgeType>,
+    table: &Table,
+    member: &Member,
+    at: &Moment,
+) -> Option<Required> {
+    let (condition, cut) = rule.older(age, at.now)?;
+    let (part, root) = (&member.name, &table.name);
+    Some(Required::new(
+        Query::new(
+            format!("SELECT NOT EXISTS (SELECT FROM ONLY {part} WHERE ({condition}) IS NOT TRUE)"),
+            [cut],
+        ),
+        format!(
+            "{part} has got rows since it was detached that are not older than the rule says: move them into {root}, and the next run goes on"
+        ),
+    ))
 }

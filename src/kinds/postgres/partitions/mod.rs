@@ -353,9 +353,16 @@ fn unentitled(subject: &Subject<'_>, facts: &Facts) -> Finding {
             "belongs to {owner}, of which {role} is no member and should not become one, as whoever is can do far more than that: give the table to a role without such rights of which {role} is a member (ALTER TABLE {} OWNER TO …)",
             table.name
         ),
-        false => format!(
-            "belongs to {owner}, and {role} neither owns it nor may create tables in its schema"
-        ),
+        false => {
+            let of_schema = |grant: &&String| grant.starts_with("GRANT CREATE ON SCHEMA ");
+            let create = table.lacks.iter().filter(of_schema).count();
+            let what = match (create, table.lacks.len()) {
+                (0, _) => "is no member of that role".to_owned(),
+                (create, all) if create == all => "may not create tables in its schema".to_owned(),
+                _ => "neither owns it nor may create tables in its schema".to_owned(),
+            };
+            format!("belongs to {owner}, and {role} {what}")
+        }
     };
     let mut grants = table.lacks.clone();
     for grant in create::unheritable(subject, facts) {

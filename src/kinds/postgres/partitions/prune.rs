@@ -35,7 +35,8 @@ pub(super) fn finish(task: &Partitions, subject: &Subject<'_>, at: &Moment, plan
         let ours = comment.starts_with(&begins(&subject.table.name))
             && mark::is_known(*oid, &node.name, at);
         if let (true, Some(why)) = (ours, stays(task, Some(*to), subject, at)) {
-            let outside = outside(&node.name, &root, node.bounds.as_deref(), node.kind == "f");
+            let which = (node.kind == "f", subject.default.is_some());
+            let outside = outside(&node.name, &root, node.bounds.as_deref(), which);
             plan.undone(outside.kept(&why));
         }
         // Where it has vanished there is nothing to be told of it.
@@ -47,7 +48,8 @@ pub(super) fn finish(task: &Partitions, subject: &Subject<'_>, at: &Moment, plan
             .because("somebody began to detach it concurrently, and did not finish")
             .run(finalize(*oid, &node.name, subject));
         if ours {
-            let half = outside(&node.name, &root, node.bounds.as_deref(), node.kind == "f");
+            let which = (node.kind == "f", subject.default.is_some());
+            let half = outside(&node.name, &root, node.bounds.as_deref(), which);
             step.body.outside = Some(half.left(*oid, &begins(&subject.table.name)));
         }
         plan.steps.push(step);
@@ -62,8 +64,8 @@ pub(super) fn half_out(facts: &Facts, plan: &mut Plan) {
         let nodes = children.into_iter().flatten();
         let nodes = nodes.filter_map(|oid| facts.nodes.get(oid));
         for node in nodes.filter(|node| node.detach_pending) {
-            let foreign = node.kind == "f";
-            let so = outside(&node.name, &root, node.bounds.as_deref(), foreign).unfinished();
+            let which = (node.kind == "f", table.default.is_some());
+            let so = outside(&node.name, &root, node.bounds.as_deref(), which).unfinished();
             let told = |one: &Finding| one.code == so.code && one.object == so.object;
             if plan.findings.iter().any(told) {
                 continue;
@@ -81,13 +83,14 @@ pub(super) fn outside<'a>(
     name: &'a RelationName,
     root: &'a str,
     bounds: Option<&'a str>,
-    foreign: bool,
+    (foreign, beside_default): (bool, bool),
 ) -> Outside<'a> {
     Outside {
         name,
         root,
         bounds,
         kind: kind(foreign),
+        beside_default,
     }
 }
 
@@ -247,7 +250,8 @@ fn retire(
     let since = at.now.to_rfc3339();
     let marked = marked(root, node, &since);
     let root_name = root.to_string();
-    let left = outside(part, &root_name, node.bounds.as_deref(), foreign);
+    let which = (foreign, subject.default.is_some());
+    let left = outside(part, &root_name, node.bounds.as_deref(), which);
     step.body.outside = Some(left.left(oid, &begins(root)));
     // A detachment that comes to nothing leaves the comment that was there.
     step.body.on_abort = Some(Sweep {

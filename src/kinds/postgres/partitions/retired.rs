@@ -61,7 +61,7 @@ pub(super) fn plan(
             &retired.name,
             &root_name,
             bounds.as_deref(),
-            retired.foreign,
+            (retired.foreign, subject.default.is_some()),
         );
         if let Some(former) = former {
             plan.undone(outside.kept(&mark::has_another_name(former)));
@@ -112,7 +112,7 @@ pub(super) fn plan(
         let mut required = Required::new(
             Query::new(all, params),
             format!(
-                "it has rows that are younger than {keep}, or is not any more what was detached: attach it again, or drop it by hand"
+                "it has rows that are younger than {keep}, which came once it was detached, or is not any more what was detached: move them into {root}, or drop it by hand"
             ),
         );
         if subject.key == Key::Uuid {

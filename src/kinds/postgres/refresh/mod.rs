@@ -107,6 +107,8 @@ impl Kind for Refresh {
         let mut plan = Plan::default();
         let mut forbidden = Vec::new();
         let mut planned: HashSet<u32> = HashSet::new();
+        // What is due, and cannot be refreshed by anybody: what is made of it would be as old.
+        let mut left: HashSet<u32> = HashSet::new();
         for (oid, sources) in graph::in_order(&facts, ours) {
             let Some(view) = facts.views.get(&oid).filter(|v| selection.covers(&v.name)) else {
                 continue;
@@ -126,6 +128,18 @@ impl Kind for Refresh {
                     continue;
                 }
             };
+            let above = sources.views.iter().find(|above| left.contains(above));
+            if let Some(above) = above.and_then(|above| facts.views.get(above)) {
+                plan.skip(
+                    name,
+                    format!(
+                        "it reads {}, which is to be refreshed first and cannot be",
+                        above.name
+                    ),
+                );
+                left.insert(oid);
+                continue;
+            }
             let refreshing = view.may && self.can(view);
             plan.findings
                 .extend(self.stale(view, last.as_ref(), refreshing, at.now));
@@ -135,6 +149,7 @@ impl Kind for Refresh {
             }
             if let Some(source) = &view.unreadable {
                 plan.undone(unreadable(view, source));
+                left.insert(oid);
                 continue;
             }
             if !refreshing {

@@ -45,6 +45,7 @@ pub(in crate::kinds::postgres) fn decide(
         root: &root,
         bounds: bounds.as_deref(),
         kind: "TABLE",
+        beside_default: table.has_default,
     };
     let rule = today
         .rules
@@ -99,7 +100,7 @@ pub(in crate::kinds::postgres) fn decide(
     let all = Required::new(
         Query::new(all, params),
         format!(
-            "it has rows that today's rule keeps{more}, or is not any more what an earlier run detached from {}; attach it again, or drop it by hand",
+            "it has rows that today's rule keeps{more}, or is not any more what an earlier run detached from {}; attach it again, once rows beyond its bounds are moved into the table, or drop it by hand",
             leftover.root
         ),
     );

@@ -30,7 +30,7 @@ pub(in crate::kinds::postgres) struct Table {
     /// The only column of its range partition key.
     pub(super) partitioned_by: Option<String>,
     /// Whether it has a partition for all other rows.
-    pub(super) has_default: bool,
+    pub(in crate::kinds::postgres) has_default: bool,
 }
 
 impl Table {

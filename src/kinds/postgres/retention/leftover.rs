@@ -140,6 +140,7 @@ pub(in crate::kinds::postgres) fn renamed(
         root: &table.name.to_string(),
         bounds: bounds.as_deref(),
         kind: "TABLE",
+        beside_default: table.has_default,
     };
     plan.undone(outside.kept(&mark::has_another_name(former)));
     true

@@ -17,6 +17,8 @@ pub(in crate::kinds::postgres) struct Outside<'a> {
     pub(in crate::kinds::postgres) bounds: Option<&'a str>,
     /// `TABLE`, or `FOREIGN TABLE`.
     pub(in crate::kinds::postgres) kind: &'a str,
+    /// Whether the table has a default partition, which takes the rows of these bounds meanwhile.
+    pub(in crate::kinds::postgres) beside_default: bool,
 }
 
 /// Whether it is half out, or out: marked both times. Its rows are those of the last look of VACUUM or ANALYZE,
@@ -39,6 +41,22 @@ impl Outside<'_> {
         ))
     }
 
+    /// What attaching it again needs, besides its bounds.
+    fn with(&self) -> String {
+        let bounds = match self.bounds {
+            Some(_) => "",
+            None => " with the bounds that it had",
+        };
+        let moved = match self.beside_default {
+            true => format!(
+                "; the server refuses that while the default partition of {} has rows of these bounds: move them into {} first",
+                self.root, self.name
+            ),
+            false => String::new(),
+        };
+        format!("{bounds}{moved}")
+    }
+
     /// Finishes what was begun, and takes it back.
     fn back(&self) -> String {
         let attach = self.attach().map(|attach| format!("; {attach}"));
@@ -49,10 +67,7 @@ impl Outside<'_> {
     /// What was detached stays where it is, because `why`.
     pub(in crate::kinds::postgres) fn kept(&self, why: &str) -> Finding {
         let (name, root) = (self.name, self.root);
-        let with = match self.bounds {
-            Some(_) => "",
-            None => " with the bounds that it had",
-        };
+        let with = self.with();
         let message = format!(
             "an earlier run detached {name} from {root} to have it leave, and it stays: {why}. Its rows are not in {root} until somebody attaches it again{with}; where they are not wanted, drop it by hand: DROP {} {name}",
             self.kind
@@ -85,10 +100,7 @@ impl Outside<'_> {
     /// and about how many rows it has.
     pub(in crate::kinds::postgres) fn left(&self, oid: u32, mark: &str) -> Query {
         let (name, root) = (self.name, self.root);
-        let with = match self.bounds {
-            Some(_) => "",
-            None => " with the bounds that it had",
-        };
+        let with = self.with();
         let out = format!(
             "{name} is detached from {root} and still there: its rows are not in {root}. The next run tries again; to have it back, attach it{with}"
         );
@@ -109,12 +121,17 @@ impl Outside<'_> {
 
 impl<'a> Outside<'a> {
     /// A member of a table.
-    pub(in crate::kinds::postgres) fn of(member: &'a Member, root: &'a str) -> Outside<'a> {
+    pub(in crate::kinds::postgres) fn of(
+        member: &'a Member,
+        table: &Table,
+        root: &'a str,
+    ) -> Outside<'a> {
         Outside {
             name: &member.name,
             root,
             bounds: member.bounds.as_deref(),
             kind: "TABLE",
+            beside_default: table.has_default,
         }
     }
 }
@@ -180,7 +197,7 @@ pub(in crate::kinds::postgres) fn heed<'a>(
                 .find(|s| s.object == name && leaves(&s.action));
             let need = going.map(|step| {
                 step.until_done
-                    .push(Outside::of(member, &root).unfinished());
+                    .push(Outside::of(member, table, &root).unfinished());
                 Need {
                     action: step.action.clone(),
                     object: name.clone(),
@@ -189,7 +206,7 @@ pub(in crate::kinds::postgres) fn heed<'a>(
             if need.is_none() {
                 let ours = *part == member.name && is_ours(member, table, mark, at);
                 plan.undone(match ours {
-                    true => Outside::of(member, &root).half_out(),
+                    true => Outside::of(member, table, &root).half_out(),
                     false => pending(part, of),
                 });
             }

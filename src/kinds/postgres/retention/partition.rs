@@ -189,7 +189,7 @@ pub(in crate::kinds::postgres) fn drop_whole(member: &Member, table: &Table, tie
     }
     step.body.on_abort = unmarking(member, table, MARK);
     let root = whole.to_string();
-    step.body.outside = Some(Outside::of(member, &root).left(member.oid, &leaving.mark));
+    step.body.outside = Some(Outside::of(member, table, &root).left(member.oid, &leaving.mark));
     let drop_table = Statement::brief(format!("DROP TABLE {part}"))
         .locking(format!("LOCK TABLE ONLY {part} IN ACCESS EXCLUSIVE MODE"))
         .requiring(leaving.still_detached());

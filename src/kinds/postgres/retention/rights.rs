@@ -54,7 +54,8 @@ const INTO: &str = "SELECT n.oid IS NOT NULL AND NOT pg_catalog.has_schema_privi
         c.oid IS NOT NULL AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
             AND NOT a.attisdropped AND a.attname = ANY ($3::text[]) AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'INSERT')),
         c.oid IS NOT NULL AND NOT pg_catalog.has_table_privilege(c.oid, 'SELECT'),
-        c.oid IS NOT NULL AND $4::bool AND NOT pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE{maintain}')
+        c.oid IS NOT NULL AND $4::bool AND NOT pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE{maintain}'),
+        c.oid IS NOT NULL AND pg_catalog.row_security_active(c.oid) AS filtered
     FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname::text = $1
         LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = $2";
 
@@ -108,7 +109,8 @@ pub(in crate::kinds::postgres) async fn into(
     if !rights.is_empty() {
         grants.push(format!("{} ON {name}", rights.join(", ")));
     }
-    if grants.is_empty() {
+    let filtered: bool = row.named("filtered")?;
+    if grants.is_empty() && !filtered {
         return Ok(None);
     }
     let lock = match rights.last() {
@@ -117,17 +119,25 @@ pub(in crate::kinds::postgres) async fn into(
         }
         _ => "",
     };
-    let statements: Vec<String> = grants
+    let mut statements: Vec<String> = grants
         .iter()
         .map(|grant| format!("GRANT {grant} TO {role}"))
         .collect();
+    let mut why = Vec::new();
+    if !grants.is_empty() {
+        why.push(format!("lacks {}{lock}", grants.join(" and ")));
+    }
+    if filtered {
+        why.push("is subject to row-level security there, so that nobody could prove that all of them have come: for a role with BYPASSRLS, or the owner of the table without FORCE ROW LEVEL SECURITY, it is not in force".to_owned());
+        statements.push(format!("ALTER ROLE {role} BYPASSRLS"));
+    }
     Ok(Some(Finding {
         code: "privilege.missing".to_owned(),
         severity: Severity::Warning,
         object: name.to_string(),
         message: format!(
-            "rows cannot come into {name}: role {role} lacks {}{lock}; nothing was archived",
-            grants.join(" and ")
+            "rows cannot come into {name}: role {role} {}; nothing was archived",
+            why.join(", and ")
         ),
         suggestion: Some(statements.join("; ")),
     }))

@@ -242,6 +242,18 @@ impl Rule {
     }
 
     /// The condition with its values. `age` is the type of `column`.
+    /// SQL: whether a row is older than the rule's age, whatever else the rule says.
+    pub(in crate::kinds::postgres) fn older(
+        &self,
+        age: Option<AgeType>,
+        now: DateTime<Utc>,
+    ) -> Option<(String, Param)> {
+        let (column, age, cut) = (self.column.as_ref()?, age?, self.cut_off(now)?);
+        let column = Identifier::new(column.as_str());
+        let (value, cast) = age.bound(cut, self.epoch, self.time_zone.as_ref());
+        Some((format!("{column} < $1::{cast}"), value))
+    }
+
     pub(super) fn condition(
         &self,
         age: Option<AgeType>,

@@ -220,3 +220,28 @@ async fn what_the_table_computes_is_told() {
         60
     );
 }
+
+/// A table that rows are to be moved to, whose policies hold for the role: the plan says so with what helps, and not
+/// each run anew that something failed.
+#[tokio::test]
+async fn a_destination_with_policies_is_told_by_the_plan() {
+    let db = fresh_database(17).await;
+    let (keeper, url) = role(&db, "").await;
+    db.execute(&format!("CREATE TABLE t (id int PRIMARY KEY, at timestamptz); INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(1, 10) n;
+        CREATE TABLE kept (id int, at timestamptz); GRANT ALL ON t, kept TO {keeper}; ALTER TABLE kept ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY i ON kept FOR INSERT WITH CHECK (true); CREATE POLICY s ON kept FOR SELECT USING (true)")).await;
+    let yaml = "kind: archive\ntarget: app\noptions: { table: t, column: at, older_than: 30d, destination: { table: kept } }\n";
+    let workspace = Workspace::for_target(&url).task("archive", yaml);
+    let run = workspace
+        .run(["run", "archive", "--now", "--output", "json"])
+        .expect(1)
+        .json();
+    assert_eq!(run["runs"][0]["steps"], json!([]), "{run:#}");
+    let told = &run["runs"][0]["findings"][0];
+    assert_eq!(told["code"], "privilege.missing", "{run:#}");
+    assert_eq!(told["object"], "public.kept", "{run:#}");
+    db.execute(told["suggestion"].as_str().unwrap()).await;
+    workspace.run(["run", "archive", "--now"]).expect(0);
+    assert_eq!(db.number("SELECT count(*) FROM kept").await, 10);
+    db.execute(&format!("DROP OWNED BY {keeper}")).await;
+}

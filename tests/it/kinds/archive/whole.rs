@@ -306,3 +306,31 @@ async fn killed_on_the_way_to_disk() {
 async fn killed_on_the_way_to_s3() {
     killed(25, true).await;
 }
+
+for_versions! {
+    [pg17 = 17]
+    /// What is detached takes any row: one that is younger than the rule, which nobody sees through the table, does
+    /// not go with the others. Moved into the table, it stays there, and the rest goes.
+    async fn a_younger_row_that_came_meanwhile_does_not_go(major: u32) {
+        let db = fresh_database(major).await;
+        two_partitions(&db).await;
+        db.execute("CREATE TABLE e_rest PARTITION OF e DEFAULT").await;
+        let (workspace, _folder) = stopped_before_the_drop(&db).await;
+        db.execute("INSERT INTO \"E 1\" VALUES (2000, now(), NULL); INSERT INTO e VALUES (2001, '2020-01-20 00:00+00')").await;
+        for _ in 0..2 {
+            let output = workspace.run(["run", "archive", "--now", "--output", "json"]).expect(1);
+            let run = output.json()["runs"][0].clone();
+            assert!(run["steps"].to_string().contains("are not older than the rule says: move them into public.e"), "{run:#}");
+            let findings = run["findings"].as_array().unwrap();
+            let told = findings.iter().find(|f| f["code"] == "partitions.outside").unwrap();
+            assert!(told["message"].as_str().unwrap().contains("while the default partition of public.e has rows of these bounds"), "{told:#}");
+            assert_eq!(db.number("SELECT count(*) FROM \"E 1\" WHERE id = 2000").await, 1);
+        }
+        db.execute("WITH gone AS (DELETE FROM \"E 1\" WHERE id = 2000 RETURNING *) INSERT INTO e SELECT * FROM gone").await;
+        for _ in 0..2 {
+            workspace.run(["run", "archive", "--now"]);
+        }
+        assert!(!exists(&db, "E 1").await);
+        assert_eq!(db.strings("SELECT id::text FROM e ORDER BY id").await, ["1000", "2000"]);
+    }
+}
