@@ -362,3 +362,71 @@ async fn a_result_that_others_replace_is_told() {
     let alone = run(&theirs, "refresh", 0);
     assert!(codes(&alone).is_empty(), "{alone:#}");
 }
+
+/// A `$merge` goes along an index that compares as what is read does: by any other, by `_id`, too, the server refuses
+/// it, which is seen before anything is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_needs_an_index_that_compares_as_its_source() {
+    let base = TestBase::new(60).await;
+    let german = doc! { "locale": "de" };
+    let make = async |name: &str, collation: Option<&Document>| {
+        let mut create = doc! { "create": name };
+        create.extend(collation.map(|c| ("collation".to_owned(), c.clone().into())));
+        base.db.run_command(create).await.unwrap();
+    };
+    make("plain", None).await;
+    make("german", Some(&german)).await;
+    for name in ["plain", "german"] {
+        base.collection(name)
+            .insert_one(doc! { "_id": 1, "k": "a" })
+            .await
+            .unwrap();
+    }
+    for (name, own) in [("sums", None), ("summen", Some(&german))] {
+        make(name, own).await;
+        // The index compares otherwise than its collection.
+        let other = match own {
+            None => german.clone(),
+            Some(_) => doc! { "locale": "simple" },
+        };
+        let index = doc! { "name": "k", "key": { "k": 1 }, "unique": true, "collation": other };
+        base.db
+            .run_command(doc! { "createIndexes": name, "indexes": [index] })
+            .await
+            .unwrap();
+    }
+    for (from, into, on, made) in [
+        ("plain", "sums", "_id", true),
+        ("german", "sums", "_id", false),
+        ("plain", "sums", "k", false),
+        ("german", "sums", "k", true),
+        ("plain", "summen", "_id", false),
+        ("plain", "summen", "k", true),
+        ("german", "summen", "k", false),
+    ] {
+        base.collection(into).delete_many(doc! {}).await.unwrap();
+        let unset = if on == "k" { "{ $unset: _id }, " } else { "" };
+        let task = format!(
+            "kind: refresh\ntarget: app\noptions:\n  aggregations:\n    - {{ collection: {from}, always: true, pipeline: [{unset}{{ $merge: {{ into: {into}, on: {on}, whenMatched: replace }} }}] }}\n"
+        );
+        let workspace = for_base(&base).task("refresh", &task);
+        let done = run(&workspace, "refresh", i32::from(!made));
+        let case = format!("{from} {into} {on}");
+        assert_eq!(
+            base.count(into, doc! {}).await,
+            u64::from(made),
+            "{case}: {done:#}"
+        );
+        if made {
+            continue;
+        }
+        assert_eq!(
+            done["steps"].as_array().unwrap().len(),
+            0,
+            "{case}: {done:#}"
+        );
+        assert_eq!(codes(&done), ["refresh.source"], "{case}: {done:#}");
+        let told = done["findings"][0]["message"].as_str().unwrap();
+        assert!(told.contains("by default"), "{case}: {told}");
+    }
+}

@@ -2,6 +2,7 @@
 //! that they are made from have changed.
 
 mod obstacles;
+mod options;
 mod order;
 mod pipeline;
 mod result;
@@ -9,70 +10,19 @@ mod result;
 use std::collections::BTreeMap;
 
 use mongodb::bson::doc;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::obstacles::Found;
+pub(crate) use self::options::Refresh;
+use self::options::{Aggregation, ReadFrom};
 use super::common::{Collection, Shape, collections, fill, not_allowed};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Added, Addition, Json, Limit, Right, Session, namespace};
+use crate::engines::mongodb::{Added, Addition, Limit, Right, Session, namespace};
 use crate::plan::mongodb::{
     Aggregate, Body, Measure, Work, adding, cut_off, left_by, set_back, to_mark, to_read, to_write,
 };
 use crate::plan::{Finding, Kind, Moment, Plan, Replacing, Scope, Severity, Site, Step, Unfit};
-use crate::values::{Engine, TimeSpan, several};
-
-/// Options of `kind: refresh` on MongoDB.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Refresh {
-    /// What is made, and from what.
-    #[schemars(length(min = 1))]
-    aggregations: Vec<Aggregation>,
-}
-
-/// An aggregation whose result is kept.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Aggregation {
-    /// The collection it begins with.
-    collection: String,
-    /// Its database, where it is not the one in the target's `url`.
-    #[serde(default)]
-    database: Option<String>,
-    /// The stages; the last one is `$merge` or `$out`.
-    #[schemars(length(min = 1))]
-    pipeline: Vec<Json>,
-    /// How old the result may be once its sources have changed.
-    #[serde(default)]
-    fresh_within: Option<TimeSpan>,
-    /// Whether the server may use files for what does not fit into memory.
-    #[serde(default = "yes")]
-    allow_disk_use: bool,
-    /// Make it anew even where no source has changed.
-    #[serde(default)]
-    always: bool,
-    /// Which member reads the sources; the result is always written to the primary. By default
-    /// the primary, or a secondary where the `readPreference` in the target's `url` is for one.
-    #[serde(default)]
-    read_from: Option<ReadFrom>,
-}
-
-/// Who reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum ReadFrom {
-    /// The primary.
-    Primary,
-    /// The secondary that is least behind, once it has everything that the primary has when the
-    /// step begins; the primary where there is none.
-    Secondary,
-}
-
-fn yes() -> bool {
-    true
-}
+use crate::values::{Engine, several};
 
 /// What the decision is made from.
 #[derive(Debug, Default)]

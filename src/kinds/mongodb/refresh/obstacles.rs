@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::pipeline::Lacking;
 use super::{Aggregation, Facts};
 use crate::engines::mongodb::namespace;
 use crate::plan::mongodb::{Body, shell_key, shell_name};
@@ -61,26 +62,12 @@ impl Found<'_> {
         let held = facts.collections.get(into);
         let unfit = held.and_then(|held| aggregation.unfit(held).map(str::to_owned));
         let unnameable = facts.unnameable.get(into).cloned();
-        let unique = aggregation.lacks_unique(held);
-        if let (Some(fields), None, None) = (&unique, &unfit, &unnameable) {
-            let keys = fields
-                .iter()
-                .map(|field| format!("{}: 1", shell_key(field)));
-            let keys = keys.collect::<Vec<_>>().join(", ");
-            plan.undone(Finding {
-                code: "refresh.source".to_owned(),
-                severity: Severity::Critical,
-                message: format!(
-                    "{object} was not made: its `$merge` goes `on` ({}), and no unique index of {} has exactly these fields, for all documents: the server takes no other. Make it, or leave `on` out, which goes on `_id`",
-                    fields.join(", "),
-                    namespace(&into.0, &into.1)
-                ),
-                object: object.to_owned(),
-                suggestion: Some(format!(
-                    "{}.createIndex({{{keys}}}, {{unique: true}})",
-                    shell_name(&into.0, &into.1)
-                )),
-            });
+        let from = sources
+            .first()
+            .and_then(|first| facts.collections.get(first));
+        let lacking = aggregation.lacks_unique(held, from);
+        if let (Some(lacking), None, None) = (&lacking, &unfit, &unnameable) {
+            plan.undone(self.lacks(lacking, aggregation, into, object));
             return true;
         }
         let unfit = unfit.or(unnameable).or_else(|| self.of_all(aggregation));
@@ -108,6 +95,52 @@ impl Found<'_> {
             return true;
         }
         false
+    }
+
+    /// That the server would not take a `$merge` for want of an index.
+    fn lacks(
+        &self,
+        lacking: &Lacking,
+        aggregation: &Aggregation,
+        into: &(String, String),
+        object: &str,
+    ) -> Finding {
+        let Lacking { on, collation } = lacking;
+        let whole = namespace(&into.0, &into.1);
+        let from = &aggregation.collection;
+        let by_id = *on == ["_id"];
+        let collation = collation.as_ref();
+        let compares = collation.map(|collation| {
+            format!(
+                ", and compares as `{from}`, which the pipeline begins with, does by default: {collation}"
+            )
+        });
+        let message = match by_id {
+            true => format!(
+                "{object} was not made: its `$merge` goes on `_id`, by which {whole} does not compare as `{from}`, which the pipeline begins with, does by default ({}): the server refuses that. Make the result anew with that collation, or go `on` fields with a unique index that has it",
+                collation.map(String::as_str).unwrap_or_default()
+            ),
+            false => format!(
+                "{object} was not made: its `$merge` goes `on` ({}), and no unique index of {whole} has exactly these fields, for all documents{}: the server takes no other. Make it, or leave `on` out, which goes on `_id`",
+                on.join(", "),
+                compares.unwrap_or_default()
+            ),
+        };
+        let keys = on.iter().map(|field| format!("{}: 1", shell_key(field)));
+        let keys = keys.collect::<Vec<_>>().join(", ");
+        let collation = collation.map(|collation| format!(", collation: {collation}"));
+        let index = format!(
+            "{}.createIndex({{{keys}}}, {{unique: true{}}})",
+            shell_name(&into.0, &into.1),
+            collation.unwrap_or_default()
+        );
+        Finding {
+            code: "refresh.source".to_owned(),
+            severity: Severity::Critical,
+            message,
+            object: object.to_owned(),
+            suggestion: Some(index).filter(|_| !by_id),
+        }
     }
 
     /// Why the result of one of many databases must not go where those of the others go, too.

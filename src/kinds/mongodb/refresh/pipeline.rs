@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use mongodb::bson::Bson;
 
-pub(super) use self::into::clashing;
 use self::into::misplaced;
+pub(super) use self::into::{Lacking, clashing};
 use self::reads::read_by;
 pub(super) use self::reads::read_by_view;
 use super::Aggregation;

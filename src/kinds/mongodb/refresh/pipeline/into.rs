@@ -9,6 +9,7 @@ use super::super::Aggregation;
 use super::reads::read_by;
 use super::reads::through_views;
 use crate::engines::mongodb::{misnamed, misnamed_database, namespace};
+use crate::plan::mongodb::shell_document;
 use crate::plan::{Replaced, Replacing};
 
 /// Stages that answer only when they have read everything.
@@ -126,29 +127,75 @@ impl Aggregation {
         }
     }
 
-    /// The fields that `$merge` goes on, where no unique index of what is there has exactly those;
-    /// the server takes `_id` without asking.
+    /// What `$merge` goes on, where no unique index of what is there has exactly that, and compares as the collection
+    /// that is read does by default: the server takes no other. By `_id` a collection compares as it does by default.
+    /// How a view, or what is not there yet, compares is not judged.
     pub(in crate::kinds::mongodb::refresh) fn lacks_unique(
         &self,
         into: Option<&Collection>,
-    ) -> Option<Vec<String>> {
+        from: Option<&Collection>,
+    ) -> Option<Lacking> {
         let last = self.pipeline.last()?.document().ok()?;
-        let mut on = match last.get_document("$merge").ok()?.get("on")? {
-            Bson::String(field) => vec![field.clone()],
-            Bson::Array(fields) => fields
+        let on = last.get_document("$merge").ok();
+        let mut on = match on.and_then(|merge| merge.get("on")) {
+            Some(Bson::String(field)) => vec![field.clone()],
+            Some(Bson::Array(fields)) => fields
                 .iter()
                 .filter_map(|field| field.as_str().map(str::to_owned))
                 .collect(),
-            _ => return None,
+            Some(_) => return None,
+            None if last.contains_key("$merge") => vec!["_id".to_owned()],
+            None => return None,
         };
         on.sort();
-        let is_it = |index: &Index| {
+        let from = from.filter(|from| from.shape != Shape::View && !from.left_out);
+        let collation = from.map(|from| from.options.get("collation"));
+        let is_as = |other: Option<&Bson>| collation.is_none_or(|own| own == other);
+        if on == ["_id"] {
+            let into = into.filter(|into| !into.left_out)?;
+            let fits = is_as(into.options.get("collation"));
+            return (!fits).then(|| Lacking::new(on, collation));
+        }
+        let has_keys = |index: &&Index| {
             let mut keys: Vec<&String> = index.keys.iter().map(|(name, _)| name).collect();
             keys.sort();
             index.unique && !index.partial && keys.into_iter().eq(&on)
         };
         let indexes = into.map(|into| into.indexes.as_slice()).unwrap_or_default();
-        (on != ["_id"] && !indexes.iter().any(is_it)).then_some(on)
+        let mut fit = indexes.iter().filter(has_keys).peekable();
+        let by_keys = fit.peek().is_some();
+        if fit.any(|index| is_as(index.whole.get("collation"))) {
+            return None;
+        }
+        let collation = collation.filter(|collation| by_keys || collation.is_some());
+        Some(Lacking::new(on, collation))
+    }
+}
+
+/// What a `$merge` goes on, and no index is for.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::kinds::mongodb::refresh) struct Lacking {
+    /// The fields.
+    pub(in crate::kinds::mongodb::refresh) on: Vec<String>,
+    /// By which collation it would have to compare, as the shell takes it, where that matters.
+    pub(in crate::kinds::mongodb::refresh) collation: Option<String>,
+}
+
+impl Lacking {
+    fn new(on: Vec<String>, collation: Option<Option<&Bson>>) -> Lacking {
+        let shown = |collation: Option<&Bson>| match collation.and_then(Bson::as_document) {
+            Some(collation) => {
+                let mut collation = collation.clone();
+                // That of the server's library.
+                collation.remove("version");
+                shell_document(&collation)
+            }
+            None => "{locale: \"simple\"}".to_owned(),
+        };
+        Lacking {
+            on,
+            collation: collation.map(shown),
+        }
     }
 }
 
