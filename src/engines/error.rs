@@ -229,6 +229,11 @@ impl EngineError {
         matches!(self, EngineError::Connect(error) if error.is_full())
     }
 
+    /// Whether the server is up, and has no database of that name.
+    pub fn has_no_such_database(&self) -> bool {
+        matches!(self, EngineError::Connect(error) if error.has_no_such_database())
+    }
+
     /// Whether what is in between let wait for a connection until it gave up: whoever asks again waits
     /// as long.
     pub fn has_waited(&self) -> bool {

@@ -202,6 +202,10 @@ async fn recorded(
                 match way.answers(request.target, silence::PATIENCE).await {
                     Answer::Up => {}
                     Answer::Full => record.error = Some(full(lost)),
+                    Answer::Gone => {
+                        let why = "the server is up, and its database is there no more: somebody dropped or renamed it while the run was at work";
+                        record.error = Some(why.to_owned());
+                    }
                     Answer::Silent => {
                         let why = "the server went away while the run was at work";
                         record.error = Some(why.to_owned());

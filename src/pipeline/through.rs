@@ -373,6 +373,7 @@ impl<D: Door> Way for Through<D> {
         match tokio::time::timeout(patience, door.open(true)).await {
             Err(_) => Answer::Silent,
             Ok(Err(error)) if error.is_full() => Answer::Full,
+            Ok(Err(error)) if error.has_no_such_database() => Answer::Gone,
             Ok(Err(
                 EngineError::Connect(_) | EngineError::Lost { .. } | EngineError::NoAnswer { .. },
             )) => Answer::Silent,

@@ -75,6 +75,8 @@ pub enum Answer {
     Up,
     /// It is up, and has none free.
     Full,
+    /// It is up, and has no such database any more.
+    Gone,
     /// It says nothing, or is not there.
     Silent,
 }

@@ -312,6 +312,17 @@ impl ConnectError {
         }
     }
 
+    /// Whether the server, or each of several, is up and has no database of that name.
+    pub fn has_no_such_database(&self) -> bool {
+        match self {
+            ConnectError::NoSuchDatabase { .. } => true,
+            ConnectError::NoHost { failures, .. } => {
+                !failures.is_empty() && failures.iter().all(ConnectError::has_no_such_database)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a pooler let wait for a connection until it gave up: whoever asks again waits as long.
     pub fn has_waited(&self) -> bool {
         match self {

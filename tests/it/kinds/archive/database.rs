@@ -265,3 +265,36 @@ async fn a_character_that_is_unknown_there_is_told() {
         .await
         .unwrap();
 }
+
+/// Of a table whose every column the server computes nothing could be sent: refused, and all rows are there.
+#[tokio::test]
+async fn a_table_of_computed_columns_only_is_refused() {
+    let (db, there) = (fresh_database(17).await, fresh_database(17).await);
+    db.execute("CREATE TABLE t (at timestamptz GENERATED ALWAYS AS ('2019-05-01 00:00+00'::timestamptz) STORED); INSERT INTO t SELECT FROM generate_series(1, 5)")
+        .await;
+    there.execute("CREATE TABLE old (at timestamptz)").await;
+    let workspace = task(
+        &db,
+        &there,
+        json!({ "table": "t", "column": "at", "older_than": "1y",
+        "destination": { "database": "warehouse", "table": "old" } }),
+    );
+    let run = workspace
+        .run(["run", "archive", "--now", "--output", "json"])
+        .expect(1)
+        .json();
+    assert_eq!(run["runs"][0]["steps"], json!([]), "{run:#}");
+    let told = run["runs"][0]["findings"].to_string();
+    assert!(
+        told.contains("the server computes each of its columns")
+            && told.contains("archive it into files"),
+        "{run:#}"
+    );
+    assert_eq!(
+        (
+            db.number("SELECT count(*) FROM t").await,
+            there.number("SELECT count(*) FROM old").await
+        ),
+        (5, 0)
+    );
+}
