@@ -198,7 +198,9 @@ fn replaced(then: Option<&Value>, now: Option<&Value>) -> &'static str {
     match (then, now) {
         (Some(_), Some(_)) => "another one than when the plan was made",
         (Some(_), None) => "not there any more",
-        (None, _) => "new: nothing of that name was there when the plan was made",
+        (None, _) => {
+            "new: nothing of that name was there when the plan was made, or an older version of maint saved it"
+        }
     }
 }
 

@@ -44,6 +44,7 @@ mod standing;
 mod strangers;
 mod terminal;
 mod settings;
+mod saved_meaning;
 mod saved_names;
 mod saved_plan;
 mod schema;

@@ -86,8 +86,9 @@ const FOREIGN_KEYS: &str = "WITH RECURSIVE of_rule AS MATERIALIZED (SELECT o.roo
 
 const TRIGGERS: &str = concat!(
     "SELECT t.tgrelid AS table_oid, t.tgname::text AS name, t.tgfoid::regproc::text AS function_name,
-        t.tgfoid::pg_catalog.regprocedure::text AS definition_name,
-        pg_catalog.hashtextextended({function}, 0) AS definition
+        pg_catalog.concat('trigger ', pg_catalog.quote_ident(t.tgname), ' of ', t.tgrelid::pg_catalog.regclass, ', which calls ',
+            t.tgfoid::pg_catalog.regprocedure) AS definition_name,
+        pg_catalog.hashtextextended(pg_catalog.concat_ws('/', {function}, t.tgenabled, pg_catalog.pg_get_triggerdef(t.oid)), 0) AS definition
     FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
     WHERE ((t.tgrelid = ANY ($1) AND t.tgtype & 8 <> 0) OR (t.tgrelid = ANY ($2) AND t.tgtype & 16 <> 0)) AND ",
     by_people!("t"),

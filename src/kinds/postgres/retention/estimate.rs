@@ -20,6 +20,7 @@ use super::proof::Reading;
 use super::rule::{AgeType, Rule};
 use super::ties::Ties;
 use super::unit::{self, Unit};
+use super::whole_row;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Session, definitions, first};
@@ -104,13 +105,17 @@ pub(in crate::kinds::postgres) async fn look(
     let mut looks: Vec<Look> = Vec::with_capacity(asked.len());
     // They say the same, but for the schema of their table, and of a parent beside it.
     let named = match asked {
-        [one] if one.rule.schemas.is_empty() => {
+        [one, others @ ..] => {
             let parent = one.rule.orphaned.as_ref().map(|o| o.parent.to_string());
-            let texts: Vec<&str> = one.rule.texts().chain(parent.as_deref()).collect();
-            definitions::named(db, &texts, one.table.oid).await?
+            let parent = parent
+                .as_deref()
+                .filter(|_| others.is_empty() && one.rule.schemas.is_empty());
+            let texts: Vec<&str> = one.rule.texts().chain(parent).collect();
+            let columns: Vec<&str> = one.rule.named_columns().collect();
+            let tables: Vec<u32> = asked.iter().map(|one| one.table.oid).collect();
+            definitions::named(db, &texts, &columns, &tables).await?
         }
-        [one, ..] => definitions::named(db, &one.rule.texts().collect::<Vec<_>>(), 0).await?,
-        [] => BTreeMap::new(),
+        [] => definitions::Named::default(),
     };
     let called = match asked {
         [one, ..] => itself::by_functions(db, one.rule).await?,
@@ -141,8 +146,11 @@ pub(in crate::kinds::postgres) async fn look(
             }
         }
     }
-    for look in &mut looks {
-        look.named.clone_from(&named);
+    for (one, look) in asked.iter().zip(&mut looks) {
+        look.named = named.of(one.table.oid);
+        if look.refused.is_none() {
+            look.refused = whole_row::is_another(db, one.rule, one.table).await?;
+        }
     }
     Ok(looks)
 }

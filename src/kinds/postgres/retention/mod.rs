@@ -23,6 +23,7 @@ mod standing;
 pub(super) mod ties;
 mod unit;
 pub(super) mod way;
+mod whole_row;
 
 use self::facts::Table;
 use self::rule::{AgeType, Rule};

@@ -201,10 +201,15 @@ impl Rule {
         self.only.iter().chain(&self.keep).map(String::as_str)
     }
 
+    /// The columns that the rule names as such.
+    pub(super) fn named_columns(&self) -> impl Iterator<Item = &str> {
+        let of_child = self.orphaned.iter().flat_map(|o| &o.columns);
+        self.column.iter().chain(of_child).map(String::as_str)
+    }
+
     /// Whether the rule names a column, or seems to: a word of a condition may be something else.
     pub(super) fn names(&self, column: &str) -> bool {
-        let of_child = self.orphaned.iter().flat_map(|o| &o.columns);
-        self.column.iter().chain(of_child).any(|c| c == column)
+        self.named_columns().any(|one| one == column)
             || self.texts().any(|text| mentions(text, column))
     }
 

@@ -14,7 +14,7 @@ const LEAVING: &str = "pg_catalog.hashtextextended(pg_catalog.concat_ws('/',
         (SELECT pg_catalog.pg_get_expr(c.relpartbound, 0) FROM pg_catalog.pg_class c WHERE c.oid = {oid}),
         (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', c.oid, c.relrowsecurity, c.relforcerowsecurity), ' ' ORDER BY c.oid)
             FROM pg_catalog.pg_class c WHERE c.oid IN {own}),
-        't', (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', t.oid, t.tgenabled, t.tgtype, f.prosrc), ' ' ORDER BY t.oid)
+        't', (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', t.oid, t.tgenabled, t.tgtype, t.tgargs, t.tgqual, f.prosrc, f.proconfig), ' ' ORDER BY t.oid)
             FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid WHERE t.tgrelid IN {own} AND t.tgtype & 8 <> 0),
         'r', (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', r.oid, r.ev_enabled, r.ev_qual, r.ev_action), ' ' ORDER BY r.oid)
             FROM pg_catalog.pg_rewrite r WHERE r.ev_class IN {own} AND r.ev_type = '4'),

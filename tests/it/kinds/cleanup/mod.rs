@@ -8,6 +8,7 @@ mod partitions;
 mod stopping;
 mod tenants;
 mod units;
+mod whole_row;
 
 use serde_json::{Value, json};
 

@@ -33,7 +33,7 @@ const HANGING: &str = concat!(
         ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4'
             AND r.ev_enabled IN ('O', 'A') AND r.is_instead ORDER BY 1) AS instead,
         (SELECT coalesce(pg_catalog.hashtextextended(pg_catalog.string_agg(h.text, '/' ORDER BY h.text), 0)::text, '') FROM (
-            SELECT pg_catalog.concat_ws(':', t.oid, t.tgenabled, t.tgtype, t.tgqual, f.oid, f.prosrc, f.proconfig)
+            SELECT pg_catalog.concat_ws(':', t.oid, t.tgenabled, t.tgtype, t.tgqual, t.tgargs, f.oid, f.prosrc, f.proconfig)
                 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid
                 WHERE t.tgrelid = c.oid AND t.tgtype & 8 <> 0 AND NOT t.tgisinternal
             UNION ALL SELECT pg_catalog.concat_ws(':', r.oid, r.ev_enabled, r.ev_qual, r.ev_action)
