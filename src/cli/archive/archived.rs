@@ -1,6 +1,9 @@
 //! What was archived at once, of whatever engine, as its manifest says.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::engines::postgres::RelationName;
@@ -141,18 +144,41 @@ impl Archived {
         let read = serde_json::from_slice(&content).map_err(|error| error.to_string());
         let differs = match read.and_then(Archived::read) {
             Err(why) => why,
-            Ok(beside) => {
-                let of = |one: &Archived| (one.id(), one.rows(), one.files().to_vec());
-                match of(&beside) == of(self) {
-                    true => return None,
-                    false => "it names other files or rows than the history".to_owned(),
-                }
-            }
+            Ok(beside) => match self.differing(&beside).as_slice() {
+                [] => return None,
+                fields => format!("it differs from the history in {}", fields.join(", ")),
+            },
         };
         let full = storage.full(&path);
         Some(format!(
             "{what}, {full}, is not as written: {differs}; {lost}"
         ))
+    }
+
+    /// In which fields of a manifest that lies beside files something else is said than here: each of them
+    /// counts once it is all there is. Where it lies may change, and what came later is noted in the
+    /// history alone.
+    fn differing(&self, beside: &Archived) -> Vec<String> {
+        const MAY_DIFFER: [&str; 3] = ["storage", "restored", "doubted"];
+        let (own, other) = (self.fields(), beside.fields());
+        let names: BTreeSet<&String> = own.keys().chain(other.keys()).collect();
+        let differ = |name: &&&String| own.get(**name) != other.get(**name);
+        let differing = names
+            .iter()
+            .filter(|name| !MAY_DIFFER.contains(&name.as_str()))
+            .filter(differ);
+        differing.map(|name| format!("`{name}`")).collect()
+    }
+
+    fn fields(&self) -> Map<String, Value> {
+        let written = match self {
+            Archived::Rows(m) => serde_json::to_value(m),
+            Archived::Documents(m) => serde_json::to_value(m),
+        };
+        match written {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        }
     }
 
     /// As whoever could write beside the files may have changed it, of a batch whose end nobody has

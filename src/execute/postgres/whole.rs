@@ -92,16 +92,20 @@ async fn refused_by(
     job: Job<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<String>, ExportError> {
-    if let Err(why) = beside(storage, manifest).await {
-        // Nothing was stored, and nothing has to be gone on with.
-        put(job, &manifest.key(), serde_json::Value::Null).await?;
-        return Ok(Some(with_causes(&why)));
-    }
-    let Err(why) = storage.get(&manifest.path(), MANIFEST).await else {
-        return Ok(None);
+    let written = beside(storage, manifest).await;
+    let read = storage.get(&manifest.path(), MANIFEST).await;
+    let why = match (&written, &read) {
+        (Ok(()), Ok(_)) => return Ok(None),
+        (Err(why), _) => with_causes(why),
+        (Ok(()), Err(why)) => with_causes(why),
     };
-    give_back(job, manifest, findings).await?;
-    Ok(Some(with_causes(&why)))
+    // A store that refuses may have taken it, and only its answer was lost.
+    let nothing_there = read.is_err_and(|why| why.is_about_the_file());
+    match written.is_err() && nothing_there {
+        true => put(job, &manifest.key(), serde_json::Value::Null).await?,
+        false => give_back(job, manifest, findings).await?,
+    }
+    Ok(Some(why))
 }
 
 /// The same, while nobody else works on the partition.

@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     Slow = 7,
     /// Takes what is written, lists and removes it, and gives none of it back: the key may not.
     WriteOnly = 8,
+    /// Stores what is written, and says that it has failed.
+    Denies = 9,
 }
 
 /// Says nothing any more.
@@ -90,6 +92,9 @@ impl S3 {
                 let answer = service.call(request).await.unwrap();
                 if fault == 4 && writes {
                     halve(&path);
+                }
+                if fault == 9 && writes {
+                    return plain(500);
                 }
                 answer.map(Body::new)
             }

@@ -117,18 +117,28 @@ async fn faults_delete_nothing() {
 /// place, so the next run and `verify` have nothing to tell.
 #[tokio::test]
 async fn a_place_that_gives_nothing_back_keeps_nothing() {
+    keeps_nothing(Fault::WriteOnly, "cannot be read").await;
+}
+
+/// The same of one that takes what is written, and says that it has not.
+#[tokio::test]
+async fn a_place_that_denies_what_it_has_taken_keeps_nothing() {
+    keeps_nothing(Fault::Denies, "cannot be written").await;
+}
+
+async fn keeps_nothing(fault: Fault, why: &str) {
     let db = fresh_database(17).await;
     let old = two_partitions(&db).await;
     let s3 = S3::start();
     let mut options = options();
     options["destination"] = json!({ "files": format!("s3://{BUCKET}/deep") });
     let workspace = s3.known_to(workspace(&db, &options));
-    s3.fail(Fault::WriteOnly, 0);
+    s3.fail(fault, 0);
     let output = workspace.run(["run", "archive", "--now", "--output", "json"]);
     let run = output.expect(1).json()["runs"][0].clone();
     let error = run["steps"][0]["error"].as_str().unwrap();
     assert!(
-        error.contains("public.\"E 1\" was not detached: ") && error.contains("cannot be read"),
+        error.contains("public.\"E 1\" was not detached: ") && error.contains(why),
         "{run:#}"
     );
     assert!(exists(&db, "E 1").await);

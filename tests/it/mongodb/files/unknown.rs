@@ -202,7 +202,20 @@ async fn a_manifest_that_is_gone_or_another_is_told() {
     let written = std::fs::read(&manifest).unwrap();
     let mut other: serde_json::Value = serde_json::from_slice(&written).unwrap();
     other["files"][0]["rows"] = json!(49);
+    let changed = |field: &str, value: serde_json::Value| {
+        let mut other: serde_json::Value = serde_json::from_slice(&written).unwrap();
+        other[field] = value;
+        Some(other.to_string().into_bytes())
+    };
     for (content, said) in [
+        (
+            changed("collection", json!("others")),
+            "differs from the history in `collection`",
+        ),
+        (
+            changed("settled", json!(false)),
+            "differs from the history in `settled`",
+        ),
         (None, "is gone"),
         (Some(b"{".to_vec()), "is not as written"),
         (Some(other.to_string().into_bytes()), "is not as written"),
