@@ -2,24 +2,30 @@
 
 mod reasons;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use self::reasons::{never_ran, reasons, shorten};
 use super::material::{MOST_TROUBLES, Material, part_middle};
 use super::metrics::{DETAILS, Direction, METRICS, Metric};
 use super::model::{
-    DayLine, FindingNumbers, Findings, Numbers, Planned, Point, Reason, Report, Trend, Verdict,
+    DayLine, FindingLine, FindingNumbers, Findings, Numbers, Planned, Point, Reason, Report, Trend,
+    Verdict,
 };
 use super::telling::finding_text;
 use super::troubles::lines;
 use super::{idle, standing};
 use crate::config::Config;
-use crate::history::{Day, FindingState, Pause, Period, RunStatus, Series, TrackedFindings};
+use crate::history::{
+    Day, FindingState, Pause, Period, RunStatus, Series, TrackedFinding, TrackedFindings,
+};
 use crate::kinds;
 use crate::plan::Severity;
+use crate::values::natural;
 
 /// A change below this share is noise.
 const NOTICEABLE: f64 = 0.02;
+/// How many findings are listed.
+const MOST_FINDINGS: usize = 30;
 /// How many coming occurrences are told.
 const MOST_PLANNED: usize = 8;
 
@@ -29,7 +35,7 @@ pub(super) fn report(material: Material<'_>) -> Report {
     for line in tasks.iter_mut().filter(|line| line.enabled) {
         line.next_at = standing::next_run(config, &line.task, &material.pauses, scope.now);
     }
-    let findings = findings(material.findings);
+    let mut findings = findings(material.findings);
     let mut troubles = lines(material.troubles);
     let summary = Numbers {
         missed: material.missed,
@@ -53,6 +59,7 @@ pub(super) fn report(material: Material<'_>) -> Report {
         .unwrap_or(Verdict::Well);
     let headline = headline(verdict, &reasons, &findings, &summary);
     shorten(&mut reasons);
+    shorten_findings(&mut findings);
     Report {
         period: scope.period,
         period_text: scope.text.clone(),
@@ -104,6 +111,7 @@ fn numbers(days: &[Day]) -> Numbers {
     sum
 }
 
+/// All that were read, the same on several targets as one.
 fn findings(tracked: TrackedFindings) -> Findings {
     let count = |state: FindingState, severity: Severity| {
         tracked
@@ -122,18 +130,51 @@ fn findings(tracked: TrackedFindings) -> Findings {
         })
         .to_vec();
     let all: i64 = tracked.counts.iter().map(|(_, _, n)| n).sum();
+    let read = i64::try_from(tracked.listed.len()).unwrap_or(all);
     Findings {
-        more: all - i64::try_from(tracked.listed.len()).unwrap_or(all),
+        more: all.saturating_sub(read).max(0),
         counts,
-        listed: tracked
-            .listed
-            .into_iter()
-            .map(|mut finding| {
-                finding.message = finding_text(&finding.message);
-                finding
-            })
-            .collect(),
+        listed: alike(tracked.listed),
     }
+}
+
+/// One line for what is the same on several targets, in the place of the first.
+fn alike(findings: Vec<TrackedFinding>) -> Vec<FindingLine> {
+    let mut lines: Vec<FindingLine> = Vec::new();
+    let mut places = HashMap::new();
+    for mut finding in findings {
+        finding.message = finding_text(&finding.message);
+        let same = (
+            finding.state.as_str(),
+            finding.severity.as_str(),
+            finding.code.clone(),
+            finding.object.clone(),
+            finding.message.clone(),
+        );
+        let place = *places.entry(same).or_insert(lines.len());
+        match lines.get_mut(place) {
+            Some(line) if line.targets().all(|one| *one != finding.target) => {
+                line.also_on.push(finding.target);
+            }
+            _ => lines.push(FindingLine {
+                finding,
+                also_on: Vec::new(),
+            }),
+        }
+    }
+    for line in &mut lines {
+        line.also_on.sort_by(|a, b| natural(a, b));
+    }
+    lines
+}
+
+/// Longer lists go to the status page.
+fn shorten_findings(findings: &mut Findings) {
+    let left_out = findings
+        .listed
+        .split_off(MOST_FINDINGS.min(findings.listed.len()));
+    let left_out: usize = left_out.iter().map(|line| line.targets().count()).sum();
+    findings.more += i64::try_from(left_out).unwrap_or(i64::MAX);
 }
 
 /// `reasons` are all of them.
@@ -149,11 +190,13 @@ fn headline(
             .filter(|reason| reason.verdict == wanted)
             .count()
     };
-    // Findings that the list has no room for are reasons as well.
-    let critical = |one: &&crate::history::TrackedFinding| {
+    // Findings that were not read are reasons as well.
+    let critical = |one: &&FindingLine| {
+        let one = &one.finding;
         one.severity == Severity::Critical && one.state != FindingState::Gone
     };
-    let listed = findings.listed.iter().filter(critical).count();
+    let listed = findings.listed.iter().filter(critical);
+    let listed: usize = listed.map(|line| line.targets().count()).sum();
     let standing: i64 = findings
         .counts
         .iter()

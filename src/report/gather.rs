@@ -19,7 +19,8 @@ const MOST_GAINS: u32 = 10;
 const MOST_READ_TROUBLES: u32 = 1_000;
 /// Nobody counts further.
 const MOST_MISSED: u32 = 10_000;
-const MOST_FINDINGS: u32 = 30;
+/// The same: those that are alike on several targets become one.
+const MOST_READ_FINDINGS: u32 = 5_000;
 
 /// Makes the report of a period.
 ///
@@ -54,7 +55,7 @@ pub async fn gather(
         task_totals(store, period, RECENT),
         sums.gains(period, MOST_GAINS),
         sums.troubles(period, MOST_READ_TROUBLES),
-        sums.tracked_findings(period, &known, MOST_FINDINGS),
+        sums.tracked_findings(period, &known, MOST_READ_FINDINGS),
         missed(store, period),
         missed(store, earlier),
         series(sums, &targets, period, &[METRICS]),

@@ -169,9 +169,26 @@ pub struct Findings {
     /// How many of each severity, worst first.
     pub counts: Vec<FindingNumbers>,
     /// The most serious ones.
-    pub listed: Vec<TrackedFinding>,
+    pub listed: Vec<FindingLine>,
     /// How many more there are.
     pub more: i64,
+}
+
+/// A finding, once for all targets on which it is the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct FindingLine {
+    /// As it was found on one of them.
+    #[serde(flatten)]
+    pub finding: TrackedFinding,
+    /// The others.
+    pub also_on: Vec<String>,
+}
+
+impl FindingLine {
+    /// All targets.
+    pub fn targets(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.finding.target).chain(&self.also_on)
+    }
 }
 
 /// What a number of a trend counts.

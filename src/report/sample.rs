@@ -9,8 +9,8 @@ use super::context::{Pictures, context_of};
 use super::digest::Digest;
 use super::message::Message;
 use super::model::{
-    DayLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason, Report, Standing,
-    TaskLine, Trend, TroubleLine, Unit, Verdict,
+    DayLine, FindingLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason,
+    Report, Standing, TaskLine, Trend, TroubleLine, Unit, Verdict,
 };
 use crate::history::{
     FindingState, Gain, LockWait, Notice, Outcome, Period, RunStatus, TrackedFinding, Trouble,
@@ -269,15 +269,18 @@ fn findings() -> Findings {
     };
     let finding =
         |state, severity, code: &str, object: &str, message: &str, suggestion: Option<&str>| {
-            TrackedFinding {
-                state,
-                code: code.to_owned(),
-                severity,
-                target: "app".to_owned(),
-                object: object.to_owned(),
-                message: message.to_owned(),
-                suggestion: suggestion.map(str::to_owned),
-                run: id(),
+            FindingLine {
+                finding: TrackedFinding {
+                    state,
+                    code: code.to_owned(),
+                    severity,
+                    target: "app".to_owned(),
+                    object: object.to_owned(),
+                    message: message.to_owned(),
+                    suggestion: suggestion.map(str::to_owned),
+                    run: id(),
+                },
+                also_on: Vec::new(),
             }
         };
     Findings {

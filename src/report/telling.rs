@@ -26,6 +26,12 @@ pub fn finding_text(message: &str) -> String {
     if !message.contains(CODE) {
         return message.to_owned();
     }
+    // What a program of the user's has repeated is not what became of the program.
+    if let Some((ours, _)) = message.split_once("; it said: ")
+        && !ours.contains(CODE)
+    {
+        return format!("{ours}; what it said is in the record of the run");
+    }
     let ours = message.split_once(": ").map(|(ours, _)| ours);
     let ours = ours.filter(|ours| !ours.contains(CODE) && !ours.contains(char::is_control));
     told(
@@ -192,6 +198,12 @@ mod tests {
                 "the server refuses its condition: geheim: 1 (SQLSTATE 42501, while counting)"
             ),
             "the server refuses its condition: the role may not do it (SQLSTATE 42501, while counting)"
+        );
+        assert_eq!(
+            finding_text(
+                "`commands.on_error`: /bin/sh ended with the exit code 3; it said: MAINT_ERROR=geheim (SQLSTATE 42P01, while running it)"
+            ),
+            "`commands.on_error`: /bin/sh ended with the exit code 3; what it said is in the record of the run"
         );
         assert_eq!(
             finding_text("85 % bloat: rebuild it"),

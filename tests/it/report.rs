@@ -73,6 +73,7 @@ fn run(status: RunStatus, days_ago: i64) -> RunRecord {
         host: "h".into(),
         pid: 1,
         process: None,
+        schedule: None,
         part: None,
         steps: Vec::new(),
         findings: Vec::new(),
@@ -244,6 +245,47 @@ async fn a_fleet_is_told_in_few_lines() {
         10,
         "{json:#}"
     );
+}
+
+/// What is alike is one line, however many targets have it, and leaves room for what is not.
+#[tokio::test]
+async fn findings_that_are_alike_hide_no_other() {
+    let mut schedules = "history: sqlite:maint.db\ntargets:\n".to_owned();
+    let shards: Vec<String> = (1..=40).map(|n| format!("shard_{n}")).collect();
+    for shard in &shards {
+        schedules += &format!(
+            "  {shard}: {{ engine: postgres, url: \"postgres://127.0.0.1:1/{shard}\" }}\n"
+        );
+    }
+    schedules += &format!("groups: {{ all: [{}] }}\n", shards.join(", "));
+    let workspace = Workspace::new(&schedules).task("analyze", "kind: analyze\ntarget: all\n");
+    let store = history(&workspace).await;
+    for shard in &shards {
+        let mut one = run(RunStatus::Succeeded, 0);
+        (one.task, one.target) = ("analyze".to_owned(), shard.clone());
+        one.findings = vec![finding(Severity::Critical, "public.alike")];
+        if shard == "shard_5" {
+            one.findings.push(finding(Severity::Critical, "public.zz"));
+        }
+        store.close_run(&one).await.unwrap();
+    }
+    store.close().await;
+    let report = workspace
+        .run(["report", "--output", "json"])
+        .expect(0)
+        .json();
+    let listed = report["findings"]["listed"].as_array().unwrap();
+    assert_eq!(listed.len(), 2, "{report:#}");
+    assert_eq!(listed[0]["also_on"].as_array().unwrap().len(), 39);
+    assert_eq!(report["findings"]["more"], 0);
+    assert_eq!(report["headline"], "Needs attention: 2 reasons");
+    let text = workspace.run(["report"]).expect(0).stdout;
+    assert!(
+        text.contains("public.alike on 40 targets (shard_1 … shard_40)"),
+        "{text}"
+    );
+    assert!(text.contains("public.zz on shard_5"), "{text}");
+    assert_eq!(text.matches("critical (new): ").count(), 2, "{text}");
 }
 
 /// What is worst comes first, and then the names, in whatever form the report is read; what is well

@@ -65,16 +65,18 @@ pub(super) fn reasons(
         let missed = counted(usize::try_from(summary.missed).unwrap_or(0), "occurrence");
         add(Verdict::Attention, "", "", format!("{missed} did not run"));
     }
-    let standing = |one: &&crate::history::TrackedFinding| one.state != FindingState::Gone;
-    for finding in findings.listed.iter().filter(standing) {
-        let (object, target) = (shown(&finding.object), &finding.target);
-        let behind = format!(": {}", shown(&finding.message));
-        match finding.severity {
-            Severity::Critical => add(Verdict::Attention, &object, target, behind),
-            Severity::Warning if finding.state == FindingState::New => {
-                add(Verdict::Watch, &object, target, behind);
-            }
-            _ => {}
+    for line in &findings.listed {
+        let finding = &line.finding;
+        let verdict = match (finding.severity, finding.state) {
+            (_, FindingState::Gone) => continue,
+            (Severity::Critical, _) => Verdict::Attention,
+            (Severity::Warning, FindingState::New) => Verdict::Watch,
+            _ => continue,
+        };
+        let object = shown(&finding.object);
+        for target in line.targets() {
+            let behind = format!(": {}", shown(&finding.message));
+            add(verdict, &object, target, behind);
         }
     }
     let mut reasons = together(told);
