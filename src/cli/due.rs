@@ -17,7 +17,7 @@ use crate::history::{Ahead, Occurrence, OccurrenceStatus, Recorder, RunRecord, S
 use crate::report::text::run_summary;
 use crate::scheduler::{
     Around, Came, Happened, LEASE, Options, PipelineWorker, Scheduler, SystemClock, Watcher,
-    definitions, set_right, times_ahead, with_reports, zone_of,
+    definitions, not_well, set_right, times_ahead, went_well, with_reports, zone_of,
 };
 use crate::values::{host, wall_clock, with_causes};
 
@@ -311,10 +311,18 @@ async fn unclaimed(
         trigger: Trigger::Schedule,
         stop: &signals.stop,
     };
-    let (mut code, mut runs, mut error) = (1, Vec::new(), None);
+    let (mut code, mut runs) = (1, Vec::new());
+    let error;
     match around.before().await {
         Ok(_) => {
             let ran = run_all(context, config, work, How::by_schedule(), &signals.stop).await?;
+            let mut failed: Vec<String> = Vec::new();
+            for run in ran.records.iter().filter(|run| !went_well(run.status)) {
+                if !failed.contains(&run.task) {
+                    failed.push(run.task.clone());
+                }
+            }
+            error = not_well(&failed);
             (code, runs) = (ran.code, ran.records.iter().map(|run| run.id).collect());
         }
         Err(why) => {

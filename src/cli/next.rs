@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use super::Failure;
 use super::context::Context;
 use super::documents;
-use crate::history::{HistoryError, Overdue, overdue};
+use crate::history::{HistoryError, Neglect, Overdue, overdue};
 use crate::report::text::{Align, Cell, Columns, Cut, wrapped};
 use crate::scheduler::{Coming, outlook, with_reports, zone_of};
 use crate::values::wall_clock;
@@ -141,9 +141,20 @@ impl Next {
             behind.row([
                 Cell::from(&shown(*at, &one.schedule)),
                 Cell::from(&one.schedule),
-                Cell::from(match one.ever {
-                    true => "due, and nobody has looked yet: is `maint serve` running?",
-                    false => "due, and nobody has ever looked after it: start `maint serve`",
+                Cell::from(&match &one.why {
+                    Neglect::NotSince => {
+                        "due, and nobody has looked yet: is `maint serve` running?".to_owned()
+                    }
+                    Neglect::Never => {
+                        "due, and nobody has ever looked after it: start `maint serve`".to_owned()
+                    }
+                    Neglect::LeftBehind(owner) => {
+                        format!("begun by {owner}, which has not been heard of since")
+                    }
+                    Neglect::Waits(until) => format!(
+                        "not begun while its window was open: waits until {}",
+                        shown(*until, &one.schedule)
+                    ),
                 }),
             ]);
         }

@@ -130,6 +130,7 @@ impl Serve {
                 runs: started.clone(),
                 host,
                 teller: Some(worker.teller()),
+                watcher: Arc::clone(&metrics) as _,
                 watched: Arc::default(),
             }));
         }

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 
 use super::{HistoryError, RunRecord, RunStatus, Store};
 
-/// The run that an occurrence has been had by. One that died with its process does not count, nor
+/// The run that an occurrence of a schedule, or of any, has been had by: of several that have a task at the same
+/// time, each has its own. One that died with its process does not count, nor
 /// one that was cut short with it; what a person has stopped stays stopped.
 ///
 /// # Errors
@@ -14,8 +15,9 @@ pub async fn carried_out(
     task: &str,
     target: &str,
     at: DateTime<Utc>,
+    schedule: Option<&str>,
 ) -> Result<Option<RunRecord>, HistoryError> {
-    let Some(run) = store.occurrence(task, target, at).await? else {
+    let Some(run) = store.occurrence(task, target, at, schedule).await? else {
         return Ok(None);
     };
     let counts = match run.status {

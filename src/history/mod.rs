@@ -42,13 +42,13 @@ pub use occurrence::{
     Calendar, Claim, DOES_ITS_WORK, Ended, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause,
 };
 pub use outbox::{Alert, Letter, Notice, Outbox};
-pub use outcomes::{run, runs, task_totals};
-pub use overdue::{Overdue, overdue};
+pub use outcomes::{is_alive, run, runs, task_totals};
+pub use overdue::{Neglect, Overdue, overdue};
 pub use place::Place;
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Throttled, Trigger};
 pub use recorder::{Kept, LONG, Recorder, take_up};
 pub use records::Records;
-pub use runs::{Alive, DeadRuns, FindingCounts, RunFilter, RunSummary, Runs};
+pub use runs::{Alive, BELIEVED_FOR, DeadRuns, FindingCounts, RunFilter, RunSummary, Runs};
 pub use spool::waiting;
 pub use store::Store;
 pub use summary::{

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{HistoryError, OccurrenceFilter, OccurrenceStatus, Store};
-use crate::config::Config;
+use crate::config::{Config, Opening, opening, windows_of};
 
 /// How many overdue occurrences of a schedule are listed.
 const MOST: usize = 5;
@@ -17,35 +17,61 @@ pub struct Overdue {
     pub schedule: String,
     /// The first occurrences that nobody has looked after, oldest first; never empty.
     pub at: Vec<DateTime<Utc>>,
-    /// Whether anybody ever has looked after this schedule, by this history.
-    pub ever: bool,
+    /// How it came to that.
+    pub why: Neglect,
+}
+
+/// How nobody looks after a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Neglect {
+    /// Nobody ever has, by this history.
+    Never,
+    /// Nobody has since.
+    NotSince,
+    /// Somebody began, and has not been heard of since: so the owner of the claim is called.
+    LeftBehind(String),
+    /// Its window was over before anybody began: it waits until then.
+    Waits(DateTime<Utc>),
 }
 
 impl Overdue {
     /// What is wrong, as a sentence without its end.
     pub fn text(&self) -> String {
-        match self.ever {
-            true => format!("schedule {} was due and nobody has looked", self.schedule),
-            false => format!(
-                "schedule {} was due, and nobody has ever looked after it here",
-                self.schedule
+        let name = &self.schedule;
+        match &self.why {
+            Neglect::NotSince => format!("schedule {name} was due and nobody has looked"),
+            Neglect::Never => {
+                format!("schedule {name} was due, and nobody has ever looked after it here")
+            }
+            Neglect::LeftBehind(owner) => format!(
+                "schedule {name} was begun by {owner}, which has not been heard of since, and is not finished"
+            ),
+            Neglect::Waits(until) => format!(
+                "schedule {name} was due, nobody began it while its window was open, and it waits until {}",
+                until.format("%Y-%m-%d %H:%M UTC")
             ),
         }
     }
 
     /// What helps.
-    pub const fn hint(&self) -> &'static str {
-        match self.ever {
-            true => "is `maint serve` running, or the CronJob or timer of the schedule?",
-            false => {
-                "start `maint serve`, or what `maint export` writes; `enabled: false` where it is not to run"
+    pub fn hint(&self) -> String {
+        match self.why {
+            Neglect::NotSince => {
+                "is `maint serve` running, or the CronJob or timer of the schedule?".to_owned()
+            }
+            Neglect::Never => {
+                "start `maint serve`, or what `maint export` writes; `enabled: false` where it is not to run".to_owned()
+            }
+            Neglect::LeftBehind(_) => format!("maint run --due --schedule {}", self.schedule),
+            Neglect::Waits(_) => {
+                "`maint run TASK --now` does the work of a task whatever its window".to_owned()
             }
         }
     }
 }
 
-/// What has fallen due since the newest recorded occurrence of each schedule, or, where it has
-/// none, since it is known; of schedules that nobody has ever looked after, since the first run
+/// What somebody has begun and left behind, and what has fallen due since the newest recorded occurrence of
+/// each schedule, or, where it has none, since it is known; of schedules that nobody has ever looked after, since the first run
 /// here and the last change of the file.
 ///
 /// # Errors
@@ -70,8 +96,21 @@ pub async fn overdue(
         let mut of = running.iter().filter(|one| one.schedule == *name);
         of.any(|one| one.lease_until.is_some_and(|until| until > now))
     };
+    let left = store.orphaned_occurrences().await?;
     let mut overdue = Vec::new();
     for schedule in config.schedules.values().filter(|one| one.enabled) {
+        // Whoever looks after the schedule takes it over with the next tick.
+        let behind = left.iter().find(|one| {
+            one.schedule == schedule.name && one.lease_until.is_some_and(|end| end <= now - LATE)
+        });
+        if let Some(one) = behind {
+            overdue.push(Overdue {
+                schedule: schedule.name.clone(),
+                at: vec![one.scheduled_for],
+                why: Neglect::LeftBehind(one.claimed_by.clone().unwrap_or_default()),
+            });
+            continue;
+        }
         // Its next one waits for them, with somebody who will say what became of it.
         if alive(&schedule.name) || schedule.after.iter().any(alive) {
             continue;
@@ -101,11 +140,30 @@ pub async fn overdue(
                 _ => break,
             }
         }
+        let windows = windows_of(config, schedule);
+        let begins = |at: DateTime<Utc>, from: DateTime<Utc>| {
+            let next = schedule.cron.next_after(at, zone);
+            opening(schedule.window.as_ref(), &windows, zone, from, next, None)
+        };
+        // What waits for its window is not late before that opens.
+        due.retain(|at| !matches!(begins(*at, *at), Opening::At(then) if then > late));
+        let waits = match due.as_slice() {
+            // Whoever looks after it has recorded those before.
+            [only] => match begins(*only, now) {
+                Opening::At(then) => Some(then),
+                Opening::Now | Opening::Never(_) => None,
+            },
+            _ => None,
+        };
         if !due.is_empty() {
             overdue.push(Overdue {
                 schedule: schedule.name.clone(),
                 at: due,
-                ever: looked.is_some(),
+                why: match (waits, looked) {
+                    (Some(then), Some(_)) => Neglect::Waits(then),
+                    (None, Some(_)) => Neglect::NotSince,
+                    (_, None) => Neglect::Never,
+                },
             });
         }
     }

@@ -298,6 +298,9 @@ pub struct RunRecord {
     pub status: RunStatus,
     /// The occurrence it stands for.
     pub scheduled_for: Option<DateTime<Utc>>,
+    /// The schedule that this is of; null where an older version has written the record.
+    #[serde(default)]
+    pub schedule: Option<String>,
     /// When it began.
     pub started_at: DateTime<Utc>,
     /// When it ended.

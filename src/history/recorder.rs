@@ -7,7 +7,7 @@
 mod away;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use uuid::Uuid;
 use self::away::Away;
 use self::writer::Writer;
 use super::spool::{self, Spool};
-use super::{Baseline, Entry, HistoryError, Notice, RunRecord, StepRecord, Store};
+use super::{BELIEVED_FOR, Baseline, Entry, HistoryError, Notice, RunRecord, StepRecord, Store};
 use crate::plan::{Finding, Measurement, Memory};
 use crate::values::with_causes;
 
@@ -33,6 +33,9 @@ const PROOF_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long a run waits for an answer that it can do without.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often it is said that runs are at work: several times before nobody believes it any more.
+const SAY_AGAIN: Duration = Duration::from_secs(BELIEVED_FOR.as_secs() / 5);
 
 /// What takes so long and comes to nothing is not tried again at once.
 pub const LONG: Duration = Duration::from_secs(2);
@@ -75,6 +78,10 @@ pub struct Recorder {
 impl Recorder {
     /// Writes into `store`, or into a file in `folder` while that cannot be written.
     pub fn start(store: Arc<dyn Store>, folder: PathBuf) -> Recorder {
+        Self::saying(SAY_AGAIN, store, folder)
+    }
+
+    fn saying(say_again: Duration, store: Arc<dyn Store>, folder: PathBuf) -> Recorder {
         let (line, inbox) = mpsc::unbounded_channel();
         let urgent = Arc::new(Notify::new());
         let hurried = CancellationToken::new();
@@ -87,6 +94,8 @@ impl Recorder {
             away: away.clone(),
             try_again_at: None,
             lost: false,
+            say_again,
+            at_work: HashSet::new(),
             written: HashMap::new(),
         };
         tokio::spawn(writer.work(inbox));

@@ -24,6 +24,7 @@ fn run(id: Uuid) -> RunRecord {
         host: "here".to_owned(),
         pid: 1,
         process: None,
+        schedule: None,
         part: None,
         steps: Vec::new(),
         findings: Vec::new(),
@@ -126,4 +127,58 @@ async fn a_history_that_is_away_is_written_when_it_is_back() {
     assert_eq!(runs.len(), 1);
     assert_eq!(runs[0].status, RunStatus::Succeeded);
     assert!(!kept.exists());
+}
+
+/// Who says nothing is taken for dead after a while by whoever cannot know; who is at work says it.
+#[tokio::test]
+async fn a_run_at_work_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("maint.db");
+    let store = open(&format!("sqlite:{}", file.display())).await.unwrap();
+    let every = Duration::from_millis(20);
+    let recorder = Recorder::saying(every, Arc::clone(&store), folder.path().join("spool"));
+    let (at_work, silent, over) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+    recorder.open_run(&run(at_work));
+    recorder.open_run(&run(over));
+    assert_eq!(recorder.settle().await, None);
+    store.open_run(&run(silent)).await.unwrap();
+    let nobody_knows = |_: &RunRecord| None;
+    assert_eq!(store.dead(&nobody_knows).await.unwrap(), []);
+    recorder.close_run(&RunRecord {
+        status: RunStatus::Succeeded,
+        ..run(over)
+    });
+    assert_eq!(recorder.settle().await, None);
+
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
+    let mut other = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    sqlx::query("UPDATE runs SET alive_until = '2020-01-01T00:00:00.000Z'")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let dead = store.dead(&nobody_knows).await.unwrap();
+        let dead: Vec<_> = dead.iter().map(|run| (run.id, run.error.clone())).collect();
+        if let [(id, Some(why))] = &dead[..] {
+            assert_eq!(*id, silent);
+            assert!(
+                why.contains("nothing has been heard for 5 minutes"),
+                "{why}"
+            );
+            break;
+        }
+        assert!(
+            Instant::now() < until,
+            "the run at work says nothing: {dead:?}"
+        );
+        tokio::time::sleep(every).await;
+    }
+    let closed = store
+        .interrupt_dead(&nobody_knows, wall_clock())
+        .await
+        .unwrap();
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0].status, RunStatus::Interrupted);
+    assert!(closed[0].error.as_deref().unwrap().contains("on here"));
 }

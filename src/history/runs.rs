@@ -1,5 +1,7 @@
 //! The parts of the history that find runs, and that close those whose process has died.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -24,7 +26,7 @@ pub trait Runs: Send + Sync {
     /// When the oldest run began that is still on record.
     async fn first_run_at(&self) -> Result<Option<DateTime<Utc>>, HistoryError>;
 
-    /// The newest run that stands for this occurrence, in whatever state.
+    /// The newest run that stands for this occurrence of a schedule, or of any, in whatever state.
     /// Runs that never got to work do not count, so that the occurrence can
     /// still be carried out: `skipped` ones, and failed ones without a step.
     async fn occurrence(
@@ -32,6 +34,7 @@ pub trait Runs: Send + Sync {
         task: &str,
         target: &str,
         scheduled_for: DateTime<Utc>,
+        schedule: Option<&str>,
     ) -> Result<Option<RunRecord>, HistoryError>;
 
     /// The newest run of this task on this target, in whatever state but
@@ -53,9 +56,11 @@ pub trait Runs: Send + Sync {
     async fn last_successes(&self) -> Result<Vec<(String, String, DateTime<Utc>)>, HistoryError>;
 }
 
-/// Whether the process with this id may be alive, and, where the record has it, the one that is told apart
-/// from all others ([`RunRecord::process`]).
-pub type Alive<'a> = dyn Fn(i64, Option<&str>) -> bool + Sync + 'a;
+/// Whether the process of a run is alive; `None` where nobody here can know.
+pub type Alive<'a> = dyn Fn(&RunRecord) -> Option<bool> + Sync + 'a;
+
+/// So long a run at work is believed to be after its process has said so.
+pub const BELIEVED_FOR: Duration = Duration::from_secs(300);
 
 /// Records that processes died in the middle of their runs.
 #[async_trait]
@@ -74,15 +79,18 @@ pub trait DeadRuns: Send + Sync {
         at: DateTime<Utc>,
     ) -> Result<Vec<RunRecord>, HistoryError>;
 
-    /// The runs of this host that are on record as running, and whose process is gone; `alive` is
-    /// asked for each process.
-    async fn dead(&self, host: &str, alive: &Alive<'_>) -> Result<Vec<Uuid>, HistoryError>;
+    /// Says that these runs are at work, for [`BELIEVED_FOR`] from now on by the clock of the history.
+    async fn believe(&self, runs: &[Uuid]) -> Result<(), HistoryError>;
 
-    /// Closes the running runs of this host, of any task, whose process is
-    /// gone ([`DeadRuns::dead`]); otherwise like [`DeadRuns::interrupt_running`].
+    /// The runs that are on record as running, and whose process is gone, or unknown here and silent for
+    /// longer than it is believed without a word. Oldest first, without steps and findings, and with the
+    /// reason as their error.
+    async fn dead(&self, alive: &Alive<'_>) -> Result<Vec<RunRecord>, HistoryError>;
+
+    /// Closes the running runs, of any task, whose process is gone ([`DeadRuns::dead`]); otherwise like
+    /// [`DeadRuns::interrupt_running`].
     async fn interrupt_dead(
         &self,
-        host: &str,
         alive: &Alive<'_>,
         at: DateTime<Utc>,
     ) -> Result<Vec<RunRecord>, HistoryError>;

@@ -33,10 +33,10 @@ use serde_json::Value;
 use self::record::{blank, closed, note};
 use crate::config::{Target, Task};
 use crate::execute::{Counts, Held, Observer, Shared, Stop, StopReason};
-use crate::history::{Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
+use crate::history::{Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger, is_alive};
 use crate::notify::Teller;
 use crate::plan::{Finding, Plan, SavedPlan};
-use crate::values::{is_alive, wall_clock, with_causes};
+use crate::values::{wall_clock, with_causes};
 
 pub use checkup::{Level, Line, last_places};
 pub(crate) use commands::run as run_command;
@@ -61,6 +61,8 @@ pub struct Request<'a> {
     pub trigger: Trigger,
     /// The occurrence it stands for.
     pub scheduled_for: Option<DateTime<Utc>>,
+    /// The schedule that this is of.
+    pub schedule: Option<&'a str>,
     /// Whether the occurrence is tried once more on purpose; otherwise one
     /// that somebody ran meanwhile is left alone.
     pub again: bool,
@@ -180,7 +182,7 @@ async fn recorded(
     let began = Instant::now();
     let mut record = blank(request, around);
     let store = around.history.store();
-    let dead = store.interrupt_dead(&around.host, &is_alive, wall_clock());
+    let dead = store.interrupt_dead(&is_alive, wall_clock());
     for run in &around.history.ask(dead).await.unwrap_or_default() {
         note(around, run).await;
     }

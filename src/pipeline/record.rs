@@ -17,6 +17,7 @@ pub(super) fn blank(request: &Request<'_>, around: &Surroundings) -> RunRecord {
         trigger: request.trigger,
         status: RunStatus::Running,
         scheduled_for: request.scheduled_for,
+        schedule: request.schedule.map(str::to_owned),
         started_at: wall_clock(),
         finished_at: None,
         duration_ms: 0,

@@ -171,6 +171,7 @@ impl<D: Door> Way for Through<D> {
                     &record.task,
                     &record.target,
                     at,
+                    request.schedule,
                 ))
                 .await
                 .flatten()

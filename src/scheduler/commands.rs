@@ -47,6 +47,15 @@ impl<'a> Came<'a> {
     }
 }
 
+/// What is wrong where these tasks did not end well.
+pub(crate) fn not_well(tasks: &[String]) -> Option<String> {
+    match tasks {
+        [] => None,
+        [one] => Some(format!("`{one}` did not succeed")),
+        several => Some(format!("`{}` did not succeed", several.join("`, `"))),
+    }
+}
+
 /// What came of the programs after the tasks.
 pub(crate) struct After {
     /// Whether each of them ended well.

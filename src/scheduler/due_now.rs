@@ -10,11 +10,13 @@ use crate::values::wall_clock;
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DueNow {
+pub enum DueNow<'a> {
     /// It may.
     Now {
         /// The occurrence it stands for.
         scheduled_for: Option<DateTime<Utc>>,
+        /// The schedule that this is of.
+        schedule: Option<&'a str>,
         /// When its windows close.
         closes_at: Option<DateTime<Utc>>,
     },
@@ -27,7 +29,12 @@ pub enum DueNow {
 /// Only inside the windows of the task and of its schedule, and only once for
 /// each occurrence, as [`carried_out`] tells; what a history out of reach would
 /// know does not count.
-pub async fn due_now(config: &Config, task: &Task, target: &str, history: &Recorder) -> DueNow {
+pub async fn due_now<'a>(
+    config: &'a Config,
+    task: &Task,
+    target: &str,
+    history: &Recorder,
+) -> DueNow<'a> {
     let now = wall_clock();
     let schedules = config.schedules.values();
     let mut latest: Option<(DateTime<Utc>, &Schedule)> = None;
@@ -40,6 +47,8 @@ pub async fn due_now(config: &Config, task: &Task, target: &str, history: &Recor
         }
     }
     let zone = latest.map_or(config.timezone, |(_, schedule)| zone_of(config, schedule));
+    let schedule = latest.map(|(_, schedule)| schedule);
+    let name = schedule.map(|schedule| &*schedule.name);
     if let Some((at, _)) = latest
         && let Some(run) = history
             .ask(carried_out(
@@ -47,6 +56,7 @@ pub async fn due_now(config: &Config, task: &Task, target: &str, history: &Recor
                 &task.name,
                 target,
                 at,
+                name,
             ))
             .await
             .flatten()
@@ -58,10 +68,10 @@ pub async fn due_now(config: &Config, task: &Task, target: &str, history: &Recor
             run.id
         ));
     }
-    let schedule = latest.map(|(_, schedule)| schedule);
     match open_windows(schedule, task, zone, now) {
         Ok(closes_at) => DueNow::Now {
             scheduled_for: latest.map(|(at, _)| at),
+            schedule: name,
             closes_at,
         },
         Err(closed) => DueNow::Outside(closed),

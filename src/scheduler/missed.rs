@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::zone_of;
-use crate::config::{Config, Opening, opening, windows_of};
+use crate::config::{Config, Opening, Schedule, opening, windows_of};
 use crate::history::{HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause, Store};
 
 /// Occurrences of the past that are worth a look.
@@ -35,6 +35,52 @@ pub struct Coming {
     pub never: Option<String>,
 }
 
+fn coming(config: &Config, schedule: &Schedule, at: DateTime<Utc>) -> Coming {
+    let zone = zone_of(config, schedule);
+    let windows = windows_of(config, schedule);
+    let following = schedule.cron.next_after(at, zone);
+    let window = schedule.window.as_ref();
+    let (waits_until, never) = match opening(window, &windows, zone, at, following, None) {
+        Opening::Now => (None, None),
+        Opening::At(begins) => (Some(begins), None),
+        Opening::Never(why) => (None, Some(why)),
+    };
+    Coming {
+        at,
+        schedule: schedule.name.clone(),
+        waits_until,
+        never,
+    }
+}
+
+/// What was due already, and waits for its window to open for the first time since.
+async fn waiting(
+    config: &Config,
+    store: &dyn Store,
+    now: DateTime<Utc>,
+) -> Result<Vec<Coming>, HistoryError> {
+    let names: Vec<String> = config.schedules.keys().cloned().collect();
+    let newest = store.newest_occurrences(&names, now, now).await?;
+    let known = store.known_schedules().await?;
+    let mut found = Vec::new();
+    for schedule in config.schedules.values().filter(|s| s.enabled) {
+        let Some(at) = schedule
+            .cron
+            .latest_at_or_before(now, zone_of(config, schedule))
+        else {
+            continue;
+        };
+        let newest = newest.get(&schedule.name).map(|one| one.scheduled_for);
+        let is_open = newest.is_none_or(|newest| newest < at)
+            && known.get(&schedule.name).is_some_and(|known| *known < at);
+        let one = coming(config, schedule, at);
+        if is_open && one.waits_until.is_some_and(|begins| begins > now) {
+            found.push(one);
+        }
+    }
+    Ok(found)
+}
+
 /// Looks `count` occurrences of each schedule ahead, and at most `limit`
 /// missed ones back.
 ///
@@ -48,6 +94,9 @@ pub async fn outlook(
     limit: u32,
 ) -> Result<Planned, HistoryError> {
     let mut next = Vec::new();
+    if let Some(store) = store {
+        next.extend(waiting(config, store, now).await?);
+    }
     for schedule in config.schedules.values().filter(|s| s.enabled) {
         let zone = zone_of(config, schedule);
         let mut after = now;
@@ -55,27 +104,7 @@ pub async fn outlook(
             let Some(at) = schedule.cron.next_after(after, zone) else {
                 break;
             };
-            let windows = windows_of(config, schedule);
-            let following = schedule.cron.next_after(at, zone);
-            let begins = opening(
-                schedule.window.as_ref(),
-                &windows,
-                zone,
-                at,
-                following,
-                None,
-            );
-            let (waits_until, never) = match begins {
-                Opening::Now => (None, None),
-                Opening::At(begins) => (Some(begins), None),
-                Opening::Never(why) => (None, Some(why)),
-            };
-            next.push(Coming {
-                at,
-                schedule: schedule.name.clone(),
-                waits_until,
-                never,
-            });
+            next.push(coming(config, schedule, at));
             after = at;
         }
     }

@@ -12,12 +12,13 @@ mod on_targets;
 mod worker;
 
 pub use clock::{Clock, SystemClock};
-pub(crate) use commands::{Around, Came};
+pub(crate) use commands::{Around, Came, not_well};
 pub use due::{Before, Decision, Due, Known, Running, due, jitter};
 pub use due_now::{DueNow, due_now};
 pub use engine::{LEASE, Options, Scheduler, Ticked, set_right, times_ahead, troubles};
 pub use job::{Happened, Job, Outcome, Silence, Watcher, Worker};
 pub use missed::{Coming, Planned, outlook};
+pub(crate) use on_targets::went_well;
 pub use worker::PipelineWorker;
 
 use crate::config::{Commands, Config, Schedule};

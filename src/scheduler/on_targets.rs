@@ -203,12 +203,19 @@ impl AtWork {
         target: &Target,
     ) -> Result<Option<RunRecord>, HistoryError> {
         let store = self.history.store().as_ref();
-        let run = carried_out(store, &task.name, &target.name, self.job.at).await?;
+        let run = carried_out(
+            store,
+            &task.name,
+            &target.name,
+            self.job.at,
+            Some(&self.job.schedule.name),
+        )
+        .await?;
         Ok(run.filter(|run| run.status != RunStatus::Running))
     }
 
     fn request<'r>(
-        &self,
+        &'r self,
         task: &'r Task,
         target: &'r Target,
         closes_at: Option<DateTime<Utc>>,
@@ -223,6 +230,7 @@ impl AtWork {
                 false => Trigger::Schedule,
             },
             scheduled_for: Some(self.job.at),
+            schedule: Some(&self.job.schedule.name),
             again,
             closes_at,
             zone: self.job.config.timezone,
@@ -271,7 +279,7 @@ impl AtWork {
 }
 
 /// Whether nothing has to be done again.
-fn went_well(status: RunStatus) -> bool {
+pub(crate) fn went_well(status: RunStatus) -> bool {
     matches!(status, RunStatus::Succeeded | RunStatus::Incomplete)
 }
 

@@ -8,11 +8,11 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use uuid::Uuid;
 
-use super::commands::{Around, Came};
+use super::commands::{Around, Came, not_well};
 use super::job::{Job, Outcome, Watcher, Worker};
 use super::on_targets::{AtWork, Tried, open_windows};
 use super::zone_of;
-use crate::config::{Event, Target, Task, TaskWindow, had_a_chance};
+use crate::config::{Commands, Event, Target, Task, TaskWindow, had_a_chance};
 use crate::execute::Live;
 use crate::history::{Ended, Notice, OccurrenceStatus, Recorder};
 use crate::notify::{Signal, Teller, post_report};
@@ -167,9 +167,16 @@ impl AtWork {
             Err(_) if self.job.stop.is_stopping() => return Outcome::Unfinished,
             Err(why) => return self.nothing_done(why).await,
         };
-        let Outcome::Ended(mut ended) = self.tasks().await else {
+        let mut failed = Vec::new();
+        let Outcome::Ended(mut ended) = self.tasks(&mut failed).await else {
             return Outcome::Unfinished;
         };
+        // Whoever is told by a program is told what of; else the runs themselves say it.
+        if self.job.schedule.commands != Commands::default() {
+            let left = ended.reason.take();
+            let told: Vec<String> = not_well(&failed).into_iter().chain(left).collect();
+            ended.reason = (!told.is_empty()).then(|| told.join("; "));
+        }
         let after = around.after(&Came::of(&ended)).await;
         ended.succeeded = ended.succeeded.map(|well| well && after.well);
         said.extend(after.said);
@@ -229,10 +236,10 @@ impl AtWork {
         }
     }
 
-    async fn tasks(&self) -> Outcome {
+    /// Carries out the tasks; `failed` gets the names of those that did not end well.
+    async fn tasks(&self, failed: &mut Vec<String>) -> Outcome {
         let config = &self.job.config;
         let mut runs = Vec::new();
-        let mut failed = false;
         let mut untouched = false;
         let mut left = Left::default();
         for name in &self.job.schedule.tasks {
@@ -244,13 +251,14 @@ impl AtWork {
                 continue;
             }
             let mut closed = None;
+            let mut well = true;
             let mut all: Vec<(Target, Vec<Finding>)> = Vec::new();
             for name in &task.targets {
                 if let Some(target) = config.targets.get(name).filter(|t| t.configured) {
                     let (targets, tried) = self.spread(task, target).await;
                     all.extend(targets);
                     runs.extend(tried.runs);
-                    failed |= tried.failed;
+                    well &= !tried.failed;
                     untouched |= tried.untouched;
                     closed = closed.or(tried.closed);
                 }
@@ -274,12 +282,15 @@ impl AtWork {
             let mut tries = stream::iter(targets).buffer_unordered(many);
             while let Some(tried) = tries.next().await {
                 runs.extend(tried.runs);
-                failed |= tried.failed;
+                well &= !tried.failed;
                 untouched |= tried.untouched;
                 closed = closed.or(tried.closed);
             }
             if let Some(closed) = closed {
                 self.leave(task, closed, &mut left).await;
+            }
+            if !well {
+                failed.push(name.clone());
             }
         }
         if untouched {
@@ -287,7 +298,7 @@ impl AtWork {
         }
         let missed = (!left.missed.is_empty()).then(|| left.missed.join("; "));
         if runs.is_empty()
-            && !failed
+            && failed.is_empty()
             && let Some(reason) = &missed
         {
             return Outcome::Ended(Ended {
@@ -297,7 +308,7 @@ impl AtWork {
                 runs,
             });
         }
-        if runs.is_empty() && !failed && !left.later.is_empty() {
+        if runs.is_empty() && failed.is_empty() && !left.later.is_empty() {
             return Outcome::Ended(Ended {
                 status: OccurrenceStatus::Skipped,
                 succeeded: None,
@@ -305,7 +316,7 @@ impl AtWork {
                 runs,
             });
         }
-        if runs.is_empty() && !failed {
+        if runs.is_empty() && failed.is_empty() {
             return Outcome::Ended(Ended {
                 status: OccurrenceStatus::Skipped,
                 succeeded: None,
@@ -316,7 +327,7 @@ impl AtWork {
                 runs,
             });
         }
-        Outcome::Ended(self.ended(!failed && missed.is_none(), missed, runs))
+        Outcome::Ended(self.ended(failed.is_empty() && missed.is_none(), missed, runs))
     }
 
     /// Why a task cannot run now, where a window is closed. What was at work before it may have

@@ -19,10 +19,16 @@ fn has_process(pid: i64) -> bool {
     kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
 
-/// Whether the process that wrote a record on a machine of this name may be alive: by what it says of
-/// itself ([`process`]), else by its id, where older versions wrote nothing else.
-pub fn is_alive(pid: i64, process: Option<&str>) -> bool {
-    process.map_or_else(|| has_process(pid), may_be_alive)
+/// Whether a process is alive that called its machine `host`: by what it has written of itself
+/// ([`process`]), else by its id, where an older version wrote nothing else. `None` where nobody here can know.
+pub fn is_alive(host: &str, pid: i64, process: Option<&str>) -> Option<bool> {
+    if host != self::host() {
+        return None;
+    }
+    match process {
+        Some(process) => told(process),
+        None => Some(has_process(pid)),
+    }
 }
 
 /// A process of this machine, told apart from those of all others and of all times: what started, by the
@@ -63,30 +69,32 @@ fn machine() -> Option<String> {
 /// (`PROC_PID_INIT_INO` of the kernel).
 const FIRST_SPACE: &str = "pid:[4026531836]";
 
-/// Whether a process, as [`process`] has written it, may be alive: that one is not is known only where
-/// it was started here, and its id is nobody's or another's by now, or where the machine itself, and no
-/// container of it, was started anew since.
+/// Whether a process, as [`process`] has written it, may be alive.
 pub fn may_be_alive(process: &str) -> bool {
+    told(process) != Some(false)
+}
+
+/// Whether such a process is alive. That is known only where it was started here: its id is nobody's or
+/// another's by now, or not. And it is no more where the machine itself, and no container of it, was
+/// started anew since.
+fn told(process: &str) -> Option<bool> {
     let mut words = process.split(' ');
-    let (Some(boot), Some(space), Some(pid)) = (words.next(), words.next(), words.next()) else {
-        return true;
-    };
+    let (boot, space, pid) = (words.next()?, words.next()?, words.next()?.parse().ok()?);
     let (its_begin, its_machine) = (words.next(), words.next());
-    let (Some((our_boot, our_space)), Ok(pid)) = (of_this_start(), pid.parse::<i64>()) else {
-        return true;
-    };
+    let (our_boot, our_space) = of_this_start()?;
     if boot != our_boot {
-        let of_this_machine = its_machine.is_some_and(|one| Some(one) == machine().as_deref());
-        return !(of_this_machine && space == FIRST_SPACE && our_space == FIRST_SPACE);
+        let is_ours = its_machine.is_some_and(|one| Some(one) == machine().as_deref());
+        let is_first = [space, our_space.as_str()] == [FIRST_SPACE; 2];
+        return (is_ours && is_first).then_some(false);
     }
     if space != our_space {
-        return true;
+        return None;
     }
     let its_begin = its_begin.and_then(|ticks| ticks.parse::<u64>().ok());
-    match (its_begin, began(pid)) {
+    Some(match (its_begin, began(pid)) {
         (Some(then), Some(now)) => then == now,
         _ => has_process(pid),
-    }
+    })
 }
 
 /// The time on this machine's clock, which may step in both directions, and be wrong: what decides
@@ -153,8 +161,15 @@ mod tests {
 
     #[test]
     fn a_record_of_an_older_version_goes_by_its_process_id() {
-        assert!(is_alive(i64::from(std::process::id()), None));
-        assert!(!is_alive(4_000_000, None));
-        assert!(!is_alive(i64::MAX, None));
+        let here = host();
+        let own = i64::from(std::process::id());
+        assert_eq!(is_alive(&here, own, None), Some(true));
+        assert_eq!(
+            is_alive(&here, own, Some(&process(std::process::id()))),
+            Some(true)
+        );
+        assert_eq!(is_alive(&here, 4_000_000, None), Some(false));
+        assert_eq!(is_alive(&here, i64::MAX, None), Some(false));
+        assert_eq!(is_alive("another machine", own, None), None);
     }
 }

@@ -273,7 +273,7 @@ async fn those_of_a_schedule_surround_all_of_its_tasks() {
     let commands = json!({
         "before": shell("echo \"before $MAINT_SCHEDULE $MAINT_TRIGGER $MAINT_STATUS\" | tee -a order.txt; test -n \"$MAINT_SCHEDULED_FOR\""),
         "after": shell("set -- $MAINT_RUNS; echo \"after $MAINT_STATUS $#\" >>order.txt"),
-        "on_error": shell("echo \"on_error $MAINT_STATUS\" >>order.txt"),
+        "on_error": shell("echo \"on_error $MAINT_STATUS: $MAINT_ERROR\" >>order.txt"),
     });
     let order = |workspace: &Workspace| {
         std::fs::read_to_string(workspace.path().join("order.txt")).unwrap()
@@ -304,7 +304,14 @@ async fn those_of_a_schedule_surround_all_of_its_tasks() {
         .expect(1);
     assert_eq!(
         order(&workspace),
-        "before nightly schedule running\non_error failed\nafter failed 2\n"
+        "before nightly schedule running\non_error failed: `one`, `two` did not succeed\nafter failed 2\n"
+    );
+    let status = workspace.run(["status"]).expect(1).stdout;
+    assert!(
+        status.contains(
+            "schedule nightly did not do all that it was to do: `one`, `two` did not succeed"
+        ),
+        "{status}"
     );
 }
 

@@ -1,6 +1,9 @@
 //! What nobody looks after, although nothing has failed: dead schedulers, forgotten pauses, targets
 //! without a URL, and messages that could reach nobody.
 
+mod left_behind;
+mod windows;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
@@ -54,6 +57,7 @@ fn run(days_ago: i64) -> RunRecord {
         host: "h".into(),
         pid: 1,
         process: None,
+        schedule: None,
         part: None,
         steps: Vec::new(),
         findings: Vec::new(),

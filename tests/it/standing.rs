@@ -163,8 +163,13 @@ async fn only_success_makes_a_failure_good() {
     let mut process = begin(&other).await;
     workspace.run(["run", "own", "--now"]).expect(4);
     not_well(&workspace, "skipped");
+    // Whoever was skipped says nothing of the run that was at work, and is killed then.
+    other.run(["run", "own", "--now"]).expect(4);
     process.kill().unwrap();
     process.wait().unwrap();
+    let newest = other.run(["history", "--output", "json"]).expect(0).json();
+    assert_eq!(newest["runs"][0]["status"], "skipped", "{newest:#}");
+    not_well(&other, "killed beside somebody who was skipped");
     workspace.file(
         "tasks/own.yaml",
         "kind: sql\ntarget: app\noptions: { statements: [{ name: own, sql: SELECT 1 }] }\n",

@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::super::documents::NotWell as Reason;
 use crate::config::Config;
 use crate::history::{
-    FindingState, HistoryError, Letter, Occurrence, OccurrenceFilter, OccurrenceStatus, Period,
-    RunFilter, RunStatus, Store, TaskTotals, TrackedFinding, overdue, task_totals,
+    FindingState, HistoryError, Letter, Neglect, Occurrence, OccurrenceFilter, OccurrenceStatus,
+    Period, RunFilter, RunStatus, Store, TaskTotals, TrackedFinding, overdue, task_totals,
     with_known_databases,
 };
 use crate::plan::{Severity, tells_kept_out};
@@ -119,13 +119,13 @@ pub(super) async fn look(
     for one in overdue(config, store, now).await? {
         reasons.push(Reason {
             targets: Vec::new(),
-            severity: match one.ever {
-                true => Severity::Critical,
-                false => Severity::Warning,
+            severity: match one.why {
+                Neglect::NotSince | Neglect::LeftBehind(_) => Severity::Critical,
+                Neglect::Never | Neglect::Waits(_) => Severity::Warning,
             },
             since: one.at.first().copied(),
             text: one.text(),
-            hint: Some(one.hint().to_owned()),
+            hint: Some(one.hint()),
         });
     }
     for name in scheduled(&with_reports(config)) {

@@ -1,11 +1,11 @@
 //! Who writes what runs say into the history, one after the other; what cannot be written is kept beside it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -41,6 +41,10 @@ pub(super) struct Writer {
     pub(super) try_again_at: Option<Instant>,
     /// Records could be kept nowhere.
     pub(super) lost: bool,
+    /// How often it is said that runs are at work.
+    pub(super) say_again: Duration,
+    /// Those runs.
+    pub(super) at_work: HashSet<Uuid>,
     /// Steps of runs that have not ended, as they stand in the history.
     pub(super) written: HashMap<Uuid, HashMap<u32, StepRecord>>,
 }
@@ -48,6 +52,8 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) async fn work(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
         let mut gathered = Vec::new();
+        let mut again = tokio::time::interval_at(Instant::now() + self.say_again, self.say_again);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let waiting = async {
                 match self.try_again_at {
@@ -59,6 +65,10 @@ impl Writer {
                 came = inbox.recv_many(&mut gathered, MOST_AT_ONCE) => came,
                 () = waiting => {
                     self.write_kept().await;
+                    continue;
+                }
+                _ = again.tick() => {
+                    self.say_at_work().await;
                     continue;
                 }
             };
@@ -108,6 +118,13 @@ impl Writer {
             return;
         }
         let entries = latest(entries);
+        for entry in &entries {
+            match entry {
+                Entry::Opened(run) => self.at_work.insert(run.id),
+                Entry::Closed(run) => self.at_work.remove(&run.id),
+                _ => continue,
+            };
+        }
         if self.try_again_at.is_some() {
             self.keep(&entries);
             return;
@@ -120,6 +137,18 @@ impl Writer {
         match self.commit(&self.news(&entries)).await {
             Ok(()) => self.note_written(entries),
             Err(error) => self.put_aside(&entries, &error),
+        }
+    }
+
+    /// Says in the history that runs are at work: otherwise nobody elsewhere can know.
+    async fn say_at_work(&self) {
+        if self.at_work.is_empty() || self.away.silent_until().is_some() {
+            return;
+        }
+        let runs: Vec<Uuid> = self.at_work.iter().copied().collect();
+        let said = within(COMMIT_TIMEOUT, &self.hurried, self.store.believe(&runs));
+        if let Err(error) = said.await.unwrap_or_else(Err) {
+            tracing::debug!(error = %with_causes(&error), "the history does not take that runs are at work");
         }
     }
 

@@ -2,11 +2,13 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use sqlx::Error;
 use uuid::Uuid;
 
+use super::row::{FromRow, Row};
 use super::runs::RUN;
-use super::{Sql, SqlStore};
-use crate::history::{Alive, DeadRuns, HistoryError, RunRecord, StepRecord};
+use super::{Sql, SqlStore, Statement};
+use crate::history::{Alive, BELIEVED_FOR, DeadRuns, HistoryError, RunRecord, StepRecord};
 
 const OPERATION: &str = "record dead runs";
 
@@ -14,13 +16,22 @@ static RUNNING_OF_TASK: Sql = Sql::new(
     "SELECT * FROM maint.runs WHERE task = $1 AND target = $2 AND status = 'running' ORDER BY id",
 );
 
-static RUNNING_ON_HOST: Sql =
-    Sql::new("SELECT * FROM maint.runs WHERE host = $1 AND status = 'running' ORDER BY id");
+/// Who is silent has not said for long that it is at work; older versions never did.
+static RUNNING: Sql = Sql::new(
+    "SELECT runs.*, coalesce(alive_until <= {now}, FALSE) AS silent
+      FROM maint.runs AS runs WHERE status = 'running' ORDER BY id",
+);
+
+static BELIEVE: Sql = Sql::new(
+    "UPDATE maint.runs SET alive_until = {lease_end} WHERE id = $2 AND status = 'running'",
+);
+
+const DIED: &str = "the process died";
 
 /// Repeats the status, because another process may have been faster.
 static INTERRUPT: Sql = Sql::new(
     "UPDATE maint.runs
-       SET status = 'interrupted', finished_at = $2, error = coalesce(error, 'the process died')
+       SET status = 'interrupted', finished_at = $2, error = coalesce(error, $3)
      WHERE id = $1 AND status = 'running'",
 );
 
@@ -49,34 +60,88 @@ impl DeadRuns for SqlStore {
     ) -> Result<Vec<RunRecord>, HistoryError> {
         let running = RUNNING_OF_TASK.with([task.into(), target.into()]);
         let running: Vec<RunRecord> = self.fetch(OPERATION, running).await?;
-        self.interrupt(running.into_iter().map(|run| run.id).collect(), at)
-            .await
+        let running = running.into_iter().map(|run| (run.id, DIED.to_owned()));
+        self.interrupt(running.collect(), at).await
     }
 
-    async fn dead(&self, host: &str, alive: &Alive<'_>) -> Result<Vec<Uuid>, HistoryError> {
-        let running = RUNNING_ON_HOST.with([host.into()]);
-        let running: Vec<RunRecord> = self.fetch(OPERATION, running).await?;
+    async fn believe(&self, runs: &[Uuid]) -> Result<(), HistoryError> {
+        let mut writing = self.write(OPERATION).await?;
+        for run in runs {
+            writing.execute(believed(*run)).await?;
+        }
+        writing.commit().await
+    }
+
+    async fn dead(&self, alive: &Alive<'_>) -> Result<Vec<RunRecord>, HistoryError> {
+        let running: Vec<Running> = self.fetch(OPERATION, RUNNING.with([])).await?;
         let dead = running
             .into_iter()
-            .filter(|run| !alive(run.pid, run.process.as_deref()));
-        Ok(dead.map(|run| run.id).collect())
+            .filter_map(|Running { mut run, silent }| {
+                let why = match (alive(&run), silent) {
+                    (Some(false), _) => GONE.to_owned(),
+                    (None, true) => silence(&run),
+                    (Some(true), _) | (None, false) => return None,
+                };
+                run.error = Some(why);
+                Some(run)
+            });
+        Ok(dead.collect())
     }
 
     async fn interrupt_dead(
         &self,
-        host: &str,
         alive: &Alive<'_>,
         at: DateTime<Utc>,
     ) -> Result<Vec<RunRecord>, HistoryError> {
-        self.interrupt(self.dead(host, alive).await?, at).await
+        let dead = self.dead(alive).await?.into_iter().map(|run| {
+            let why = match alive(&run) {
+                Some(_) => DIED.to_owned(),
+                None => silence(&run),
+            };
+            (run.id, why)
+        });
+        self.interrupt(dead.collect(), at).await
+    }
+}
+
+/// What is said of a run whose process is gone without having recorded how it ended.
+const GONE: &str = "its process is gone; the next run finds what it has left, and records that";
+
+/// The same of one that nobody here can know of.
+fn silence(run: &RunRecord) -> String {
+    format!(
+        "nothing has been heard for {} minutes of its process on {}: it died, or does not reach the history",
+        BELIEVED_FOR.as_secs() / 60,
+        run.host
+    )
+}
+
+/// Says that a run is at work.
+pub(super) fn believed(run: Uuid) -> Statement {
+    let millis = i64::try_from(BELIEVED_FOR.as_millis()).unwrap_or(i64::MAX);
+    BELIEVE.with([millis.into(), run.into()])
+}
+
+/// A run that is on record as at work.
+struct Running {
+    run: RunRecord,
+    silent: bool,
+}
+
+impl FromRow for Running {
+    fn read(row: &Row) -> Result<Self, Error> {
+        Ok(Running {
+            run: RunRecord::read(row)?,
+            silent: row.cell("silent")?,
+        })
     }
 }
 
 impl SqlStore {
-    /// Closes those of `dead` that are still running, oldest first.
+    /// Closes those of `dead` that are still running, each with the reason, oldest first.
     async fn interrupt(
         &self,
-        dead: Vec<Uuid>,
+        dead: Vec<(Uuid, String)>,
         at: DateTime<Utc>,
     ) -> Result<Vec<RunRecord>, HistoryError> {
         let mut closed = Vec::new();
@@ -84,9 +149,9 @@ impl SqlStore {
             return Ok(closed);
         }
         let mut writing = self.write(OPERATION).await?;
-        for id in dead {
+        for (id, why) in dead {
             if writing
-                .execute(INTERRUPT.with([id.into(), at.into()]))
+                .execute(INTERRUPT.with([id.into(), at.into(), why.into()]))
                 .await?
                 == 0
             {

@@ -5,18 +5,21 @@ use std::collections::{BTreeMap, HashMap};
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use super::dead::believed;
 use super::row::Found;
 use super::{Call, Rows, Sql, SqlStore, Value, clean};
 use crate::history::words::severity_word;
-use crate::history::{Baseline, Entry, HistoryError, Notice, Records, RunRecord, StepRecord};
+use crate::history::{
+    Baseline, Entry, HistoryError, Notice, Records, RunRecord, RunStatus, StepRecord,
+};
 use crate::plan::{Finding, Memory};
 
 /// Leaves a known run alone: its record may be further on already.
 static INSERT_RUN: Sql = Sql::new(
     "INSERT INTO maint.runs (id, task, kind, target, trigger, status, scheduled_for, started_at, finished_at,
                       duration_ms, inspect_ms, rows, bytes_before, bytes_after, error, host, pid, part,
-                      process)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+                      process, schedule)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
     ON CONFLICT (id) DO NOTHING",
 );
 
@@ -208,8 +211,13 @@ impl Call<'_> {
             run.pid.into(),
             run.part.as_deref().map(clean).into(),
             run.process.as_deref().map(clean).into(),
+            (&run.schedule).into(),
         ]);
-        self.execute(statement).await.map(drop)
+        self.execute(statement).await?;
+        if run.status == RunStatus::Running {
+            self.execute(believed(run.id)).await?;
+        }
+        Ok(())
     }
 
     async fn update(&mut self, run: &RunRecord) -> Result<(), HistoryError> {

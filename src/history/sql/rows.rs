@@ -25,6 +25,7 @@ impl FromRow for RunRecord {
             trigger: row.word("trigger", Trigger::from_word)?,
             status: row.word("status", RunStatus::from_word)?,
             scheduled_for: row.maybe_time("scheduled_for")?,
+            schedule: row.cell("schedule")?,
             started_at: row.time("started_at")?,
             finished_at: row.maybe_time("finished_at")?,
             duration_ms: row.cell("duration_ms")?,

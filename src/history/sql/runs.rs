@@ -24,6 +24,7 @@ static BY_RANGE: Sql =
 static OCCURRENCE: Sql = Sql::new(
     "SELECT * FROM maint.runs
      WHERE task = $1 AND target = $2 AND scheduled_for = $3 AND status <> 'skipped'
+       AND ($4{postgres:::text} IS NULL OR schedule IS NULL OR schedule = $4)
        AND NOT (status = 'failed' AND NOT EXISTS (SELECT 1 FROM maint.steps WHERE run_id = runs.id))
      ORDER BY started_at DESC, id DESC LIMIT 1",
 );
@@ -121,8 +122,10 @@ impl Runs for SqlStore {
         task: &str,
         target: &str,
         scheduled_for: DateTime<Utc>,
+        schedule: Option<&str>,
     ) -> Result<Option<RunRecord>, HistoryError> {
-        let newest = OCCURRENCE.with([task.into(), target.into(), scheduled_for.into()]);
+        let schedule = schedule.map(str::to_owned).into();
+        let newest = OCCURRENCE.with([task.into(), target.into(), scheduled_for.into(), schedule]);
         self.find("look up an occurrence", newest).await
     }
 

@@ -54,6 +54,7 @@ fn run(status: RunStatus, steps: Vec<StepRecord>) -> RunRecord {
         host: "db-tools-1".into(),
         pid: 4242,
         process: None,
+        schedule: None,
         part: None,
         steps,
         findings: Vec::new(),

@@ -20,6 +20,7 @@ use super::{Pages, Sorry};
 use crate::config::{Target, Task};
 use crate::history::Trigger;
 use crate::pipeline::{self, Known, Request, Surroundings};
+use crate::scheduler::Happened;
 use crate::values::{wall_clock, with_causes};
 
 /// A run that has begun is shown; where it takes longer to begin, the first page is.
@@ -198,6 +199,7 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
     let zone = pages.config().timezone;
     let (task_name, target_name) = (task.name.clone(), target.name.clone());
     let before = newest(&pages, &task_name, &target_name).await;
+    let watcher = Arc::clone(&pages.watcher);
     let ended = pages.runs.spawn(async move {
         let request = Request {
             approved: None,
@@ -206,6 +208,7 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
             target: &target,
             trigger: Trigger::Manual,
             scheduled_for: None,
+            schedule: None,
             again: true,
             closes_at: None,
             zone,
@@ -214,7 +217,10 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
         };
         let _seats = pipeline::seats(&target, &task.limits, &around.stop).await;
         match pipeline::run(&request, &around).await {
-            Ok((record, _)) => Some(record.id),
+            Ok((record, _)) => {
+                watcher.on(Happened::Ran(&record));
+                Some(record.id)
+            }
             Err(error) => {
                 tracing::error!(
                     task = task.name,

@@ -34,6 +34,7 @@ use crate::execute::{Live, Stop};
 use crate::history::{HistoryError, Recorder, Store, with_known_databases};
 use crate::notify::Teller;
 use crate::report::Templates;
+use crate::scheduler::Watcher;
 use crate::values::with_causes;
 
 /// Longest form, in bytes.
@@ -62,6 +63,8 @@ pub struct Pages {
     pub host: String,
     /// Who notes what is worth telling.
     pub teller: Option<Arc<Teller>>,
+    /// Who counts what ran.
+    pub watcher: Arc<dyn Watcher>,
     /// What all who watch are shown.
     pub watched: Arc<Watched>,
 }

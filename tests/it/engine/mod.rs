@@ -62,6 +62,7 @@ impl World {
             target: &self.config.targets["shelf"],
             trigger: Trigger::Manual,
             scheduled_for: None,
+            schedule: None,
             again: false,
             closes_at: None,
             zone: self.config.timezone,

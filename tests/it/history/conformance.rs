@@ -332,44 +332,43 @@ async fn runs_of_a_dead_holder_are_interrupted(store: &dyn Store) {
 }
 
 async fn runs_of_dead_processes_are_interrupted(store: &dyn Store) {
-    let ours = RunRecord {
-        pid: 1,
-        ..run("reindex", 0)
+    let alive = |run: &RunRecord| match run.pid {
+        1 => Some(true),
+        2 => Some(false),
+        _ => None,
     };
-    let dead = RunRecord {
-        pid: 2,
-        ..run("vacuum", 1)
+    let of = |pid: i64, n: i64| RunRecord {
+        pid,
+        process: Some(format!("process {pid}")),
+        ..run("reindex", n)
     };
-    let elsewhere = RunRecord {
-        pid: 2,
-        host: "other".into(),
-        ..run("vacuum", 2)
-    };
-    let another = RunRecord {
-        pid: 2,
-        process: Some("another container".into()),
-        ..run("analyze", 3)
-    };
-    for run in [&ours, &dead, &elsewhere, &another] {
+    let (ours, dead, unknown) = (of(1, 0), of(2, 1), of(3, 2));
+    for run in [&ours, &dead, &unknown] {
         store.open_run(run).await.unwrap();
     }
-    let closed = store
-        .interrupt_dead(
-            "db-tools",
-            &|pid, process| pid == 1 || process == Some("another container"),
-            at(5_000),
-        )
-        .await
-        .unwrap();
+    let told = store.dead(&alive).await.unwrap();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(
+        told[0]
+            .error
+            .as_deref()
+            .unwrap()
+            .contains("process is gone")
+    );
+    let closed = store.interrupt_dead(&alive, at(5_000)).await.unwrap();
     assert_eq!(
         closed.iter().map(|run| run.id).collect::<Vec<_>>(),
         [dead.id]
     );
+    assert_eq!(closed[0].error.as_deref(), Some("the process died"));
     assert_eq!(
         closed[0].duration_ms, 12,
         "only the inspection is known to have run"
     );
-    for untouched in [ours, elsewhere, another] {
+    // Whoever says it is believed for a while: nobody else is asked.
+    store.believe(&[unknown.id, dead.id]).await.unwrap();
+    assert_eq!(store.dead(&alive).await.unwrap(), []);
+    for untouched in [ours, unknown] {
         assert_eq!(
             store.run(&untouched.id.to_string()).await.unwrap(),
             untouched
@@ -560,7 +559,7 @@ async fn runs_are_listed_newest_first(store: &dyn Store) {
 async fn an_occurrence_ran_only_if_it_got_to_work(store: &dyn Store) {
     let ask = async || {
         store
-            .occurrence("reindex", "app", at(0))
+            .occurrence("reindex", "app", at(0), None)
             .await
             .unwrap()
             .map(|run| run.id)
@@ -608,6 +607,19 @@ async fn an_occurrence_ran_only_if_it_got_to_work(store: &dyn Store) {
         .await;
         assert_eq!(ask().await, Some(newer.id));
     }
+    // Of several schedules that have it at that time, each has a run of its own.
+    let of_one = RunRecord {
+        schedule: Some("one".into()),
+        ..finished(run("analyze", 10), RunStatus::Succeeded)
+    };
+    put(store, of_one.clone()).await;
+    let of = async |schedule: Option<&'static str>| {
+        let found = store.occurrence("analyze", "app", at(0), schedule).await;
+        found.unwrap().map(|run| run.id)
+    };
+    assert_eq!(of(Some("one")).await, Some(of_one.id));
+    assert_eq!(of(None).await, Some(of_one.id));
+    assert_eq!(of(Some("another")).await, None);
 }
 
 async fn the_last_run_is_no_skipped_one(store: &dyn Store) {

@@ -48,6 +48,7 @@ fn run(task: &str, ms: i64) -> RunRecord {
         host: "db-tools".into(),
         pid: 4711,
         process: None,
+        schedule: None,
         part: None,
         steps: Vec::new(),
         findings: Vec::new(),

@@ -74,6 +74,7 @@ fn run(target: &str, status: RunStatus, at: DateTime<Utc>) -> RunRecord {
         host: "h".into(),
         pid: 1,
         process: None,
+        schedule: None,
         part: None,
         steps: Vec::new(),
         findings: Vec::new(),

@@ -6,6 +6,7 @@ mod decisions;
 mod engine;
 mod instances;
 mod retries;
+mod shared;
 mod windows;
 mod year;
 

@@ -81,6 +81,23 @@ async fn half_open_connections_keep_nothing_from_going_on() {
     };
     store.close().await;
     assert_eq!(run.status, RunStatus::Succeeded, "{run:?}");
+    // Whoever started it, it is counted.
+    loop {
+        let page = served.ask("GET", "/metrics", &[&bearer], "");
+        let counted = page.body.lines().any(|line| {
+            line.starts_with("maint_runs_total{")
+                && line.contains("task=\"analyze\"")
+                && line.ends_with(" 1")
+        });
+        if counted {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "the run is not counted: {page:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 
     // The last one is hung up on as well, soon after the time for a request is over.
     let mut last = held.pop().unwrap();

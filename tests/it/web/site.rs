@@ -70,6 +70,7 @@ impl Site {
             stop: Stop::default(),
             host: "db-tools".into(),
             teller: None,
+            watcher: Arc::new(maint::scheduler::Silence),
             watched: Arc::default(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -141,6 +142,7 @@ pub(super) fn run(status: RunStatus, at: DateTime<Utc>) -> RunRecord {
         host: "h".into(),
         pid: 1,
         process: None,
+        schedule: None,
         part: None,
         steps: Vec::new(),
         findings: Vec::new(),

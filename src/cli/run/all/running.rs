@@ -94,7 +94,14 @@ impl Running<'_> {
             let mut request = self.request(task, target, &[]);
             if !self.how.now {
                 match due_now(self.config, task, &target.name, &self.history).await {
-                    DueNow::Now { scheduled_for, .. } => request.scheduled_for = scheduled_for,
+                    DueNow::Now {
+                        scheduled_for,
+                        schedule,
+                        ..
+                    } => {
+                        request.scheduled_for = scheduled_for;
+                        request.schedule = schedule;
+                    }
                     // That of the server is over; a database may still have to be looked after.
                     DueNow::Done(_) => {}
                     DueNow::Outside(text) => {
@@ -163,6 +170,7 @@ impl Running<'_> {
             target,
             trigger: self.how.trigger,
             scheduled_for: None,
+            schedule: None,
             again: self.how.now,
             closes_at: None,
             zone: self.config.timezone,
@@ -263,9 +271,11 @@ impl Running<'_> {
             match due_now(self.config, task, &target.name, &self.history).await {
                 DueNow::Now {
                     scheduled_for,
+                    schedule,
                     closes_at,
                 } => {
                     request.scheduled_for = scheduled_for;
+                    request.schedule = schedule;
                     request.closes_at = closes_at;
                 }
                 DueNow::Done(text) => {
