@@ -121,7 +121,7 @@ mod tests {
         assert!(may_be_alive(&own), "{own}");
         let words: Vec<&str> = own.split(' ').collect();
         let [boot, space, pid, began, machine] = words[..] else {
-            panic!("{own}");
+            unreachable!("{own}");
         };
         // Another machine of the name, or another container: the first space of process ids has the
         // same number on every machine.

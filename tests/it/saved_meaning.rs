@@ -1,8 +1,27 @@
 //! Saved plans of rules whose conditions mean something else by the time they are carried out.
 
 use crate::settings::role;
-use crate::support::servers::fresh_database;
+use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
+
+/// Saves the plan of a task, proves that it is refused after a `change`, for the definition of `what`, and that the
+/// document says so.
+pub(crate) async fn refused_after(
+    change: &str,
+    db: &TestDatabase,
+    (workspace, task): (&Workspace, &str),
+    what: &str,
+) {
+    let file = format!("{task}.json");
+    workspace.run(["plan", task, "--save", &file]).expect(0);
+    workspace.run(["plan", "--check", &file]).expect(0);
+    db.execute(change).await;
+    let said = workspace.run(["plan", "--check", &file]).expect(5).stdout;
+    let definition = format!("the definition of {what}");
+    assert!(said.contains(&definition), "{task}: {said}");
+    let refused = workspace.run(["run", "--plan", &file]).expect(2);
+    assert!(refused.stderr.contains(what), "{task}: {refused:#?}");
+}
 
 /// The same words mean other rows: by what a column is, what it is compared by, and what is computed.
 #[tokio::test]
@@ -87,20 +106,11 @@ async fn what_a_condition_means_belongs_to_its_plan() {
             "ALTER TABLE public.t ALTER at TYPE timestamptz(0)",
         ),
     ] {
-        let file = format!("{name}.json");
         if name == "elsewhere" {
             db.execute("ALTER TABLE public.t ALTER n TYPE int USING n::int")
                 .await;
         }
-        workspace.run(["plan", name, "--save", &file]).expect(0);
-        workspace.run(["plan", "--check", &file]).expect(0);
-        db.execute(change).await;
-        let said = workspace.run(["plan", "--check", &file]).expect(5).stdout;
-        assert!(
-            said.contains(&format!("the definition of {what}")),
-            "{name}: {said}"
-        );
-        workspace.run(["run", "--plan", &file]).expect(2);
+        refused_after(change, &db, (&workspace, name), what).await;
         assert_eq!(db.number("SELECT count(*) FROM public.t").await, 100);
     }
     // Reviewed anew, it is carried out.
@@ -139,17 +149,7 @@ async fn policies_that_choose_rows_belong_to_their_plan() {
             "CREATE OR REPLACE FUNCTION public.odd(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 % 4 = 1'",
         ),
     ] {
-        workspace
-            .run(["plan", "t", "--save", "plan.json"])
-            .expect(0);
-        workspace.run(["plan", "--check", "plan.json"]).expect(0);
-        db.execute(change).await;
-        let said = workspace.run(["plan", "--check", "plan.json"]).expect(5);
-        assert!(
-            said.stdout.contains(&format!("the definition of {what}")),
-            "{said:#?}"
-        );
-        workspace.run(["run", "--plan", "plan.json"]).expect(2);
+        refused_after(change, &db, (&workspace, "t"), what).await;
         assert_eq!(db.number("SELECT count(*) FROM public.t").await, 100);
     }
 }
@@ -186,21 +186,12 @@ async fn a_trigger_made_anew_with_other_words_is_another_one() {
             "DROP TRIGGER ct ON public.c; CREATE TRIGGER ct AFTER DELETE ON public.c FOR EACH ROW WHEN (OLD.t < 0) EXECUTE FUNCTION public.tf('500')",
         ),
     ] {
-        workspace
-            .run(["plan", "t", "--save", "plan.json"])
-            .expect(0);
-        db.execute(change).await;
-        let said = workspace.run(["plan", "--check", "plan.json"]).expect(5);
-        assert!(
-            said.stdout.contains(&format!("the definition of {what}")),
-            "{said:#?}"
-        );
-        workspace.run(["run", "--plan", "plan.json"]).expect(2);
+        refused_after(change, &db, (&workspace, "t"), what).await;
         // The same once more is the same.
         db.execute(back).await;
-        workspace.run(["plan", "--check", "plan.json"]).expect(0);
+        workspace.run(["plan", "--check", "t.json"]).expect(0);
     }
-    workspace.run(["run", "--plan", "plan.json"]).expect(0);
+    workspace.run(["run", "--plan", "t.json"]).expect(0);
     let left =
         "SELECT (SELECT count(*) FROM public.t) * 10000 + (SELECT count(*) FROM public.other)";
     assert_eq!(db.number(left).await, 1000);

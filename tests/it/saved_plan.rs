@@ -1,5 +1,6 @@
 //! Plans that are saved, looked at, and carried out later.
 
+use crate::saved_meaning::refused_after;
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
@@ -382,17 +383,7 @@ async fn what_conditions_read_and_call_belongs_to_their_plan() {
             "DROP TABLE public.kp CASCADE; CREATE TABLE public.kp (id int)",
         ),
     ] {
-        let file = format!("{name}.json");
-        workspace.run(["plan", name, "--save", &file]).expect(0);
-        workspace.run(["plan", "--check", &file]).expect(0);
-        db.execute(change).await;
-        let said = workspace.run(["plan", "--check", &file]).expect(5).stdout;
-        assert!(
-            said.contains(&format!("the definition of {what}")),
-            "{said}"
-        );
-        let refused = workspace.run(["run", "--plan", &file]).expect(2);
-        assert!(refused.stderr.contains(what), "{refused:#?}");
+        refused_after(change, &db, (&workspace, name), what).await;
         assert_eq!(db.number("SELECT count(*) FROM public.s").await, 100);
     }
     // Reviewed anew, it is carried out.

@@ -278,20 +278,7 @@ async fn what_was_missed_is_made_up_for_once_and_prometheus_reads_it() {
     let first = workspace.run(["run", "--due"]).expect(0);
     assert_eq!(first.stdout, "nothing is due\n");
     // As if it had been known for three days.
-    let file = workspace.path().join("schedules.yaml");
-    let config = maint::config::load(&file, &maint::kinds::catalog(), &|_| None).unwrap();
-    let store = open(&history).await.unwrap();
-    let changed: Vec<_> = definitions(&config)
-        .into_iter()
-        .map(|(name, _)| (name, "another".to_owned()))
-        .collect();
-    store.know_schedules(&changed, Utc::now()).await.unwrap();
-    let since = Utc::now() - TimeDelta::days(3);
-    store
-        .know_schedules(&definitions(&config), since)
-        .await
-        .unwrap();
-    store.close().await;
+    workspace.known_since(Utc::now() - TimeDelta::days(3)).await;
 
     let due = workspace
         .run(["run", "--due", "--output", "json"])
@@ -322,6 +309,7 @@ async fn what_was_missed_is_made_up_for_once_and_prometheus_reads_it() {
     let over = workspace.run(["cancel", "last"]).expect(4);
     assert!(over.stdout.contains("does not run any more"), "{over:#?}");
 
+    let file = workspace.path().join("schedules.yaml");
     let served = Served::start(&workspace, &file);
     let (code, page) = served.get("/metrics");
     assert_eq!(code, 200);

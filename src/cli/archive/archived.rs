@@ -156,10 +156,18 @@ impl Archived {
     }
 
     /// In which fields of a manifest that lies beside files something else is said than here: each of them
-    /// counts once it is all there is. Where it lies may change, and what came later is noted in the
-    /// history alone.
+    /// counts once it is all there is. Where it lies may change; what came later, and by which server and session
+    /// it was settled, is noted in the history alone.
     fn differing(&self, beside: &Archived) -> Vec<String> {
-        const MAY_DIFFER: [&str; 3] = ["storage", "restored", "doubted"];
+        const MAY_DIFFER: [&str; 7] = [
+            "storage",
+            "restored",
+            "doubted",
+            "transaction",
+            "server",
+            "since",
+            "session",
+        ];
         let (own, other) = (self.fields(), beside.fields());
         let names: BTreeSet<&String> = own.keys().chain(other.keys()).collect();
         let differ = |name: &&&String| own.get(**name) != other.get(**name);

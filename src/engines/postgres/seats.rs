@@ -1,6 +1,6 @@
 //! How many connections a role, or a database, may have, and a server takes.
 
-use super::Session;
+use super::{Fault, Session};
 use crate::engines::EngineError;
 
 /// `CONNECTION LIMIT` of the role that logged in, or of the database, or what the server takes besides those it keeps for
@@ -37,13 +37,17 @@ pub struct Seats {
 }
 
 impl Seats {
-    /// The limit that leaves least; none where there is no limit.
+    /// The limit that leaves least; none where there is no limit, or where the role may not see how many there are:
+    /// without that no step is begun, which is told elsewhere.
     ///
     /// # Errors
     /// When the server cannot be asked.
     pub async fn of(db: &Session) -> Result<Option<Seats>, EngineError> {
         let doing = "asking how many connections there may be";
-        let rows = db.query(doing, LIMIT, &[]).await?;
+        let rows = match db.query(doing, LIMIT, &[]).await {
+            Err(error) if Fault::of(&error) == Fault::Forbidden => return Ok(None),
+            rows => rows?,
+        };
         let Some(row) = rows.first() else {
             return Ok(None);
         };

@@ -1,8 +1,6 @@
 //! What is due waits for its window: that is no neglect, and is not forgotten.
 
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
-use maint::history::open;
-use maint::scheduler::definitions;
 
 use super::{NOWHERE, told};
 use crate::support::workspace::Workspace;
@@ -25,17 +23,7 @@ async fn due(ago: TimeDelta, from: TimeDelta, to: TimeDelta) -> (Workspace, Date
         clock(to)
     ))
     .task("analyze", "kind: analyze\ntarget: app\n");
-    let store = open(&format!("sqlite:{}", workspace.history().display()))
-        .await
-        .unwrap();
-    let file = workspace.path().join("schedules.yaml");
-    let config = maint::config::load(&file, &maint::kinds::catalog(), &|_| None).unwrap();
-    let a_day_ago = now - TimeDelta::days(1);
-    store
-        .know_schedules(&definitions(&config), a_day_ago)
-        .await
-        .unwrap();
-    store.close().await;
+    workspace.known_since(now - TimeDelta::days(1)).await;
     (workspace, at)
 }
 

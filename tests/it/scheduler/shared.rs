@@ -1,8 +1,6 @@
 //! Tasks that several schedules have.
 
 use chrono::{TimeDelta, Utc};
-use maint::history::open;
-use maint::scheduler::definitions;
 
 use crate::support::servers::fresh_database;
 use crate::support::workspace::Workspace;
@@ -26,17 +24,7 @@ async fn schedules_that_are_due_at_one_time_each_do_all_they_have() {
     ))
     .task("stats", &task("stats"))
     .task("fill", &task("fill"));
-    let store = open(&format!("sqlite:{}", workspace.history().display()))
-        .await
-        .unwrap();
-    let file = workspace.path().join("schedules.yaml");
-    let config = maint::config::load(&file, &maint::kinds::catalog(), &|_| None).unwrap();
-    let a_day_ago = Utc::now() - TimeDelta::days(1);
-    store
-        .know_schedules(&definitions(&config), a_day_ago)
-        .await
-        .unwrap();
-    store.close().await;
+    workspace.known_since(Utc::now() - TimeDelta::days(1)).await;
 
     let due = workspace
         .run(["run", "--due", "--output", "json"])

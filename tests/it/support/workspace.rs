@@ -4,6 +4,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use assert_cmd::Command;
+use chrono::{DateTime, Utc};
 use tempfile::TempDir;
 
 use super::servers::{TestDatabase, wait_for_statistics};
@@ -51,6 +52,22 @@ impl Workspace {
         ));
         workspace.url = Some(url.to_owned());
         workspace
+    }
+
+    /// As if its schedules had been known since then, whatever the history, a file beside it, knows of them.
+    pub(crate) async fn known_since(&self, since: DateTime<Utc>) {
+        let file = self.path().join("schedules.yaml");
+        let config = maint::config::load(&file, &maint::kinds::catalog(), &|_| None).unwrap();
+        let location = format!("sqlite:{}", self.history().display());
+        let store = maint::history::open(&location).await.unwrap();
+        let known = maint::scheduler::definitions(&config);
+        let other = known
+            .iter()
+            .map(|(name, _)| (name.clone(), "another".to_owned()));
+        let other: Vec<_> = other.collect();
+        store.know_schedules(&other, Utc::now()).await.unwrap();
+        store.know_schedules(&known, since).await.unwrap();
+        store.close().await;
     }
 
     pub(crate) fn task(self, name: &str, yaml: &str) -> Self {

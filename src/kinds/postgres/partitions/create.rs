@@ -12,7 +12,7 @@ use super::make::{
 use super::planned::{as_planned, still_wanted};
 use super::wanted::{Wanted, catch_all, not_over, wanted, within_table, within_type};
 use super::without::{not_had, take_unnamed, without};
-use super::{Partitions, Subject, default, finding, midnights, prune, subscribers};
+use super::{Partitions, Subject, default, finding, midnights, subscribers, unfinished};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::kinds::postgres::held;
@@ -322,7 +322,7 @@ fn step(
         .iter()
         .filter(|((from, to), ..)| *from < wanted.stretch.1 && *to > wanted.stretch.0)
     {
-        step = step.after(prune::FINISH, pending.name.to_string());
+        step = step.after(unfinished::FINISH, pending.name.to_string());
     }
     if rows > 0 {
         if let Some((oid, default)) = subject.table.default.zip(subject.default) {

@@ -15,6 +15,7 @@ mod prune;
 mod retired;
 mod subject;
 mod subscribers;
+mod unfinished;
 mod wanted;
 mod without;
 
@@ -303,7 +304,7 @@ impl Kind for Partitions {
                 }
                 Ok(subject) => {
                     plan.considered += subject.partitions.len();
-                    prune::finish(self, &subject, at, &mut plan);
+                    unfinished::finish(self, &subject, at, &mut plan);
                     create::plan(self, &subject, &facts, &by_server, &mut taken, &mut plan);
                     match &facts.clock {
                         Some(why) => {
@@ -336,7 +337,7 @@ impl Kind for Partitions {
         }
         retired::follow(&facts, at, &mut plan);
         trust::heed(&mut plan, &facts.standing);
-        prune::half_out(&facts, &mut plan);
+        unfinished::half_out(&facts, &mut plan);
         plan.numbered(1)
     }
 }
