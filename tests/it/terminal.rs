@@ -77,8 +77,12 @@ async fn a_closed_terminal_stops_a_run_cleanly() {
     for ignored in [false, true] {
         let command = workspace.process(["run", "wait", "--now"]);
         let mut shell = std::process::Command::new("sh");
-        let trap = if ignored { "trap '' HUP; " } else { "" };
-        shell.arg("-c").arg(format!("{trap}exec \"$0\" \"$@\""));
+        // The tests themselves may have been started by `nohup`.
+        let how = match ignored {
+            true => "trap '' HUP; exec",
+            false => "exec env --default-signal=HUP",
+        };
+        shell.arg("-c").arg(format!("{how} \"$0\" \"$@\""));
         shell.arg(command.get_program()).args(command.get_args());
         shell.current_dir(workspace.path()).env_clear();
         for (name, value) in command.get_envs() {
