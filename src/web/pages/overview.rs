@@ -19,7 +19,7 @@ const WEEKS: u32 = 26;
 /// Reasons told for the verdict.
 const MOST_REASONS: usize = 5;
 /// Findings told on the first page.
-const MOST_FINDINGS: u32 = 8;
+const MOST_FINDINGS: usize = 8;
 
 /// What is going on, what comes, what was missed.
 pub(super) async fn page(
@@ -33,27 +33,30 @@ pub(super) async fn page(
         since: now - TimeDelta::weeks(weeks),
         until: now,
     };
-    let (season, week) = (back(i64::from(WEEKS)), back(1));
-    let known: Vec<String> = config.tasks.keys().cloned().collect();
+    let season = back(i64::from(WEEKS));
     let newest = RunFilter {
         limit: Some(LATEST),
         ..RunFilter::default()
     };
-    let (mut latest, days, mut findings) = tokio::try_join!(
+    let (mut latest, days) = tokio::try_join!(
         history::runs(&*pages.store, &newest),
         sums.days(&season, By::Kind),
-        sums.tracked_findings(&week, &known, MOST_FINDINGS),
     )?;
     visit.errors(latest.iter_mut().map(|run| &mut run.error));
-    visit.findings(findings.listed.iter_mut().map(|one| &mut one.message));
     let (svg, told) = heat::calendar(&days, now.date_naive(), WEEKS);
-    let findings: Vec<Value> = findings
-        .listed
-        .iter()
-        .filter(|one| one.state != history::FindingState::Gone && !config.is_gone(&one.target))
-        .map(|one| Value::from(Serde(one)))
-        .collect();
     let report = report_of(&pages, "7d").await?;
+    // The same on several targets is one of them.
+    let findings = report.findings.listed.iter();
+    let mut findings: Vec<_> = findings
+        .filter(|line| line.finding.state != history::FindingState::Gone)
+        .take(MOST_FINDINGS)
+        .cloned()
+        .collect();
+    visit.findings(findings.iter_mut().map(|line| &mut line.finding.message));
+    let findings: Vec<Value> = findings
+        .iter()
+        .map(|line| Value::from(Serde(line)))
+        .collect();
     let own = context! {
         verdict => context! {
             verdict => Value::from(Serde(&report.verdict)),

@@ -63,6 +63,23 @@ fn sized(target: &str, bytes: f64, hours: i64) -> Entry {
     }
 }
 
+/// Alike ones of many targets take one place of the few that the first page has.
+#[tokio::test]
+async fn findings_that_are_alike_hide_no_other_on_the_first_page() {
+    let site = site(12).await;
+    for n in 1..=12 {
+        let mut one = ran("look", &format!("t{n:04}"), RunStatus::Succeeded, 1);
+        one.findings = vec![finding(Severity::Critical, "public.alike")];
+        if n == 5 {
+            one.findings.push(finding(Severity::Critical, "public.zz"));
+        }
+        site.store.close_run(&one).await.unwrap();
+    }
+    let html = site.get("/").await.text().await.unwrap();
+    assert!(html.contains("t0001 and 11 more"), "{html}");
+    assert!(html.contains("public.zz</span>"), "{html}");
+}
+
 async fn knows_databases(store: &dyn Store, names: &[&str]) {
     let memory = |name: &&str| Memory {
         key: (*name).to_owned(),
