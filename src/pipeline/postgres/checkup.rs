@@ -78,32 +78,27 @@ pub(in crate::pipeline) async fn examine(
             told(sees_disk(&session, lines).await)?;
         }
     }
+    // Before there are others of ours, which the server still counts for a while after they have ended.
+    let seats = Seats::of(&session).await?;
     if target.scope.has_database() {
         told(examine_database(&session, target, tasks, lines).await)?;
-        if let Some(few) = too_few(&session, &dial, tasks).await? {
+        if let Some(few) = too_few(seats.as_ref(), &dial, tasks).await {
             lines.push((Level::Problem, few));
         }
     }
-    told(examine_tasks(&session, tasks, lines).await)?;
+    told(examine_tasks(&session, seats.as_ref(), tasks, lines).await)?;
     told(old_transactions(&session, lines).await)?;
     Ok(())
 }
 
 /// Whether something on the way, such as a pooler, gives fewer connections at once than the smallest of runs needs:
 /// they are opened, for a moment.
-async fn too_few(
-    session: &Session,
-    dial: &Dial,
-    tasks: &[&Task],
-) -> Result<Option<String>, EngineError> {
+async fn too_few(seats: Option<&Seats>, dial: &Dial, tasks: &[&Task]) -> Option<String> {
     let needed = tasks.iter().map(|task| lanes::needed(1, &task.throttle));
-    let Some(needed) = needed.max() else {
-        return Ok(None);
-    };
+    let needed = needed.max()?;
     // What the server itself would refuse is told task by task.
-    let seats = Seats::of(session).await?;
     if seats.is_some_and(|seats| seats.too_few(needed).is_some()) {
-        return Ok(None);
+        return None;
     }
     let mut had = Vec::new();
     let began = Instant::now();
@@ -117,27 +112,24 @@ async fn too_few(
             Ok(Err(error)) => with_causes(&error),
             Err(_) => format!("no other came within {} s", COMES_WITHIN.as_secs()),
         };
-        return Ok(Some(format!(
+        return Some(format!(
             "a run needs {needed} connections at once, and just now there were {}: {why}; a pooler on the way has to give so many (`pool_size`, `max_client_conn`), besides those of others",
             had.len() + 1
-        )));
+        ));
     }
-    Ok(None)
+    None
 }
 
 /// Whether there are connections for each task, and who has its lock.
 async fn examine_tasks(
     session: &Session,
+    seats: Option<&Seats>,
     tasks: &[&Task],
     lines: &mut Vec<Line>,
 ) -> Result<(), EngineError> {
-    let seats = Seats::of(session).await?;
     for task in tasks {
         // Fewer steps at once will do; without one there is nothing.
-        let of = |jobs: u32| {
-            let seats = seats.as_ref()?;
-            seats.too_few(lanes::needed(jobs, &task.throttle))
-        };
+        let of = |jobs: u32| seats?.too_few(lanes::needed(jobs, &task.throttle));
         let few = match (of(1), of(task.limits.jobs)) {
             (Some(few), _) => Some((Level::Problem, few, "")),
             (None, Some(few)) => Some((
