@@ -6,7 +6,7 @@ mod portion;
 
 use std::time::{Duration, Instant};
 
-use self::portion::{Came, Portion};
+use self::portion::{Came, Portion, held_by};
 use super::attempts::{ends, until_done};
 use super::gate;
 use super::size::BatchSize;
@@ -67,7 +67,7 @@ async fn all(
         mark: mark(job).await?,
         marked: Instant::now(),
     };
-    if !state.is_worth_while(record).await? {
+    if !state.may_be_moved(record).await? || !state.is_worth_while(record).await? {
         return Ok(());
     }
     // Dead rows of before are no room for anybody while somebody sees them.
@@ -163,6 +163,22 @@ impl State<'_> {
             None => None,
         };
         Ok(blocks.unwrap_or(0))
+    }
+
+    /// Whether rows may still be moved, as when the plan was made. Where they may not, the step has ended.
+    async fn may_be_moved(&self, record: &mut StepRecord) -> Result<bool, EngineError> {
+        let Some(held) = &self.shrink.held_by_now else {
+            return Ok(true);
+        };
+        let doing = "looking what would fire by now";
+        let why = held_by(&ask(self.job.session, doing, held).await?)?;
+        Ok(match why {
+            Some(why) => {
+                end(record, StepStatus::Deferred, why);
+                false
+            }
+            None => true,
+        })
     }
 
     /// Whether there is still something to give back: somebody may have rewritten the table since the plan was

@@ -23,6 +23,10 @@ pub struct Shrink {
     /// Whether triggers and foreign keys are kept from firing. The role may
     /// say so; otherwise there are none that would.
     pub quiet: bool,
+    /// Answers why no row can be moved by now, as a trigger that has come since would fire: null where
+    /// one can, and no row where the table is gone. Asked in each batch, under its lock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by_now: Option<Query>,
     /// Options of the vacuums before and after.
     pub vacuum: Vec<String>,
     /// The table, as the vacuums name it.
@@ -52,6 +56,14 @@ impl Shrink {
     /// changed.
     pub fn analyze(&self) -> Statement {
         Statement::brief(format!("ANALYZE {}", self.vacuumed))
+    }
+
+    /// Keeps triggers and rules from coming until the end of the transaction, and lets others read and write.
+    pub fn settle(&self) -> Statement {
+        Statement::brief(format!(
+            "LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE",
+            self.table
+        ))
     }
 
     /// Locks the rows of a range of blocks that nobody else has locked, and
@@ -140,6 +152,7 @@ mod tests {
             oid: 7,
             column: "\"order\"".to_owned(),
             quiet: true,
+            held_by_now: None,
             vacuum: vec!["SKIP_LOCKED".to_owned()],
             vacuumed: "public.\"T\"".to_owned(),
             goal_blocks: 1,

@@ -48,6 +48,7 @@ mod reached;
 mod reindex;
 mod repack;
 mod repack_column;
+mod repack_meanwhile;
 mod rights;
 mod room;
 mod rows;

@@ -8,8 +8,10 @@ use tokio_util::sync::CancellationToken;
 use super::super::Job;
 use super::super::attempts::Attempt;
 use super::super::gate::{self, Halt, Outcome};
-use crate::engines::postgres::each;
+use crate::engines::EngineError;
+use crate::engines::postgres::{Row, each};
 use crate::plan::{QUIET, Query, Shrink, block_of_place};
+use crate::values::unreadable;
 
 /// A row leaves its block once that is full, and no block has more rows.
 const MOST_PASSES: u32 = 300;
@@ -68,6 +70,20 @@ impl Attempt for Portion<'_> {
     }
 }
 
+/// Why no row can be moved by now, where none can.
+pub(super) fn held_by(answer: &[Row]) -> Result<Option<String>, EngineError> {
+    let why = match answer.first() {
+        Some(row) => row.get::<Option<String>>(0)?,
+        None => Some("the table is gone, or another has its name".to_owned()),
+    };
+    Ok(why.map(|why| {
+        format!(
+            "rows cannot be moved any more: {}; that is new since the plan was made, and the next run decides anew",
+            unreadable::escaped(&why)
+        )
+    }))
+}
+
 impl Portion<'_> {
     async fn within(
         &self,
@@ -86,6 +102,15 @@ impl Portion<'_> {
         }
         if let Some(guard) = &job.step.body.guard {
             gate::keep(session, guard, execution, step_ends, give_way).await?;
+        }
+        // What the plan saw may have changed since, and between two batches.
+        if let Some(held) = &self.shrink.held_by_now {
+            let lock = self.shrink.settle();
+            gate::pass(session, &lock, execution, step_ends, give_way).await?;
+            let answer = gate::ask(session, held, execution, step_ends, give_way).await?;
+            if let Some(why) = held_by(&answer).map_err(Halt::Failed)? {
+                return Err(Halt::Changed(why));
+            }
         }
         let mut here = places(self.shrink.lock(self.from, self.to)).await?;
         // One that somebody changed in between is locked where it is now.

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 
 use super::super::common::Unmeasured;
 use super::super::rights::Forbidden;
+use super::fires::{COMPUTES_ALL, HOOKS, RECOMPUTES, replaceable};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{
-    NOT_SYSTEM_SCHEMA, by_people, enforced, may_reindex, may_vacuum, size_of,
+    NOT_SYSTEM_SCHEMA, enforced, may_reindex, may_vacuum, size_of,
 };
 use crate::engines::postgres::publications::{Published, published, refusals};
 use crate::engines::postgres::{Identifier, RelationName, Session, each, first};
@@ -126,17 +127,14 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text A
         EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid
             AND i.indimmediate AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END) AS identity,
         pg_catalog.row_security_active(c.oid) AS filtered,
-        ARRAY(SELECT 'trigger ' || g.tgname::text || '/' || g.tgenabled::text FROM pg_catalog.pg_trigger g
-            WHERE g.tgrelid = c.oid AND {by_people} AND g.tgenabled <> 'D' AND g.tgtype & 16 <> 0
-            UNION ALL SELECT 'rule ' || r.rulename::text || '/A' FROM pg_catalog.pg_rewrite r
-            WHERE r.ev_class = c.oid AND r.ev_type = '2' AND r.ev_enabled <> 'D' ORDER BY 1) AS hooks,
+        ARRAY({hooks} ORDER BY 1) AS hooks,
         ARRAY(SELECT k.conname::text FROM pg_catalog.pg_constraint k
             WHERE k.conrelid = c.oid AND k.contype IN ('c', 'n') AND NOT k.convalidated AND {enforced} ORDER BY 1) AS unproved,
         ARRAY(SELECT s.slot_name::text FROM pg_catalog.pg_replication_slots s
             WHERE s.slot_type = 'logical' AND s.database = pg_catalog.current_database()
                 AND s.plugin <> 'pgrepack' AND (s.plugin <> 'pgoutput' OR p.published) ORDER BY 1) AS slots,
         {unpublishable} AS unpublishable,
-        EXISTS (SELECT FROM pg_catalog.pg_trigger b WHERE b.tgrelid = c.oid AND b.tgtype & 19 = 19) AS computes_all,
+        {computes_all} AS computes_all,
         pg_catalog.concat_ws('/', $2::oid, c.oid, pg_catalog.hashtextextended(pg_catalog.concat_ws('/', c.relam, c.reloptions,
             (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.atttypid, a.atttypmod), ' ' ORDER BY a.attnum)
                 FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)), 0)) AS made_as
@@ -160,21 +158,9 @@ const COLUMNS: &str = "SELECT a.attrelid AS table_oid, a.attname::text AS name, 
         EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
             AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.classid <> 'pg_catalog.pg_attrdef'::pg_catalog.regclass) AS used,
         a.attnum = ANY (g.columns) AS replaceable,
-        -- Until 14 it is the column that depends on what its expression names, since then the expression.
-        EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-            AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
-            AND (d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = a.attrelid AND d.objsubid = ANY (g.columns)
-                OR d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND EXISTS (SELECT FROM pg_catalog.pg_attrdef e
-                    WHERE e.oid = d.objid AND e.adrelid = a.attrelid AND e.adnum = ANY (g.columns)))) AS recomputes
+        {recomputes} AS recomputes
     FROM pg_catalog.pg_attribute a
-        CROSS JOIN LATERAL (SELECT ARRAY(SELECT s.attnum FROM pg_catalog.pg_attribute s
-                JOIN pg_catalog.pg_attrdef e ON e.adrelid = s.attrelid AND e.adnum = s.attnum
-            WHERE s.attrelid = a.attrelid AND s.attgenerated = 's' AND EXISTS (SELECT FROM pg_catalog.pg_depend d
-                WHERE (d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = e.oid
-                        OR d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = s.attrelid AND d.objsubid = s.attnum)
-                    AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass,
-                        'pg_catalog.pg_ts_config'::pg_catalog.regclass, 'pg_catalog.pg_ts_dict'::pg_catalog.regclass,
-                        'pg_catalog.pg_collation'::pg_catalog.regclass)))) AS g (columns)
+        CROSS JOIN LATERAL (SELECT ARRAY({replaceable})) AS g (columns)
         JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname
@@ -188,7 +174,8 @@ pub(super) async fn tables(db: &Session, min_bytes: i64) -> Result<Vec<TableFact
         .replace("{may_vacuum}", &may_vacuum(&db.server))
         .replace("{may_repack}", &may_reindex(&db.server))
         .replace("{not_system}", NOT_SYSTEM_SCHEMA)
-        .replace("{by_people}", by_people!("g"))
+        .replace("{hooks}", HOOKS)
+        .replace("{computes_all}", COMPUTES_ALL)
         .replace("{enforced}", &enforced(&db.server, "k"))
         .replace("{unpublishable}", &refusals(&db.server, Published::Update))
         .replace("{published}", &published(&db.server, "b", "c.oid"))
@@ -253,7 +240,10 @@ pub(super) async fn add_columns(
 ) -> Result<(), EngineError> {
     let oids: Vec<u32> = tables.iter().map(|t| t.oid).collect();
     let doing = "reading the statistics of columns";
-    let rows = db.query(doing, COLUMNS, &[&oids]).await?;
+    let sql = COLUMNS
+        .replace("{replaceable}", &replaceable("a.attrelid"))
+        .replace("{recomputes}", RECOMPUTES);
+    let rows = db.query(doing, &sql, &[&oids]).await?;
     let mut columns: HashMap<u32, Vec<ColumnFacts>> = HashMap::new();
     for row in &rows {
         let nulls: Option<f64> = row.named("nulls")?;

@@ -3,6 +3,7 @@
 mod estimate;
 mod column;
 mod facts;
+mod fires;
 mod verdict;
 mod way;
 

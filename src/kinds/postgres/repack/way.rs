@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::column;
 use super::facts::{ServerFacts, TableFacts};
 use super::verdict::{Waste, bytes, share};
-use super::{Facts, Repack, Way};
+use super::{Facts, Repack, Way, fires};
 use crate::engines::postgres::Identifier;
 use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::still_there;
@@ -180,14 +180,8 @@ impl Repack {
                     .to_owned(),
             );
         }
-        let fires = |when: &char| {
-            if server.may_quiet {
-                matches!(when, 'A' | 'R')
-            } else {
-                matches!(when, 'A' | 'O')
-            }
-        };
-        if let Some((what, _)) = table.hooks.iter().find(|(_, when)| fires(when)) {
+        let fires = |when: char| fires::fires(when, server.may_quiet);
+        if let Some((what, _)) = table.hooks.iter().find(|(_, when)| fires(*when)) {
             let help = if server.may_quiet {
                 "it fires whatever `session_replication_role` says"
             } else {
@@ -317,6 +311,12 @@ pub(super) fn step(
             let shrink = Shrink {
                 table: name.clone(),
                 oid,
+                held_by_now: Some(fires::now(
+                    oid,
+                    &table.name,
+                    &column,
+                    facts.server.may_quiet,
+                )),
                 column,
                 quiet: facts.server.may_quiet,
                 vacuum: vacuum_options(major),
