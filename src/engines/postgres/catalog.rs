@@ -84,40 +84,67 @@ pub fn enforced(server: &Server, alias: &str) -> String {
     }
 }
 
-/// SQL: whether looking for given values of `columns` (an array of column numbers) may
-/// use the index `x` (`pg_index`): all rows are in it, or all whose columns are given.
-/// The predicate is read as it is stored, because having the server write it down waits
-/// for whoever holds the table.
-pub fn serves(columns: &str) -> String {
+/// SQL: whether the server can look for rows that refer by the foreign key `k` (`pg_constraint`) in the index `x`
+/// (`pg_index`) of the table with this oid, which has the columns of `conrelid`, in whatever order.
+///
+/// That is what its planner asks: a column of the key comes first (in GIN and bloom filters, anywhere), the operator by which the key
+/// is looked up belongs to the index's operator family, both have the same collation, and all rows are in it, or all
+/// whose columns are given. The other columns of a longer key only narrow down what is found. Block ranges (BRIN) serve
+/// nothing: to look into them is to read much of the table.
+pub fn serves(k: &str, relation: &str) -> String {
+    let columns = format!(
+        "ROWS FROM (pg_catalog.unnest({k}.conkey), pg_catalog.unnest({k}.confkey), pg_catalog.unnest({k}.conpfeqop)) AS u (near, far, operator)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = {k}.conrelid AND a.attnum = u.near
+            JOIN pg_catalog.pg_attribute own ON own.attrelid = {relation} AND own.attname = a.attname"
+    );
+    let holds = holds_all(&format!(
+        "ARRAY(SELECT own.attnum FROM {columns} ORDER BY own.attnum)"
+    ));
+    // Only where the collation of the parent tells no equal values apart is it the one that values are compared by.
     format!(
-        "(x.indpred IS NULL OR (x.indpred::text !~ ':nulltesttype 0|:boolop (or|not)'
-        AND NOT EXISTS (SELECT 1 FROM pg_catalog.regexp_matches(x.indpred::text, '\\{{([A-Z]+)', 'g') m WHERE m[1] NOT IN ('NULLTEST', 'VAR', 'BOOLEXPR'))
-        AND NOT EXISTS (SELECT 1 FROM pg_catalog.regexp_matches(x.indpred::text, ':varattno (-?[0-9]+)', 'g') m WHERE m[1]::int2 <> ALL ({columns}))))"
+        "EXISTS (SELECT FROM pg_catalog.pg_class i JOIN pg_catalog.pg_am am ON am.oid = i.relam AND am.amname <> 'brin'
+            CROSS JOIN LATERAL pg_catalog.generate_series(0, CASE WHEN am.amname IN ('gin', 'bloom') THEN x.indnkeyatts - 1 ELSE 0 END) AS at (n)
+            JOIN ({columns}
+                JOIN pg_catalog.pg_attribute theirs ON theirs.attrelid = {k}.confrelid AND theirs.attnum = u.far
+                LEFT JOIN pg_catalog.pg_collation parents ON parents.oid = theirs.attcollation
+                JOIN pg_catalog.pg_operator op ON op.oid = u.operator) ON own.attnum = x.indkey[at.n]
+            JOIN pg_catalog.pg_opclass oc ON oc.oid = x.indclass[at.n]
+            JOIN pg_catalog.pg_amop ap ON ap.amopfamily = oc.opcfamily AND ap.amopopr = op.oprcom AND ap.amoppurpose = 's'
+            WHERE i.oid = x.indexrelid AND x.indcollation[at.n] IN (0::pg_catalog.oid,
+                CASE WHEN parents.collisdeterministic IS FALSE THEN theirs.attcollation ELSE own.attcollation END)
+            AND {holds})"
     )
 }
 
-/// SQL: whether rows that refer by the foreign key `k` (`conrelid`, `conkey`), of the
-/// table `c` (`pg_class`), have to be looked for without an index: in the table, or in a
-/// partition that has no such index either, of its own or its parent's. A partition may
-/// have its columns in another order, and any order in an index will do, as long as they
-/// are the first ones. A key over a PERIOD, which there is since 18, is looked up by GiST.
+/// SQL: whether all rows whose `columns` (an array of column numbers) have values are in the index `x` (`pg_index`).
+/// Its predicate is read as it is stored, because having the server write it down waits for whoever holds the table.
+/// What is read is one of: no predicate; that all of some of the columns have a value; that one has, or something else
+/// is so.
+fn holds_all(columns: &str) -> String {
+    // What is no AND, OR and NOT, from the inside out: as deep as people write it.
+    let other = r"\{(?!BOOLEXPR)[^{}]*\}";
+    let given = format!(
+        r"pg_catalog.regexp_replace(x.indpred::text, '\{{NULLTEST :arg \{{VAR [^{{}}]*:varattno (' || pg_catalog.array_to_string({columns}, '|') || ') [^{{}}]*\}} :nulltesttype 1 [^{{}}]*\}}', '#', 'g')"
+    );
+    let reduced = (0..5).fold(given, |text, _| {
+        format!("pg_catalog.regexp_replace({text}, '{other}', '@', 'g')")
+    });
+    format!(
+        r"(x.indpred IS NULL OR {reduced} ~ '^(#|\{{BOOLEXPR :boolop and :args \(#( #)*\)[^{{}}]*\}}|\{{BOOLEXPR :boolop or :args \([@ ]*#[#@ ]*\)[^{{}}]*\}})$')"
+    )
+}
+
+/// SQL: whether rows that refer by the foreign key `k` (`pg_constraint`), of the table `c` (`pg_class`), have to be
+/// looked for without an index: in the table, or in a partition that has no such index either, of its own or its
+/// parent's.
 pub fn without_index(k: &str) -> String {
-    let serves = serves("key.columns");
+    let serves = serves(k, "l.relid");
     let below = tree("c.oid");
     format!(
         "EXISTS (SELECT FROM (SELECT c.oid AS relid WHERE c.relkind <> 'p'
                 UNION ALL SELECT pt.relid FROM {below} pt WHERE c.relkind = 'p') l
             JOIN pg_catalog.pg_class leaf ON leaf.oid = l.relid AND leaf.relkind = 'r'
-            CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(own.attnum ORDER BY u.place) AS columns
-                FROM pg_catalog.unnest({k}.conkey) WITH ORDINALITY u(att, place)
-                JOIN pg_catalog.pg_attribute a ON a.attrelid = {k}.conrelid AND a.attnum = u.att
-                JOIN pg_catalog.pg_attribute own ON own.attrelid = l.relid AND own.attname = a.attname) key
-            WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-                JOIN pg_catalog.pg_am am ON am.oid = i.relam
-                WHERE x.indrelid = l.relid AND x.indisvalid AND {serves}
-                    AND (am.amname = 'btree' OR (am.amname = 'hash' AND pg_catalog.cardinality({k}.conkey) = 1)
-                        OR (am.amname = 'gist' AND pg_catalog.to_jsonb({k}) ->> 'conperiod' = 'true'))
-                    AND (x.indkey::int2[])[0:pg_catalog.cardinality({k}.conkey) - 1] @> key.columns))"
+            WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = l.relid AND x.indisvalid AND {serves}))"
     )
 }
 

@@ -53,6 +53,7 @@ mod rights;
 mod room;
 mod rows;
 mod schemas;
+mod served;
 mod siblings;
 mod slots;
 mod snapshot;

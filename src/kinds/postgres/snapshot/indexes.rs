@@ -183,14 +183,18 @@ impl Indexes {
                 severity: Severity::Info,
                 object: format!("{}.{}", missing.table, missing.constraint),
                 message: format!(
-                    "no index begins with the columns of {} ({}): every delete in {} reads all of {} ({}){blocks}",
+                    "no index serves {} ({}): every delete in {} reads all of {} ({}){blocks}",
                     missing.constraint,
                     missing.columns.join(", "),
                     missing.referenced,
                     missing.table,
                     bytes(missing.bytes)
                 ),
-                suggestion: Some(format!("CREATE INDEX {how}ON {} ({})", missing.table, missing.served_by(&self.missing).join(", "))),
+                suggestion: Some(format!(
+                    "CREATE INDEX {how}ON {} ({})",
+                    missing.table,
+                    missing.served_by(&self.missing).join(", ")
+                )),
             });
         }
     }

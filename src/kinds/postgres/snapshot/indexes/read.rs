@@ -34,8 +34,7 @@ const IDLE: &str = "WITH leaves AS (
         -- Without it the next delete of a row that is referred to would read the whole table, or a
         -- whole partition: that may have keys and an order of columns of its own.
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index x JOIN pg_catalog.pg_constraint k ON k.conrelid = x.indrelid
-            WHERE x.indexrelid = ANY (l.leaves) AND k.contype = 'f' AND {enforced} AND {serves_k}
-            AND (x.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] @> k.conkey)
+            WHERE x.indexrelid = ANY (l.leaves) AND k.contype = 'f' AND {enforced} AND {serves_k})
     ORDER BY l.bytes DESC, schema, name";
 
 const USAGE: &str = "SELECT n.nspname::text AS schema, i.relname::text AS name, u.scans, coalesce(pg_catalog.pg_stat_get_tuples_returned(i.oid), 0) AS tuples,
@@ -134,7 +133,7 @@ pub(in crate::kinds::postgres::snapshot) async fn read(
             .replace("{below_c}", &tree("c.oid"))
             .replace("{enforced}", &enforced(&db.server, "k"))
             .replace("{without_index}", &without_index("k"))
-            .replace("{serves_k}", &serves("k.conkey"))
+            .replace("{serves_k}", &serves("k", "x.indrelid"))
     };
     // From 16 on the server knows when an index was last used.
     let recently = |db: &Session, oid: &str| {
