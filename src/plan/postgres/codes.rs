@@ -238,7 +238,7 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
     ),
     code(
         "partitions.doubted",
-        "A partition over UUIDs is over by its bounds, and has rows whose key is no UUID of version 7.",
+        "A partition is over by its bounds, and has rows whose key tells no age: UUIDs of another version than 7, or times before 1980, such as -infinity, 0001-01-01, 1970-01-01 and zero.",
         "Nobody can tell how old those are: it stays, with all its rows, until they are gone from it.",
         "The suggestion shows them: move them elsewhere, or delete them.",
     ),

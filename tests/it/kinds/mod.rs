@@ -38,6 +38,7 @@ mod on_standby;
 mod partitioned_tenants;
 mod partitions;
 mod over_at_once;
+mod over_by_bounds;
 mod owners;
 mod pooler;
 mod referring;

@@ -168,6 +168,8 @@ pub(super) struct Retired {
     pub(super) mark: String,
     pub(super) bytes: i64,
     pub(super) foreign: bool,
+    /// A foreign table below it.
+    pub(super) foreign_below: Option<String>,
     /// The table that it is part of by now, as somebody wanted it.
     pub(super) part_of: Option<String>,
     /// Whether a table of its owner is called what the mark says.

@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::TimeDelta;
 
-use super::calendar::KeyEpoch;
+use super::calendar::{Key, KeyEpoch};
 use super::facts::{Facts, MARK, Retired, Table, a_held, bytes};
-use super::{default, nodes, subscribers};
+use super::{default, doubts, nodes, subscribers};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{size_of, tree, with_ancestors};
 use crate::engines::postgres::trust::{Standing, Touch, Use};
@@ -107,6 +107,8 @@ const RETIRED: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text 
         pg_catalog.substr(d.description, pg_catalog.length($1::text) + 1) AS mark,
         (SELECT coalesce(pg_catalog.sum({size}), 0)::int8 FROM {below} b JOIN pg_catalog.pg_class l ON l.oid = b.relid AND l.relkind = 'r') AS bytes,
         c.relkind = 'f' AS is_foreign,
+        (SELECT pg_catalog.min(pg_catalog.format('%I.%I', ns.nspname, l.relname)) FROM {below} b JOIN pg_catalog.pg_class l ON l.oid = b.relid AND l.relkind = 'f'
+            JOIN pg_catalog.pg_namespace ns ON ns.oid = l.relnamespace WHERE l.oid <> c.oid) AS foreign_below,
         (SELECT pg_catalog.min(i.inhparent::pg_catalog.regclass::text) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS parent,
         -- Anybody can write a comment: a table of another owner was no partition.
         EXISTS (SELECT FROM pg_catalog.pg_class r WHERE r.relkind = 'p' AND r.relowner = c.relowner
@@ -212,6 +214,7 @@ pub(super) async fn read(
             mark: row.named("mark")?,
             bytes: row.named("bytes")?,
             foreign: row.named("is_foreign")?,
+            foreign_below: row.named("foreign_below")?,
             part_of: row
                 .named::<Option<String>>("parent")?
                 .map(|name| unreadable::escaped(&name).into_owned()),
@@ -233,7 +236,7 @@ pub(super) async fn read(
     }
     facts.dependents = dependents::read(db, &droppable).await?;
     facts.publications = subscribers::publications(db, &roots).await?;
-    facts.standing = trust::read(site, roots.into_iter().chain(read_to_go(&facts))).await?;
+    facts.standing = trust::read(site, roots.into_iter().chain(read_to_go(&facts, epoch))).await?;
     for table in facts.tables.values_mut() {
         // What is too large to be read while others wait is not read here either.
         let default = table.default.map_or(0, |oid| bytes(oid, &facts.nodes));
@@ -258,11 +261,19 @@ pub(super) async fn read(
 }
 
 /// What may be dropped only where its rows say so, apart from their table: they are read for that.
-fn read_to_go(facts: &Facts) -> Vec<u32> {
-    let by_uuid = facts.tables.values().filter(|t| t.key_type == "uuid");
-    let nodes = by_uuid.filter_map(|table| facts.nodes.get(&table.oid));
-    nodes
-        .flat_map(|root| root.children.iter().copied())
+fn read_to_go(facts: &Facts, epoch: Option<KeyEpoch>) -> Vec<u32> {
+    let doubted = facts.tables.values().flat_map(|table| {
+        let key = Key::of(&table.key_type, epoch).ok();
+        let root = facts.nodes.get(&table.oid).filter(|_| key.is_some());
+        let children = root
+            .into_iter()
+            .flat_map(|root| root.children.iter().copied());
+        children.filter(move |oid| {
+            let bounds = facts.nodes.get(oid).and_then(|node| node.bounds.as_deref());
+            key.is_some_and(|key| doubts::may_be_asked(key, bounds))
+        })
+    });
+    doubted
         .chain(facts.retired.iter().map(|retired| retired.oid))
         .collect()
 }

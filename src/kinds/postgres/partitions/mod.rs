@@ -1,10 +1,12 @@
 //! Creates partitions before they are needed, and retires those whose time is over.
 
+mod away;
 mod calendar;
 mod comment;
 mod coverage;
 mod create;
 mod default;
+mod doubts;
 mod facts;
 mod look;
 mod make;

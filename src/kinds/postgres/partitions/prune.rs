@@ -1,7 +1,8 @@
 //! Partitions whose time is over.
 
-use super::calendar::Key;
+use super::away;
 use super::comment::{before, begins, comment, kind, marked};
+use super::doubts::{Doubt, doubt};
 use super::facts::{Facts, MARK, Node, bytes};
 use super::unfinished::{attached, finalize, leaving, outside, step};
 use super::{Expired, Partitions, Subject};
@@ -84,8 +85,9 @@ fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, 
             );
             continue;
         }
-        if task.expired == Expired::Drop && node.kind == "f" {
-            plan.undone(elsewhere(&node.name, root, &why, true));
+        if let (Expired::Drop, Some(which)) = (task.expired, away::foreign(*oid, &facts.nodes)) {
+            let which = which.to_string();
+            plan.undone(away::elsewhere(&node.name, root, (&which, &why), true));
             continue;
         }
         if let (Expired::Drop, Some(dependents)) = (task.expired, facts.dependents.get(oid)) {
@@ -117,8 +119,10 @@ fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, 
         let of = subject.table.oid;
         plan.memories
             .extend(mark::memories(*oid, &node.name, of, node.bounds.as_deref()));
-        plan.steps
-            .push(retire(task, subject, *oid, node, facts, at).because(why));
+        let doubt = doubt(subject, stretch.0, cut);
+        let doubt = doubt.as_ref().filter(|_| node.kind != "f");
+        let step = retire(task, subject, (*oid, node), doubt, facts, at);
+        plan.steps.push(step.because(why));
     }
 }
 
@@ -127,8 +131,8 @@ fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, 
 fn retire(
     task: &Partitions,
     subject: &Subject<'_>,
-    oid: u32,
-    node: &Node,
+    (oid, node): (u32, &Node),
+    doubt: Option<&Doubt>,
     facts: &Facts,
     at: &Moment,
 ) -> Step {
@@ -147,11 +151,21 @@ fn retire(
         None => &node.name,
     };
     let named = |name| leaving(oid, name, node, subject);
-    let ours = |required, name| of_version_7(required, name, node, subject);
+    let goes = attic.is_none();
+    let ours = |required, name| {
+        let required = match doubt {
+            Some(doubt) => doubt.without(required, name, &subject.column.to_string()),
+            None => required,
+        };
+        match goes && node.kind == "p" {
+            true => away::none_below(required, (oid, name), root, true),
+            false => required,
+        }
+    };
     let drops = attic.is_none() && task.grace.get().is_zero();
     let mut step = step("retire_partition", oid, node, subject)
         .expecting(bytes(oid, &facts.nodes), drops.then_some(0));
-    if subject.key == Key::Uuid && !foreign {
+    if doubt.is_some() {
         step = step.touching(oid, Use::Read);
     }
     let since = at.now.to_rfc3339();
@@ -252,45 +266,6 @@ pub(super) fn under(statement: Statement, required: Required, lock: Option<Strin
     }
 }
 
-/// SQL: whether no row of `name` has a key that only looks as if it began with a time: other
-/// versions of UUIDs lie in some partition, too.
-pub(super) fn all_of_version_7(name: &RelationName, subject: &Subject<'_>) -> String {
-    format!(
-        "NOT EXISTS (SELECT FROM {name} WHERE pg_catalog.substr({}::text, 15, 1) <> '7')",
-        subject.column
-    )
-}
-
-/// The same requirement, and, where keys are UUIDs, that all rows are as old as they look.
-fn of_version_7(
-    required: Required,
-    name: &RelationName,
-    node: &Node,
-    subject: &Subject<'_>,
-) -> Required {
-    if subject.key != Key::Uuid || node.kind == "f" {
-        return required;
-    }
-    let of_another = doubted(name, subject);
-    required.and(&all_of_version_7(name, subject), of_another)
-}
-
-/// What is told of a partition that is over by its bounds, and has rows whose age nobody knows.
-pub(super) fn doubted(name: &RelationName, subject: &Subject<'_>) -> Finding {
-    let column = &subject.column;
-    Finding {
-        code: "partitions.doubted".to_owned(),
-        severity: Severity::Warning,
-        object: name.to_string(),
-        message: format!(
-            "{name} is over by its bounds, and has rows whose {column} is no UUID of version 7: nobody can tell how old they are, so it stays until they are moved elsewhere or deleted"
-        ),
-        suggestion: Some(format!(
-            "SELECT * FROM {name} WHERE pg_catalog.substr({column}::text, 15, 1) <> '7'"
-        )),
-    }
-}
-
 /// Takes the mark from what is a partition again, or still: what somebody
 /// detaches later is theirs.
 fn unmark(subject: &Subject<'_>, plan: &mut Plan) {
@@ -313,31 +288,5 @@ fn unmark(subject: &Subject<'_>, plan: &mut Plan) {
                 .because("it was marked as on its way out, and is a partition")
                 .run(Statement::brief(restored)),
         );
-    }
-}
-
-/// What is told of a foreign table: its rows are another server's, and nothing here says how old
-/// they are. Dropped, only what leads to them would be gone.
-pub(super) fn elsewhere(
-    name: &RelationName,
-    root: &RelationName,
-    why: &str,
-    attached: bool,
-) -> Finding {
-    let (rest, help) = match attached {
-        true => (
-            "is not detached",
-            format!("ALTER TABLE {root} DETACH PARTITION {name}"),
-        ),
-        false => ("is not dropped", format!("DROP FOREIGN TABLE {name}")),
-    };
-    Finding {
-        code: "rows.foreign".to_owned(),
-        severity: Severity::Warning,
-        object: name.to_string(),
-        message: format!(
-            "{why}, and it {rest}: it is a foreign table, whose rows are on another server and would stay there without anything that leads to them. Give that server a task of its own, then let it go by hand"
-        ),
-        suggestion: Some(help),
     }
 }

@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::calendar::{self, Key};
+use super::away::{elsewhere, none_below};
+use super::calendar::{self, FIRST};
 use super::comment::{before, begins, comment, kind};
+use super::doubts::doubt;
 use super::facts::{Facts, MARK, Retired};
-use super::prune::{all_of_version_7, doubted, elsewhere, under};
+use super::prune::under;
 use super::unfinished::{outside, stays};
 use super::{Partitions, Subject};
 use crate::engines::postgres::trust::Use;
@@ -81,9 +83,10 @@ pub(super) fn plan(
             );
             continue;
         }
-        if retired.foreign {
+        let below = retired.foreign_below.as_deref();
+        if let Some(which) = below.or(retired.foreign.then_some(name.as_str())) {
             let why = format!("it was detached on {day}");
-            plan.undone(elsewhere(&retired.name, root, &why, false));
+            plan.undone(elsewhere(&retired.name, root, (which, &why), false));
             continue;
         }
         let Some(keep) = task.keep else {
@@ -116,10 +119,11 @@ pub(super) fn plan(
                 "it has rows that are younger than {keep}, which came once it was detached, or is not any more what was detached: move them into {root}, or drop it by hand"
             ),
         );
-        if subject.key == Key::Uuid {
-            let of_another = doubted(&retired.name, subject);
-            required = required.and(&all_of_version_7(&retired.name, subject), of_another);
+        // Detached, it may have been given any row.
+        if let Some(doubt) = doubt(subject, FIRST, cut) {
+            required = doubt.without(required, &retired.name, &subject.column.to_string());
         }
+        required = none_below(required, (retired.oid, &retired.name), root, false);
         let drop = format!("DROP TABLE {}", retired.name);
         let mut step = Step::new("drop_partition", name, format!("table {}", retired.oid))
             .because(format!("detached on {day}, more than {} ago", task.grace))
