@@ -115,10 +115,12 @@ fn github(found: &[Found]) -> String {
 /// One case for each finding; only errors fail. Where nothing was found, one that passed.
 fn junit(found: &[Found]) -> String {
     let text = |text: &str| {
-        // XML has no way to write most control characters.
-        let kept = text
-            .chars()
-            .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'));
+        // XML has no way to write most control characters, and two others (its production `Char`).
+        let kept = text.chars().filter(|c| match c {
+            '\n' | '\t' => true,
+            '\u{FFFE}' | '\u{FFFF}' => false,
+            other => !other.is_control(),
+        });
         let mut out = String::new();
         for c in kept {
             match c {

@@ -104,7 +104,8 @@ enum ModeArg {
 
 impl Export {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let mut config = context.config().await?;
+        // What no run could work with is not handed to anybody's calendar.
+        let mut config = context.config_for_check(true).await?;
         config.path = std::path::absolute(&config.path).unwrap_or(config.path);
         let left_out = match &self.format {
             Format::Systemd { .. } => Some("systemd"),
@@ -150,7 +151,8 @@ impl Export {
                         "the folder that maint was called in is not there: {why}"
                     ))
                 })?;
-                (export::systemd(&config, program, &base), "\n")
+                let files = files(&config.path, &config.inventories)?;
+                (export::systemd(&config, program, &base, &files), "\n")
             }
             Format::Crontab { program } => {
                 let files = files(&config.path, &config.inventories)?;

@@ -8,7 +8,7 @@ use crate::values::{redact, redact_output};
 /// The keys of a configuration file whose values give a secret away: passwords in URLs, and
 /// addresses that are secrets as a whole. Values and defaults of variables count, variables
 /// themselves and `file:` do not. A file that cannot be taken apart has none: it is refused
-/// elsewhere.
+/// elsewhere. Comments are read by whoever reads the file, too.
 pub fn written_secrets(text: &str) -> Vec<String> {
     let mut file = File::new("", text);
     let mut found = Vec::new();
@@ -25,6 +25,11 @@ pub fn written_secrets(text: &str) -> Vec<String> {
         });
         arguments(&root, "", &mut found);
     }
+    let comments = text.lines().zip(1..).filter_map(|(line, number)| {
+        let comment = without_variables(&line[line.find('#')?..]);
+        (redact(&comment) != comment).then(|| format!("the comment in line {number}"))
+    });
+    found.extend(comments);
     found
 }
 
@@ -128,7 +133,16 @@ mod tests {
             ("history: \"${H:-sqlite:/var/lib/maint/maint.db}\"", None),
             ("webhook: { url: \"${HOOK}\" }", None),
             ("webhook: { url: \"file:/run/secrets/hook\" }", None),
-            ("# url: postgres://u:pw@h/d\na: 1", None),
+            (
+                "a: 1\n# url: postgres://u:pw@h/d",
+                Some("the comment in line 2"),
+            ),
+            ("a: 1 # was password=pw", Some("the comment in line 1")),
+            ("# url: postgres://u:${PW}@h/d, or $PGPASSWORD\na: 1", None),
+            (
+                "statements: [{ name: n, sql: \"ALTER ROLE x PASSWORD 's3cr3t'\" }]",
+                Some("statements.sql"),
+            ),
         ] {
             let found = written_secrets(text);
             assert_eq!(found.first().map(String::as_str), key, "{text}");

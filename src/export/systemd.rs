@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::fields::{Field, Fields};
 use super::{ExportError, Exported, File, enabled, plain_name, reports};
-use crate::config::{Config, Task};
+use crate::config::{Config, Task, named_files};
 
 /// What the process may not do; `systemd-analyze security` counts it.
 const HARDENING: &str = "UMask=0077
@@ -45,11 +45,22 @@ const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 
 /// A service and a timer for each schedule.
 ///
-/// Relative paths of the configuration begin at `base`, the folder that the process is in.
+/// Relative paths of the configuration begin at `base`, the folder that the process is in; `texts` are the names and
+/// the texts of its files, whose other places are not hidden from the process.
 ///
 /// # Errors
 /// Where a cron expression has no `OnCalendar=`.
-pub fn systemd(config: &Config, program: &str, base: &Path) -> Result<Exported, ExportError> {
+pub fn systemd(
+    config: &Config,
+    program: &str,
+    base: &Path,
+    texts: &[(String, String)],
+) -> Result<Exported, ExportError> {
+    let named = texts.iter().flat_map(|(_, text)| named_files(text));
+    let named: BTreeSet<PathBuf> = named
+        .filter(|one| one.file.starts_with('/'))
+        .map(|one| absolute(base, Path::new(&one.file)))
+        .collect();
     let mut files = Vec::new();
     let mut taken = Vec::new();
     let of_reports = reports(config);
@@ -88,7 +99,7 @@ pub fn systemd(config: &Config, program: &str, base: &Path) -> Result<Exported, 
             .iter()
             .filter_map(|name| config.tasks.get(name));
         let written = written(config, tasks, base);
-        let hardening = hardening(config, &written, base);
+        let hardening = hardening(config, &written, &named, base);
         let beside = match written.is_empty() {
             true => String::new(),
             false => written.iter().fold(
@@ -175,10 +186,15 @@ fn absolute(base: &Path, path: &Path) -> PathBuf {
 }
 
 /// The hardening, without what would hide a place that is needed.
-fn hardening(config: &Config, written: &BTreeSet<PathBuf>, base: &Path) -> String {
+fn hardening(
+    config: &Config,
+    written: &BTreeSet<PathBuf>,
+    named: &BTreeSet<PathBuf>,
+    base: &Path,
+) -> String {
     let path = absolute(base, &config.path);
     let below = |folders: &[&str]| {
-        let mut all = written.iter().chain([&path]);
+        let mut all = written.iter().chain(named).chain([&path]);
         all.any(|place| folders.iter().any(|folder| place.starts_with(folder)))
     };
     let mut text = HARDENING.to_owned();

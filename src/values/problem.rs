@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Invalid, redact, shown};
+use super::{Invalid, redact_output, shown};
 
 /// Of a long list of alternatives so many are shown.
 const MOST_KNOWN: usize = 40;
@@ -72,7 +72,7 @@ impl Problem {
     #[must_use]
     pub fn source(mut self, line: &str) -> Self {
         let before: String = line.chars().take(self.column.saturating_sub(1)).collect();
-        let masked = redact(line);
+        let masked = redact_output(line);
         let masked = masked.trim_end();
         if !masked.starts_with(&before) {
             // Something before the place was masked, so a caret would point at the wrong word.
@@ -99,7 +99,7 @@ impl Problem {
 
 /// A text without its passwords, and without what makes it too long to be read.
 fn told(text: &str) -> String {
-    short(redact(text))
+    short(redact_output(text))
 }
 
 /// The text as it is, or what is left of it without the middle of what is too long.
@@ -283,6 +283,19 @@ impl std::error::Error for Problems {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_secret_of_a_line_or_a_word_is_shown() {
+        let problem = Problem::new(
+            "t.yaml",
+            "unknown place `s3://b/p?secret_access_key=S3cret`",
+        )
+        .at(2, 3, 5)
+        .source("  token: S3cret")
+        .hint("write `[curl, -H, 'Authorization: S3cret']`");
+        let problem = format!("{problem:?}");
+        assert!(!problem.contains("S3cret"), "{problem}");
+    }
 
     #[test]
     fn shows_the_place_the_alternatives_and_the_advice() {

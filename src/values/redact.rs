@@ -7,12 +7,23 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 pub(super) const MASK: &str = "***";
 
 /// Words after which a value is a secret, wherever `=` follows them.
-const SECRET_WORDS: [&str; 5] = ["password", "passwd", "pwd", "token", "secret"];
+const SECRET_WORDS: [&str; 10] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "token",
+    "secret",
+    "access_key",
+    "accesskey",
+    "api_key",
+    "apikey",
+];
 
 /// The text with every password in it replaced by `***`.
 ///
 /// Covers `scheme://user:password@host`, `password=…` in connection strings and in the query of
-/// a URL, `password: …`, and what HTTP and SMTP log in with (`Basic dTpwdw==`). It would rather mask too much than too little: a password that
+/// a URL, `password: …`, SQL's `PASSWORD '…'`, and what HTTP and SMTP log in with (`Basic dTpwdw==`). It would rather mask too much than too little: a password that
 /// contains `/` or `@` unescaped is masked whole, at the price of some of what follows.
 pub fn redact(text: &str) -> String {
     redact_headers(&redact_assignments(&redact_userinfo(&redact_urls(text))))
@@ -217,6 +228,14 @@ fn next_secret_value(text: &str) -> Option<usize> {
             let lower = lower.as_str();
             lower.match_indices(word).filter_map(move |(at, _)| {
                 let behind = &lower[at + word.len()..];
+                // As SQL sets it: `ALTER ROLE … PASSWORD '…'`, or a constant with a prefix.
+                let said = behind.trim_start();
+                let constant = ["'", "e'", "u&'", "$"]
+                    .iter()
+                    .any(|begin| said.starts_with(begin));
+                if *word == "password" && said.len() < behind.len() && constant {
+                    return Some(text.len() - said.len());
+                }
                 let sign = behind.trim_start_matches(['"', '\'', ' ']);
                 let colon_counts = !matches!(*word, "token" | "secret");
                 let signed = sign.starts_with('=') || (colon_counts && sign.starts_with(':'));
@@ -229,6 +248,14 @@ fn next_secret_value(text: &str) -> Option<usize> {
 
 /// How long the value at the start of a text is; quoted values may hold blanks and `\'`.
 fn value_length(text: &str) -> usize {
+    let prefix = ["e'", "E'", "u&'", "U&'"];
+    let prefix = prefix.iter().find(|begin| text.starts_with(**begin));
+    let prefix = prefix.map_or(0, |begin| begin.len() - 1);
+    let text = &text[prefix..];
+    prefix + quoted_length(text)
+}
+
+fn quoted_length(text: &str) -> usize {
     let mut chars = text.char_indices();
     match chars.next() {
         Some((_, quote @ ('\'' | '"'))) => {
@@ -315,6 +342,16 @@ mod tests {
             ("syntax error at token: x", "syntax error at token: x"),
             ("a://u:p@h b://u:p@h", "a://u:***@h b://u:***@h"),
             ("password=", "password="),
+            (
+                "s3://b/p?secret_access_key=k3y&x=1 api_key: k3y",
+                "s3://b/p?secret_access_key=***&x=1 api_key: ***",
+            ),
+            ("access_key_id=AKIA", "access_key_id=AKIA"),
+            (
+                "ALTER ROLE x PASSWORD 'S3c ret' LOGIN; alter role y password E'a\\'b'; PASSWORD  $$x$$",
+                "ALTER ROLE x PASSWORD *** LOGIN; alter role y password ***; PASSWORD  ***",
+            ),
+            ("ALTER ROLE x PASSWORD NULL", "ALTER ROLE x PASSWORD NULL"),
             ("postgres//u:pw@h/d?a=b", "postgres//u:***@h/d?a=b"),
             ("is `postgres:/u:pw@h/d`", "is `postgres:/u:***@h/d`"),
             ("postgres:u:pw@h", "postgres:u:***@h"),

@@ -143,6 +143,23 @@ fn what_would_be_lost_or_known_is_refused() {
         "{text}"
     );
 
+    // What `maint check` refuses runs nowhere.
+    let url = SCHEDULES.replace("${DATABASE_URL}", "postgres://h/d?schema=public");
+    assert_ne!(url, SCHEDULES);
+    for format in ["kubernetes", "systemd", "crontab"] {
+        let text = refused(&workspace(&url), &["export", format]);
+        assert!(text.contains("schema"), "{text}");
+    }
+
+    // A ConfigMap has the comments, too.
+    let told = |schedules: &str| {
+        let text = refused(&workspace(schedules), &["export", "kubernetes"]);
+        assert!(!text.contains("S3cret"), "{text}");
+        text
+    };
+    let comment = told(&format!("{SCHEDULES}# was: postgres://u:S3cret@h/d\n"));
+    assert!(comment.contains("in `the comment in line "), "{comment}");
+
     for (option, name) in [
         ("--namespace", "a b\""),
         ("--namespace", "Prod"),
@@ -565,7 +582,8 @@ fn the_chart_renders_to_this_export() {
             .iter()
             .any(|item| item["path"] == "tasks/Own.yaml" && item["key"] == "tasks-own-yaml")
     );
-    let many = rendered(r#"{"replicas": 2, "persistence": {"enabled": false}, "networkPolicy": {"enabled": false}, "secret": "s", "terminationGracePeriodSeconds": 70}"#).unwrap();
+    let history = r##""schedules.yaml": "# sqlite:x until 2025\nhistory: ${HISTORY_URL}\n""##;
+    let many = rendered(&format!(r#"{{"files": {{{history}}}, "replicas": 2, "persistence": {{"enabled": false}}, "networkPolicy": {{"enabled": false}}, "secret": "s", "terminationGracePeriodSeconds": 70}}"#)).unwrap();
     assert!(!many.contains_key("NetworkPolicy") && !many.contains_key("PersistentVolumeClaim"));
     let deployment = &many["Deployment"]["spec"];
     assert_eq!(deployment["replicas"], 2);
@@ -578,6 +596,19 @@ fn the_chart_renders_to_this_export() {
         refused.contains("more than one replica needs a history in PostgreSQL"),
         "{refused}"
     );
+    // On the disk of a pod that has no volume.
+    for files in [
+        r#""tasks/own.yaml": null"#.to_owned(),
+        format!(
+            r#"{history}, "tasks/old.yaml": "destination: {{ files: \"file:///var/lib/maint/old\" }}\n""#
+        ),
+    ] {
+        let values = format!(r#"{{"files": {{{files}}}, "persistence": {{"enabled": false}}}}"#);
+        let refused = rendered(&values).unwrap_err();
+        assert!(refused.contains("would be lost with each pod"), "{refused}");
+    }
+    let refused = rendered(r#"{"files": {"a/b.yaml": "x", "a-b.yaml": "y"}}"#).unwrap_err();
+    assert!(refused.contains("would be one file"), "{refused}");
     let folder = tempfile::tempdir().unwrap();
     for (n, documents) in [plain, many].iter().enumerate() {
         for (kind, document) in documents {
@@ -788,6 +819,29 @@ fn units_may_write_where_maint_writes() {
             "PrivateTmp=yes"
         };
         assert!(text.contains(own), "{text}");
+    }
+}
+
+/// What the configuration reads is not hidden from the process: a guard that nobody can reach is off.
+#[test]
+fn units_see_what_the_configuration_reads() {
+    let home = |task: &str| {
+        let workspace = workspace(SCHEDULES).task("statistics", task);
+        let units = workspace.run(["export", "systemd"]).expect(0).stdout;
+        let lines = units
+            .lines()
+            .filter(|line| line.starts_with("ProtectHome="));
+        let mut all: Vec<String> = lines.map(str::to_owned).collect();
+        all.dedup();
+        all
+    };
+    assert_eq!(home("kind: analyze\ntarget: app\n"), ["ProtectHome=yes"]);
+    for more in [
+        "throttle: { pause_file: /home/ann/pause }\n",
+        "commands: { before: { run: [/home/ann/drain] } }\n",
+    ] {
+        let task = format!("kind: analyze\ntarget: app\n{more}");
+        assert_eq!(home(&task), ["ProtectHome=read-only"], "{more}");
     }
 }
 
