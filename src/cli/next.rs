@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use super::Failure;
 use super::context::Context;
 use super::documents;
-use crate::history::{HistoryError, Neglect, Overdue, overdue};
+use crate::history::{HistoryError, Neglect, Overdue, Pause, overdue};
 use crate::report::text::{Align, Cell, Columns, Cut, wrapped};
 use crate::scheduler::{Coming, outlook, with_reports, zone_of};
 use crate::values::wall_clock;
@@ -96,7 +96,7 @@ impl Next {
             .column("tasks", Align::Left, Cut::End);
         for one in &planned.next {
             let (at, schedule) = (one.at, &one.schedule);
-            let paused = planned.pauses.iter().any(|pause| {
+            let paused = planned.pauses.iter().find(|pause| {
                 &pause.schedule == schedule && pause.until.is_none_or(|until| at < until)
             });
             let shown_task = |task: &String| match runs(task) {
@@ -120,8 +120,14 @@ impl Next {
                 Cell::from(&shown(at, schedule)),
                 Cell::from(schedule),
                 Cell::from(&match paused {
-                    true => format!("paused ({tasks})"),
-                    false => format!("{tasks}{waits}"),
+                    Some(Pause { by, until, .. }) => {
+                        let until = match until {
+                            Some(until) => shown(*until, schedule),
+                            None => format!("`maint resume {schedule}`"),
+                        };
+                        format!("paused by {by} until {until} ({tasks})")
+                    }
+                    None => format!("{tasks}{waits}"),
                 }),
             ]);
         }

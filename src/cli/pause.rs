@@ -39,10 +39,11 @@ impl Pause {
         known(&config, &self.schedule)?;
         let store = context.history(&config).await?;
         let now = wall_clock();
-        let until = self
-            .length
-            .and_then(|length| chrono::TimeDelta::from_std(length.get()).ok())
-            .and_then(|length| now.checked_add_signed(length));
+        let until = self.length.map(|length| {
+            let end = Paused::end_after(length, now);
+            end.map_err(|why| Failure::Usage(format!("`--for {length}`: {why}")))
+        });
+        let until = until.transpose()?;
         let pause = Paused {
             schedule: self.schedule.clone(),
             since: now,

@@ -1,6 +1,7 @@
 //! One line and an exit code for monitoring: whether all is well, and what is not since when, by
 //! what the history says; no target is asked.
 
+mod alike;
 mod look;
 
 use chrono::{DateTime, Utc};

@@ -310,17 +310,18 @@ impl Expansion<'_> {
             way.push(name.to_owned());
             return Err(way);
         }
-        if self.targets.contains_key(name) {
-            if self.seen.insert(name.to_owned()) {
-                self.found.push(name.to_owned());
-            }
-            return Ok(());
-        }
+        // Also where a target is called so: it is one of them.
         if !self.groups.contains_key(name) && is_pattern(name) {
             for target in matching(self.targets, name) {
                 if self.seen.insert(target.to_owned()) {
                     self.found.push(target.to_owned());
                 }
+            }
+            return Ok(());
+        }
+        if self.targets.contains_key(name) {
+            if self.seen.insert(name.to_owned()) {
+                self.found.push(name.to_owned());
             }
             return Ok(());
         }

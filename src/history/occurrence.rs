@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::HistoryError;
+use crate::values::TimeSpan;
 
 /// Claims on planned firings, pauses, and requests to stop.
 #[async_trait]
@@ -233,4 +234,32 @@ pub struct Pause {
     pub until: Option<DateTime<Utc>>,
     /// By whom.
     pub by: String,
+}
+
+impl Pause {
+    /// When a pause is over that lasts so long from `now`.
+    ///
+    /// # Errors
+    /// In words, when that is no moment later than `now`.
+    pub fn end_after(length: TimeSpan, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+        let end = chrono::TimeDelta::from_std(length.get())
+            .ok()
+            .and_then(|length| now.checked_add_signed(length))
+            .ok_or_else(|| format!("`for` is `{length}`, which is too long"))?;
+        Pause::end_at(end, now)
+    }
+
+    /// The same of one that lasts until then.
+    ///
+    /// # Errors
+    /// In words, when that is past.
+    pub fn end_at(end: DateTime<Utc>, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+        match end > now {
+            true => Ok(end),
+            false => Err(format!(
+                "the pause would be over at {}, which is past",
+                end.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+            )),
+        }
+    }
 }

@@ -59,9 +59,14 @@ pub trait Outbox: Send + Sync {
     async fn letters_since(&self, channel: &str, since: DateTime<Utc>)
     -> Result<u32, HistoryError>;
 
-    /// Letters that have not gone out in spite of several tries, and those that were given up since then where
-    /// nothing has gone out that way afterwards; oldest first, some hundreds at most.
-    async fn stuck_letters(&self, since: DateTime<Utc>) -> Result<Vec<Letter>, HistoryError>;
+    /// Letters that have not gone out in spite of several tries, or of one where they were written before `before`, and
+    /// those that were given up after `since` where nothing has gone out that way afterwards; oldest first, some
+    /// hundreds at most.
+    async fn stuck_letters(
+        &self,
+        since: DateTime<Utc>,
+        before: DateTime<Utc>,
+    ) -> Result<Vec<Letter>, HistoryError>;
 
     /// What has failed and not succeeded since, longest first.
     async fn alerts(&self) -> Result<Vec<Alert>, HistoryError>;

@@ -114,6 +114,7 @@ fn for_the_rest(letter: &Letter, left: &Left, next: DateTime<Utc>) -> Option<Let
     let body = serde_json::to_value(mail).ok()?;
     let mut rest = self::letter("email", body, letter.created_at);
     rest.next_attempt_at = next;
+    rest.last_error = Some(left.why.clone());
     Some(rest)
 }
 

@@ -154,7 +154,7 @@ fn advice(trouble: &Trouble) -> String {
         None if trouble.object.is_empty() => {
             format!("`maint show {}` has the details", short(trouble))
         }
-        None => "remove the cause, or leave it to the next run".to_owned(),
+        None => "remove the cause: the next run tries it again".to_owned(),
     }
 }
 

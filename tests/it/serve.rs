@@ -302,9 +302,38 @@ async fn what_was_missed_is_made_up_for_once_and_prometheus_reads_it() {
     assert_eq!(next["next"][0]["schedule"], "daily");
 
     workspace.run(["pause", "nightly"]).expect(2);
+    let named = workspace
+        .run(["run", "analyze", "--schedule", "daily"])
+        .expect(2);
+    assert!(
+        named.stderr.contains("`--schedule` is for `--due`"),
+        "{named:#?}"
+    );
+    let nothing = workspace.run(["pause", "daily", "--for", "0s"]).expect(2);
+    assert!(
+        nothing
+            .stderr
+            .contains("`--for 0s`: the pause would be over at"),
+        "{nothing:#?}"
+    );
+    let next = workspace.run(["next"]).expect(0).stdout;
+    assert!(!next.contains("paused"), "{next}");
     workspace.run(["pause", "daily", "--for", "2d"]).expect(0);
-    let next = workspace.run(["next"]).expect(0);
-    assert!(next.stdout.contains("paused (analyze)"), "{}", next.stdout);
+    let next = workspace.run(["next"]).expect(0).stdout;
+    let until = (Utc::now() + TimeDelta::days(2))
+        .format("%a %Y-%m-%d")
+        .to_string();
+    let (_, paused) = next.split_once("paused by ").expect(&next);
+    assert!(
+        paused.contains(&format!("until {until}")) && paused.contains("(analyze)"),
+        "{next}"
+    );
+    workspace.run(["pause", "daily"]).expect(0);
+    let next = workspace.run(["next"]).expect(0).stdout;
+    assert!(
+        next.contains("until `maint resume daily` (analyze)"),
+        "{next}"
+    );
     workspace.run(["resume", "daily"]).expect(0);
     let over = workspace.run(["cancel", "last"]).expect(4);
     assert!(over.stdout.contains("does not run any more"), "{over:#?}");

@@ -97,6 +97,41 @@ async fn one_line_says_whether_all_is_well() {
     workspace.run(["history", "--output", "nagios"]).expect(2);
 }
 
+/// What failed alike on many targets is one line: the one that is different is seen.
+#[test]
+fn what_fails_on_many_targets_is_told_once() {
+    let targets: String = (1..=6)
+        .map(|n| format!("  t{n}: {{ engine: postgres, url: \"{NOWHERE}\" }}\n"))
+        .collect();
+    let workspace = Workspace::new(&format!(
+        "timezone: UTC\nhistory: sqlite:maint.db\ntargets:\n{targets}groups: {{ all: [t1, t2, t3, t4, t5, t6] }}\n"
+    ))
+    .task("analyze", "kind: analyze\ntarget: all\n")
+    .task("vacuum", "kind: vacuum\ntarget: t3\n");
+    workspace.run(["run", "--all", "--now"]).expect(3);
+    let told = workspace
+        .run(["status", "--output", "json"])
+        .expect(1)
+        .json();
+    let reasons = told["reasons"].as_array().unwrap();
+    let not_well = |n: usize, text: &str, targets: &[&str]| {
+        assert_eq!(reasons[n]["text"], text, "{told:#}");
+        assert_eq!(
+            reasons[n]["targets"],
+            serde_json::json!(targets),
+            "{told:#}"
+        );
+        assert!(reasons[n]["since"].is_string(), "{told:#}");
+    };
+    assert_eq!(reasons.len(), 2, "{told:#}");
+    not_well(
+        0,
+        "analyze on t1, t2, t3, t4 and 2 more has not succeeded since it failed",
+        &["t1", "t2", "t3", "t4", "t5", "t6"],
+    );
+    not_well(1, "vacuum on t3 has not succeeded since it failed", &["t3"]);
+}
+
 /// Who was killed, cancelled or skipped has not done the work: what it came to before counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_success_makes_a_failure_good() {

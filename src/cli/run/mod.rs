@@ -68,6 +68,12 @@ impl Run {
     }
 
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        // Clap requires nothing that tasks by name rule out.
+        if self.schedule.is_some() && !self.due {
+            let why =
+                "`--schedule` is for `--due`: tasks that are named run whatever schedule has them";
+            return Err(Failure::Usage(why.to_owned()));
+        }
         let target = self.target.as_deref();
         if self.dry_run {
             let extent = super::plan::Extent {

@@ -1,19 +1,19 @@
 //! What the history says that is not well, and since when.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::documents::NotWell as Reason;
+use super::alike;
 use crate::config::Config;
 use crate::history::{
     FindingState, HistoryError, Letter, Neglect, Occurrence, OccurrenceFilter, OccurrenceStatus,
-    Period, RunFilter, RunStatus, Store, TaskTotals, TrackedFinding, overdue, task_totals,
-    with_known_databases,
+    Period, RunFilter, RunStatus, Store, TaskTotals, overdue, task_totals, with_known_databases,
 };
-use crate::plan::{Severity, tells_kept_out};
+use crate::plan::Severity;
 use crate::report::text::counted;
-use crate::report::{FORGOTTEN, finding_text, forgotten, long_pauses, without_url};
+use crate::report::{FORGOTTEN, forgotten, long_pauses, without_url};
 use crate::scheduler::{troubles, with_reports, zone_of};
 
 /// How a run ends that has not done what it was to do.
@@ -29,9 +29,6 @@ const PAGE: u32 = 1_000;
 /// So many findings are read, the worst first.
 const MOST_FINDINGS: u32 = 5_000;
 
-/// So many targets of one reason are named.
-const MOST_NAMED: usize = 4;
-
 /// Of so many findings it is looked up since when they are there: each costs a question.
 const MOST_DATED: usize = 50;
 
@@ -43,6 +40,9 @@ const CLOCKS_DIFFER: TimeDelta = TimeDelta::minutes(5);
 
 /// Messages that were given up count for so long, or until one goes out.
 const LOST_FOR: TimeDelta = TimeDelta::days(14);
+
+/// A server that is busy for a moment, or lets strangers wait, has taken a message by then.
+const GOES_WITHIN: TimeDelta = TimeDelta::minutes(10);
 
 pub(super) async fn look(
     config: &Config,
@@ -57,6 +57,7 @@ pub(super) async fn look(
         until: now + TimeDelta::seconds(1),
     };
     let totals = task_totals(store, &ever, 0).await?;
+    let mut failing = Vec::new();
     for one in &totals {
         let outcome = one.outcome.as_ref();
         let failed = outcome.is_some_and(|last| FAILURES.contains(&last.status));
@@ -71,18 +72,10 @@ pub(super) async fn look(
                 Some(alert) => alert.since,
                 None => failing_since(store, one).await?,
             };
-            reasons.push(Reason {
-                targets: Vec::new(),
-                severity: Severity::Critical,
-                since: Some(since),
-                text: format!(
-                    "{} on {} has not succeeded since it failed",
-                    one.task, one.target
-                ),
-                hint: Some(format!("maint history --task {}", one.task)),
-            });
+            failing.push((one.task.as_str(), one.target.as_str(), since));
         }
     }
+    reasons.extend(alike::failing(&failing));
     let period = Period {
         since: now - LOOK_BACK,
         until: now,
@@ -96,7 +89,7 @@ pub(super) async fn look(
         let open = findings.listed.into_iter();
         let open =
             open.filter(|one| one.state != FindingState::Gone && !config.is_gone(&one.target));
-        let told = alike(open.collect(), config.targets.len() > 1);
+        let told = alike::findings(open.collect(), config.targets.len() > 1);
         for (n, (one, mut reason)) in told.into_iter().enumerate() {
             if n < MOST_DATED {
                 let seen = summaries.seen_since(one.run, &one.code, &one.object, period.since);
@@ -115,7 +108,11 @@ pub(super) async fn look(
         });
     }
     reasons.extend(begun_later(store, now).await?);
-    reasons.extend(unsent(store.stuck_letters(now - LOST_FOR).await?));
+    reasons.extend(unsent(
+        store
+            .stuck_letters(now - LOST_FOR, now - GOES_WITHIN)
+            .await?,
+    ));
     for one in overdue(config, store, now).await? {
         reasons.push(Reason {
             targets: Vec::new(),
@@ -248,67 +245,6 @@ fn unsent(letters: Vec<Letter>) -> Vec<Reason> {
     reasons.collect()
 }
 
-/// What the findings say that make it not well: one reason for the same on several targets, beside the first of them.
-fn alike(findings: Vec<TrackedFinding>, several: bool) -> Vec<(TrackedFinding, Reason)> {
-    let mut folded: Vec<(TrackedFinding, Vec<String>)> = Vec::new();
-    let mut places = HashMap::new();
-    for one in findings {
-        // Nothing has failed, and yet it does not get done.
-        let left = tells_kept_out(&one.code) || one.code == "database.closed";
-        let kept_out = one.severity == Severity::Warning && left;
-        if one.severity != Severity::Critical && !kept_out {
-            continue;
-        }
-        let same = (one.code.clone(), one.object.clone(), one.message.clone());
-        let place = *places.entry(same).or_insert(folded.len());
-        match folded.get_mut(place) {
-            Some((_, targets)) => targets.push(one.target),
-            None => {
-                let targets = vec![one.target.clone()];
-                folded.push((one, targets));
-            }
-        }
-    }
-    let reasons = folded.into_iter().map(|(one, mut targets)| {
-        targets.sort();
-        targets.dedup();
-        let on = named(&targets);
-        let text = match one.severity {
-            Severity::Critical => {
-                let object = match (one.object.as_str(), several) {
-                    ("", _) => on,
-                    (object, true) => format!("{object} on {on}"),
-                    (object, false) => object.to_owned(),
-                };
-                format!("{object}: {} [{}]", finding_text(&one.message), one.code)
-            }
-            _ => format!("on {on}, {} [{}]", finding_text(&one.message), one.code),
-        };
-        let reason = Reason {
-            severity: one.severity,
-            since: None,
-            text,
-            hint: Some(format!("maint explain {}", one.code)),
-            targets,
-        };
-        (one, reason)
-    });
-    reasons.collect()
-}
-
-/// The first of them by name, and how many there are besides.
-fn named(targets: &[String]) -> String {
-    match targets {
-        [] => String::new(),
-        [one] => one.clone(),
-        all if all.len() > MOST_NAMED => {
-            let first = all.get(..MOST_NAMED).unwrap_or_default();
-            format!("{} and {} more", first.join(", "), all.len() - MOST_NAMED)
-        }
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
-    }
-}
-
 /// When a task failed first that has not succeeded since.
 async fn failing_since(store: &dyn Store, one: &TaskTotals) -> Result<DateTime<Utc>, HistoryError> {
     let well = RunFilter {
@@ -408,22 +344,17 @@ fn never_ran(config: &Config, totals: &[TaskTotals], now: DateTime<Utc>) -> Vec<
                 hint: Some("maint check".to_owned()),
             });
         }
-        for target in &task.targets {
-            let configured = config.targets.get(target).is_some_and(|one| one.configured);
+        let never = task.targets.iter().filter(|target| {
+            let configured = config
+                .targets
+                .get(*target)
+                .is_some_and(|one| one.configured);
             let ran = totals
                 .iter()
-                .any(|one| one.task == task.name && one.target == *target);
-            if ran || !configured || first.is_none_or(|first| due < first) {
-                continue;
-            }
-            reasons.push(Reason {
-                targets: Vec::new(),
-                severity: Severity::Warning,
-                since: None,
-                text: format!("{} on {target} has never run", task.name),
-                hint: Some(format!("maint run {} --target {target} --now", task.name)),
-            });
-        }
+                .any(|one| one.task == task.name && one.target == **target);
+            !ran && configured && first.is_some_and(|first| due >= first)
+        });
+        reasons.extend(alike::never_ran(&task.name, never.cloned().collect()));
     }
     reasons
 }

@@ -16,8 +16,8 @@ static HANDLE: Sql =
     Sql::new("UPDATE maint.notices SET handled = TRUE WHERE id = $1 AND NOT handled");
 
 static POST: Sql = Sql::new(
-    "INSERT INTO maint.letters (id, created_at, channel, body, state, attempts, next_attempt_at)
-    VALUES ($1, $2, $3, $4, 'waiting', 0, $5) ON CONFLICT (id) DO NOTHING",
+    "INSERT INTO maint.letters (id, created_at, channel, body, state, attempts, next_attempt_at, last_error)
+    VALUES ($1, $2, $3, $4, 'waiting', 0, $5, $6) ON CONFLICT (id) DO NOTHING",
 );
 
 /// One that somebody else is just claiming is passed over.
@@ -45,7 +45,7 @@ static POSTED_SINCE: Sql =
 /// The first tries may meet a server that is busy for a moment.
 static STUCK: Sql = Sql::new(
     "SELECT * FROM maint.letters l
-    WHERE (l.state = 'waiting' AND l.attempts > 2 AND l.last_error IS NOT NULL)
+    WHERE (l.state = 'waiting' AND l.last_error IS NOT NULL AND (l.attempts > 2 OR l.created_at < $2))
         OR (l.state = 'given_up' AND l.finished_at >= $1 AND NOT EXISTS (SELECT 1 FROM maint.letters s
             WHERE s.channel = l.channel AND s.state = 'sent' AND s.finished_at > l.finished_at))
     ORDER BY l.created_at, l.id LIMIT 500",
@@ -109,6 +109,7 @@ impl Outbox for SqlStore {
                 (&letter.channel).into(),
                 Value::Json(letter.body.to_string()),
                 letter.next_attempt_at.into(),
+                (&letter.last_error).into(),
             ]);
             writing.execute(statement).await?;
         }
@@ -183,8 +184,13 @@ impl Outbox for SqlStore {
         Ok(counted.await?.pop().unwrap_or_default())
     }
 
-    async fn stuck_letters(&self, since: DateTime<Utc>) -> Result<Vec<Letter>, HistoryError> {
-        self.fetch("read letters", STUCK.with([since.into()])).await
+    async fn stuck_letters(
+        &self,
+        since: DateTime<Utc>,
+        before: DateTime<Utc>,
+    ) -> Result<Vec<Letter>, HistoryError> {
+        let statement = STUCK.with([since.into(), before.into()]);
+        self.fetch("read letters", statement).await
     }
 
     async fn alerts(&self) -> Result<Vec<Alert>, HistoryError> {

@@ -225,7 +225,7 @@ pub(super) fn next_step(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord)
             "wait until pid {} is done, or leave it to the next run",
             wait.blocker_pid
         ),
-        None => "remove the cause, or leave it to the next run".to_owned(),
+        None => "remove the cause: the next run tries it again".to_owned(),
     };
     page.field(4, "next", &advice);
     let again = format!(

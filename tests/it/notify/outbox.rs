@@ -51,6 +51,12 @@ async fn store_with(mails: &[Mail], at: DateTime<Utc>) -> Arc<dyn Store> {
     store
 }
 
+/// What is told as not gone out a day later.
+async fn stuck(store: &dyn Store, now: DateTime<Utc>) -> Vec<Letter> {
+    let since = now - TimeDelta::days(1);
+    store.stuck_letters(since, since).await.unwrap()
+}
+
 fn by(smtp: Smtp) -> Delivery {
     Delivery {
         smtp: Some((smtp, "maint <maint@example.com>".parse().unwrap())),
@@ -232,9 +238,9 @@ async fn what_is_refused_goes_for_three_days_and_is_not_forgotten() {
             deliver(&wrong, store.as_ref(), at).await.unwrap();
             at += TimeDelta::minutes(30);
         }
-        let stuck = store.stuck_letters(now - TimeDelta::days(1)).await.unwrap();
-        assert_eq!(stuck.len(), 1);
-        let why = stuck[0].last_error.as_deref().unwrap();
+        let left = stuck(store.as_ref(), now).await;
+        assert_eq!(left.len(), 1);
+        let why = left[0].last_error.as_deref().unwrap();
         assert!(why.contains("does not accept user and password"), "{why}");
         let later = at + TimeDelta::hours(5);
         let done = deliver(&by(server.smtp()), store.as_ref(), later).await;
@@ -245,9 +251,24 @@ async fn what_is_refused_goes_for_three_days_and_is_not_forgotten() {
         store.post(&[], &[next]).await.unwrap();
         let done = deliver(&by(server.smtp()), store.as_ref(), later).await;
         assert_eq!(done.unwrap().sent, 1);
-        let stuck = store.stuck_letters(now - TimeDelta::days(1)).await.unwrap();
-        assert_eq!(stuck, []);
+        let left = stuck(store.as_ref(), now).await;
+        assert_eq!(left, []);
     }
+}
+
+/// What has failed once is told after a while, also where nobody tries again before the next night.
+#[tokio::test]
+async fn what_nobody_tries_again_is_told() {
+    let server = MailServer::start(Fault::None);
+    let now = Utc::now();
+    let wrong = by(Smtp::new(&server.url("smtp", "geheim-falsch", "")).unwrap());
+    let store = store_with(&[mail("hello")], now).await;
+    let told = async |before: DateTime<Utc>| store.stuck_letters(now, before).await.unwrap().len();
+    // What nobody has tried yet has not failed.
+    assert_eq!(told(now + TimeDelta::days(1)).await, 0);
+    deliver(&wrong, store.as_ref(), now).await.unwrap();
+    assert_eq!(told(now).await, 0);
+    assert_eq!(told(now + TimeDelta::days(1)).await, 1);
 }
 
 #[tokio::test]

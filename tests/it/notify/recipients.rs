@@ -89,6 +89,18 @@ async fn who_is_asked_to_wait_gets_it_soon_and_nobody_gets_it_twice() {
     };
     said(&done, "slow@example.com", true);
     said(&done, "gone@example.com", false);
+    // That some have not got it is told, though others have.
+    let tomorrow = now + TimeDelta::days(1);
+    let stuck = store.stuck_letters(now, tomorrow).await.unwrap();
+    let why: Vec<_> = stuck
+        .iter()
+        .filter_map(|one| one.last_error.as_deref())
+        .collect();
+    assert_eq!(why.len(), 2, "{stuck:?}");
+    assert!(
+        why.iter().any(|why| why.contains("gone@example.com")),
+        "{why:?}"
+    );
     // Like any other that waits: after a minute, and alone.
     let all = ["boss@example.com", "dba@example.com", "slow@example.com"];
     let done = after(2).await;

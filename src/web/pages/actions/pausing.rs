@@ -89,30 +89,22 @@ impl Asked {
             (Some(_), Some(_)) => {
                 return Err("`until` and `for` say the same thing: leave one out".to_owned());
             }
-            (Some(text), None) => DateTime::parse_from_rfc3339(text.trim())
-                .map(|at| at.with_timezone(&Utc))
-                .map_err(|_| {
+            (Some(text), None) => {
+                let end = DateTime::parse_from_rfc3339(text.trim()).map_err(|_| {
                     format!(
                         "`until` is `{text}`, which is no moment such as `2026-12-24T18:00:00Z`"
                     )
-                })?,
+                })?;
+                Pause::end_at(end.with_timezone(&Utc), now)
+            }
             (None, Some(text)) => {
                 let length: TimeSpan = text
                     .parse()
                     .map_err(|_| format!("`for` is `{text}`, which is no duration such as `2d`"))?;
-                chrono::TimeDelta::from_std(length.get())
-                    .ok()
-                    .and_then(|length| now.checked_add_signed(length))
-                    .ok_or_else(|| format!("`for` is `{text}`, which is too long"))?
+                Pause::end_after(length, now)
             }
         };
-        match end > now {
-            true => Ok(Some(end)),
-            false => Err(format!(
-                "the pause would be over at {}, which is past",
-                end.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
-            )),
-        }
+        end.map(Some)
     }
 }
 
