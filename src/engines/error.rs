@@ -98,6 +98,14 @@ pub enum EngineError {
         /// Where it was raised.
         origin: Box<Origin>,
     },
+    /// What commits as it goes has not come to its end.
+    #[error(
+        "it may have done part of its work, and is not begun again by this run; look at what it has done before the next run begins it once more. What ended it"
+    )]
+    InPart {
+        /// What ended it.
+        source: Box<EngineError>,
+    },
     /// A statement wants more or fewer values than it is given.
     #[error("{placeholders} placeholders ($1, …), but {values} values, while {doing}")]
     Placeholders {
@@ -263,6 +271,7 @@ impl EngineError {
             | EngineError::Stuck { .. }
             | EngineError::Lost { .. } => true,
             EngineError::Mongo(error) => error.is_unreachable(),
+            EngineError::InPart { source } => source.is_unreachable(),
             EngineError::Statement { .. }
             | EngineError::Placeholders { .. }
             | EngineError::Driver { .. }

@@ -48,7 +48,7 @@ pub struct SavedPlan {
     /// The target.
     pub target: String,
     /// Which database it was made for, whatever its address: for PostgreSQL
-    /// the system identifier and the name of the database.
+    /// the system identifier, the name of the database, and its id.
     pub system: String,
     /// The kind's options, as they are written.
     pub options: Value,

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::servers::{TestDatabase, cluster, connect, fresh_database};
 use crate::support::workspace::Workspace;
 
 /// A task, what is done once its plan was saved, and what is said of it.
@@ -143,5 +143,36 @@ for_oldest_and_newest! {
             workspace.run(["run", "--plan", "again.json"]).expect(0);
             assert_ne!(db.strings(ALL).await, before, "{kind} {options}");
         }
+    }
+}
+
+for_versions! {
+    [pg17 = 17]
+    /// Databases made from one template have tables of the same ids: a plan is for the one that was looked at, whichever
+    /// has its name by now.
+    async fn another_database_of_the_name_is_left_alone(major: u32) {
+        let mut db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL, whose text)").await;
+        let (name, other, aside) = (db.name.clone(), format!("{}_b", db.name), format!("{}_c", db.name));
+        db.alone(major, &[format!("CREATE DATABASE {other} TEMPLATE {name}")]).await;
+        let fill = |whose: &str| format!("INSERT INTO t SELECT n, now() - interval '2 years', '{whose}' FROM generate_series(1, 100) n; ANALYZE t");
+        db.execute(&fill("a")).await;
+        connect(&cluster(major).url(&other)).await.batch_execute(&fill("b")).await.unwrap();
+        let workspace = Workspace::for_target(&db.url)
+            .task("task", "kind: cleanup\ntarget: app\noptions: { rules: [{ table: t, column: at, older_than: 1y }] }\n");
+        workspace.run(["plan", "task", "--save", "plan.json"]).expect(0);
+        workspace.run(["plan", "--check", "plan.json"]).expect(0);
+        let swap = [(&name, &aside), (&other, &name), (&aside, &other)];
+        db.alone(major, &swap.map(|(from, to)| format!("ALTER DATABASE {from} RENAME TO {to}"))).await;
+        assert_eq!(db.strings("SELECT DISTINCT whose FROM t").await, ["b"]);
+        let check = workspace.run(["plan", "--check", "plan.json"]).expect(5);
+        assert!(check.stdout.contains("target `app` is another database"), "{check:#?}");
+        let run = workspace.run(["run", "--plan", "plan.json"]);
+        assert!(run.code != 0 && format!("{run:#?}").contains("is another database"), "{run:#?}");
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 100);
+        // What is there now was looked at, too.
+        workspace.run(["plan", "task", "--save", "again.json"]).expect(0);
+        workspace.run(["run", "--plan", "again.json"]).expect(0);
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
     }
 }

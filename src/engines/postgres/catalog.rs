@@ -226,3 +226,11 @@ pub const DROP_IDLE_SLOT: &str = "pg_catalog.format('SELECT pg_catalog.pg_drop_r
 /// noted for the database itself.
 pub const COUNTING_SINCE: &str = "(SELECT greatest((SELECT d.stats_reset FROM pg_catalog.pg_stat_database d WHERE d.datname = pg_catalog.current_database()),
             (SELECT b.stats_reset FROM pg_catalog.pg_stat_bgwriter b), (SELECT a.stats_reset FROM pg_catalog.pg_stat_archiver a)))";
+
+/// Which counters those are: of this database and no other of its name, since then. A database that is made of another
+/// takes over its ids, and begins to count at nothing.
+pub fn counting_as() -> String {
+    format!(
+        "pg_catalog.concat((SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()), '/', {COUNTING_SINCE})"
+    )
+}

@@ -227,12 +227,11 @@ pub(super) async fn until_done<A: Attempt>(
                     },
                 }
             }
-            // The server has said why, and where in it: some of it went before.
             Halt::Failed(error) | Halt::Missing(error)
-                if attempt.is_in_part() && inside(&error) =>
+                if attempt.is_in_part() && had_begun(&error) =>
             {
-                end(record, StepStatus::Failed, in_part(&with_causes(&error)));
-                return Ok(None);
+                let source = Box::new(error);
+                return Err(EngineError::InPart { source });
             }
             halt => {
                 halted(halt, job, record).await?;
@@ -313,9 +312,26 @@ async fn rests(job: Job<'_>, record: &mut StepRecord, so: &str, pause: Duration)
     }
 }
 
-/// Whether an error comes from code that was at work.
-fn inside(error: &EngineError) -> bool {
-    matches!(error, EngineError::Statement { origin, .. } if origin.context.is_some())
+/// Classes of errors that the server finds before it begins: that make no sense, are not known, may not be, or have
+/// values that do not fit (PostgreSQL's Appendix A).
+const BEFORE_IT_BEGINS: [&str; 6] = ["0A", "22", "25", "26", "3F", "42"];
+
+/// Whether a statement had begun when it failed. Code that was at work says where; at its last commit (deferred
+/// constraints, a full disk), and where the session is lost, nobody does.
+fn had_begun(error: &EngineError) -> bool {
+    match error {
+        EngineError::Statement {
+            sqlstate, origin, ..
+        } => {
+            let mut before = BEFORE_IT_BEGINS.iter();
+            origin.context.is_some() || !before.any(|class| sqlstate.starts_with(class))
+        }
+        EngineError::Lost { .. }
+        | EngineError::NoAnswer { .. }
+        | EngineError::Stuck { .. }
+        | EngineError::Driver { .. } => true,
+        _ => false,
+    }
 }
 
 /// How an error begins of what may have been done in part.

@@ -124,7 +124,12 @@ impl execute::Door for Door {
         // Where it is not told, the name has to do.
         let system = session.system_identifier().await?;
         let system = system.unwrap_or_else(|| self.dial.place());
-        Ok(format!("{system}/{}", session.server.database))
+        let server = &session.server;
+        // Databases made from one template have tables of the same ids, and names can be exchanged.
+        Ok(format!(
+            "{system}/{} (id {})",
+            server.database, server.database_oid
+        ))
     }
 
     async fn count(&self, session: &Session, steps: &[Step]) -> Result<Counts, EngineError> {

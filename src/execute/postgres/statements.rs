@@ -293,7 +293,15 @@ async fn one_by_one(
     let mut not_run = false;
     for statement in statements {
         let mut one = One::new(statement);
-        let done = until_done(&mut one, ends, job, record).await?;
+        let done = match until_done(&mut one, ends, job, record).await {
+            Err(error) => {
+                if matches!(error, EngineError::InPart { .. }) && job.step.body.leaves.is_none() {
+                    findings.push(in_part(job, with_causes(&error)));
+                }
+                return Err(error);
+            }
+            Ok(done) => done,
+        };
         not_run |= statement.own_settings && !one.begun;
         match done {
             // What was counted goes with a statement that is still to come.
@@ -301,7 +309,7 @@ async fn one_by_one(
             Some(done) => all.add(done.unwrap_or_default()),
             None => {
                 if is_told_in_part(record) && job.step.body.leaves.is_none() {
-                    findings.push(in_part(job, record));
+                    findings.push(in_part(job, record.error.clone().unwrap_or_default()));
                 }
                 findings.extend(one.found);
                 tally(record, all.rows);
@@ -318,12 +326,12 @@ async fn one_by_one(
     Ok(true)
 }
 
-fn in_part(job: Job<'_>, record: &StepRecord) -> Finding {
+fn in_part(job: Job<'_>, message: String) -> Finding {
     Finding {
         code: "statement.in_part".to_owned(),
         severity: Severity::Warning,
         object: job.step.object.clone(),
-        message: record.error.clone().unwrap_or_default(),
+        message,
         suggestion: None,
     }
 }

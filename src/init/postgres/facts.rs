@@ -95,7 +95,7 @@ pub(super) async fn overview(session: &Session) -> Result<Overview, EngineError>
             coalesce(sum({size}), 0)::int8 AS bytes,
             (SELECT count(*) FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0)::int8 AS foreign_keys,
             count(*) FILTER (WHERE c.relkind IN ('r', 'm') AND NOT pg_catalog.has_table_privilege(c.oid, 'SELECT'))::int8 AS unseen,
-            count(*) FILTER (WHERE c.relkind = 'r' AND c.reloptions && ARRAY['autovacuum_enabled=false', 'autovacuum_enabled=off']::text[])::int8 AS no_autovacuum,
+            count(*) FILTER (WHERE c.relkind = 'r' AND NOT coalesce((SELECT o.option_value::bool FROM pg_catalog.pg_options_to_table(c.reloptions) o WHERE o.option_name = 'autovacuum_enabled'), true))::int8 AS no_autovacuum,
             (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'TimeZone') AS zone,
             {COUNTING_SINCE} AS counting_since,
             ARRAY(SELECT e.extname::text FROM pg_catalog.pg_extension e ORDER BY 1) AS extensions,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::common::Selection;
-use super::rights::{Forbidden, Rights, forbid};
+use super::rights::{Forbidden, Rights, Unseen, forbid};
 use super::uncounted::Uncounted;
 use crate::engines::EngineError;
 use crate::engines::postgres::{RelationName, Session};
@@ -88,6 +88,10 @@ pub(crate) struct TableFacts {
     /// Not partitioned, and others inherit from it.
     has_children: bool,
     may: bool,
+    /// The role may not read it, and so sees no statistics of it.
+    unread: bool,
+    /// Row-level security is in force there, which hides them, too.
+    filtered: bool,
     owner: String,
 }
 
@@ -190,6 +194,17 @@ impl Kind for Analyze {
         let mut asked: HashSet<u32> = wanted.iter().map(|(table, ..)| table.oid).collect();
         asked.extend(covered);
         let left = tables.iter().filter(|t| !asked.contains(&t.oid));
+        // Whoever owns it gathers nothing for who may not, and is told that elsewhere.
+        let mut unseen = Unseen::default();
+        for table in left.clone().filter(|t| t.may && t.rows != 0.0) {
+            unseen.add(&table.name, (table.unread, table.filtered));
+        }
+        let unknown = (
+            "whether statistics are missing of columns, extended statistics, index expressions or partitions of",
+            "",
+        );
+        let unseen = unseen.findings(unknown, &facts.role, &facts.rights);
+        plan.findings.extend(unseen);
         let left = left.filter(|t| !t.partitioned && t.bytes > 0).count();
         facts.uncounted.tell(left, "ANALYZE", &mut plan);
 

@@ -200,8 +200,13 @@ impl<'a> Unseen<'a> {
         }
     }
 
-    /// One finding for all of a kind. `what` of them is judged.
-    pub(super) fn findings(&self, what: &str, role: &str, rights: &Rights) -> Vec<Finding> {
+    /// One finding for all of a kind. `what` is not known of them, and what helps without a right, where something does.
+    pub(super) fn findings(
+        &self,
+        (what, otherwise): (&str, &str),
+        role: &str,
+        rights: &Rights,
+    ) -> Vec<Finding> {
         let role = Identifier::new(role);
         let unread = (
             &self.unread,
@@ -209,7 +214,7 @@ impl<'a> Unseen<'a> {
         );
         let filtered = (
             &self.filtered,
-            "is subject to row-level security there, which hides the statistics of the columns, too: for a role with BYPASSRLS, or the owner of a table without FORCE ROW LEVEL SECURITY, it is not in force; `method: exact` needs no statistics",
+            "is subject to row-level security there, which hides the statistics of the columns, too: for a role with BYPASSRLS, or the owner of a table without FORCE ROW LEVEL SECURITY, it is not in force",
         );
         let mut findings = Vec::new();
         for (n, (tables, why)) in [unread, filtered].into_iter().enumerate() {
@@ -221,6 +226,7 @@ impl<'a> Unseen<'a> {
                 let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
                 names.join(", ")
             };
+            let otherwise = if n == 0 { "" } else { otherwise };
             let suggestion = if n == 0 {
                 let usage = rights.usage(&tables, &role);
                 let some = &tables[..tables.len().min(MOST_GRANTED)];
@@ -233,7 +239,7 @@ impl<'a> Unseen<'a> {
                 severity: Severity::Warning,
                 object: first.to_string(),
                 message: format!(
-                    "whether there is bloat in {what}{} is not known: {role} {why}",
+                    "{what} {} is not known: {role} {why}{otherwise}",
                     names(&tables)
                 ),
                 suggestion: Some(suggestion),

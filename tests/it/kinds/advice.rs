@@ -154,7 +154,7 @@ for_oldest_and_newest! {
             db.batch_execute(&format!("CREATE TABLE {table} (id int); {}", fill.replace("{t}", table))).await.unwrap();
         }
         db.batch_execute("ALTER TABLE off SET (autovacuum_enabled = false); ALTER TABLE behind SET (autovacuum_vacuum_threshold = 100, autovacuum_vacuum_scale_factor = 0.01);
-            ALTER TABLE fine SET (autovacuum_vacuum_threshold = 4000, autovacuum_vacuum_scale_factor = 0)").await.unwrap();
+            ALTER TABLE fine SET (autovacuum_vacuum_threshold = 4000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_limit = '1.5e3')").await.unwrap();
         counted(&db, "n_tup_ins = 35000", 5).await;
         for table in ["off", "rare", "behind", "fine", "held"] {
             db.batch_execute(&format!("VACUUM ANALYZE {table}")).await.unwrap();

@@ -190,6 +190,8 @@ for_versions! {
         db.execute("ALTER TABLE o3 DETACH PARTITION o31").await;
         let done = run(&workspace, "7d", 0);
         assert_eq!(done["steps"][0]["status"], "succeeded", "{done:#}");
+        // The server has made a check of its bounds, which the foreign table has not.
+        db.execute("ALTER TABLE o3 DROP CONSTRAINT o3_at_check").await;
         db.execute(ATTACH).await;
         let done = run(&workspace, "0s", 1);
         told(&done, "rows.foreign", "o3");

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::throttle::Running;
 use crate::support::patience::Patience;
-use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::servers::{TestDatabase, fresh_database, wait_for_statistics};
 use crate::support::workspace::Workspace;
 
 const FUNCTIONS: &str = "CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.n := NEW.n + 1000000; RETURN NEW; END';
@@ -126,6 +126,8 @@ for_versions! {
         let mut url = Url::parse(&db.url).unwrap();
         url.set_username(&role).unwrap();
         url.set_password(Some("p")).unwrap();
+        // Its address is another one.
+        wait_for_statistics(&db.url);
         let (workspace, pause) = waiting(url.as_str(), "");
         std::fs::write(&pause, "").unwrap();
         let mut running = Running::begin(&workspace, "repack");
@@ -195,6 +197,7 @@ for_versions! {
             assert_eq!(db.number(&format!("SELECT count(*) FROM {name}")).await, 2_000, "{done:#}");
             assert_eq!(db.number("SELECT count(*) FROM hit").await, 0, "{done:#}");
             assert_eq!(db.number(&moved).await, batches, "{name}: {done:#}");
+            db.execute(&format!("ANALYZE {name}")).await;
             refused(&workspace, &format!("public.{name}"), words);
         }
     }

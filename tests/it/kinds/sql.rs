@@ -201,6 +201,13 @@ const PROCEDURES: &str = "CREATE TABLE done (how text);
         UPDATE public.held SET id = 1; PERFORM pg_catalog.pg_sleep(300); END $$;
     CREATE PROCEDURE breaks() LANGUAGE plpgsql AS $$ BEGIN
         INSERT INTO public.done VALUES ('breaks'); COMMIT; PERFORM 1 / 0; END $$;
+    CREATE TABLE parents (id int PRIMARY KEY);
+    CREATE TABLE children (id int REFERENCES parents DEFERRABLE INITIALLY DEFERRED);
+    CREATE PROCEDURE ends() LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO public.done VALUES ('ends'); COMMIT; INSERT INTO public.children VALUES (-5); END $$;
+    CREATE PROCEDURE dies() LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO public.done VALUES ('dies'); COMMIT; PERFORM pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()); PERFORM pg_catalog.pg_sleep(60); END $$;
+    CREATE PROCEDURE takes(int) LANGUAGE plpgsql AS $$ BEGIN NULL; END $$;
     INSERT INTO held VALUES (0)";
 
 fn own(statement: &str, more: &str) -> String {
@@ -232,11 +239,14 @@ for_oldest_and_newest! {
             .task("locks", &own("CALL public.locks()", ""))
             .task("block", &own("DO $$ BEGIN INSERT INTO public.done VALUES ('block'); COMMIT; LOCK TABLE public.held; END $$", ""))
             .task("breaks", &own("CALL public.breaks()", ""))
+            .task("ends", &own("CALL public.ends()", ""))
+            .task("dies", &own("CALL public.dies()", ""))
             .task("missing", &own("CALL public.nowhere()", ""))
+            .task("misfit", &own("CALL public.takes('x')", ""))
             .task("whole", &own("DO $$ BEGIN INSERT INTO public.done VALUES ('whole'); LOCK TABLE public.held; END $$", "  transaction: true\n"));
         let holder = db.connect().await;
         holder.batch_execute("BEGIN; LOCK TABLE public.held IN ACCESS SHARE MODE").await.unwrap();
-        for task in ["locks", "block", "breaks"] {
+        for task in ["locks", "block", "breaks", "ends", "dies"] {
             let document = workspace.run(["run", task, "--now", "--output", "json"]).expect(1).json();
             let (status, error) = only_step(&document);
             assert_eq!(status, "failed", "{task}: {error}");
@@ -248,6 +258,8 @@ for_oldest_and_newest! {
         }
         // What never began, or is one transaction, is told and tried as ever.
         let document = workspace.run(["run", "missing", "--now", "--output", "json"]).expect(1).json();
+        assert!(!only_step(&document).1.contains("part of its work") && codes(&document).is_empty(), "{document:#}");
+        let document = workspace.run(["run", "misfit", "--now", "--output", "json"]).expect(1).json();
         assert!(!only_step(&document).1.contains("part of its work") && codes(&document).is_empty(), "{document:#}");
         let document = workspace.run(["run", "whole", "--now", "--output", "json"]).expect(1).json();
         assert_eq!(document["runs"][0]["steps"][0]["attempts"], 3, "{document:#}");

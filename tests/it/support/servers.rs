@@ -150,6 +150,17 @@ impl TestDatabase {
         }
     }
 
+    /// Does something on its server while nobody is connected to it: it may be copied, dropped, or get another name.
+    pub(crate) async fn alone(&mut self, major: u32, sql: &[String]) {
+        let admin = connect(&cluster(major).url("postgres")).await;
+        let end = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1::text::name";
+        admin.query(end, &[&self.name]).await.unwrap();
+        for sql in sql {
+            admin.batch_execute(sql).await.unwrap();
+        }
+        self.client = connect(&self.url).await;
+    }
+
     /// The first column of all rows, as text.
     pub(crate) async fn strings(&self, sql: &str) -> Vec<String> {
         let rows = self

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::engines::postgres::watch::{Blocker, Waiter, prepared};
 use crate::history::LockWait;
+use crate::values::wall_clock;
 
 /// Who was last seen in the way, in an earlier attempt.
 pub(super) fn before(waits: &[LockWait]) -> Option<String> {
@@ -37,8 +38,10 @@ pub(in crate::execute::postgres) fn held_up(waits: &[LockWait]) -> Option<String
             longest.blocker_user
         ));
     }
+    // This is read days later, too, when others may have its pid: they began after this moment.
+    let seen = wall_clock().format("%Y-%m-%d %H:%M:%S+00");
     Some(format!(
-        "pid {0} ({1}, {2}), whose transaction was {age} s old: have it end, or end it with SELECT pg_terminate_backend({0})",
+        "pid {0} ({1}, {2}), whose transaction was {age} s old: have it end, or end it with SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE a.pid = {0} AND a.backend_start < '{seen}' AND a.xact_start < '{seen}'",
         longest.blocker_pid, longest.blocker_user, longest.blocker_application
     ))
 }

@@ -19,7 +19,8 @@ const TABLES: &str =
         coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0) AS changed,
         greatest(pg_catalog.pg_stat_get_last_analyze_time(c.oid),
                  pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid)) AS last_analyze,
-        {may} AS may, c.relkind = 'r' AND c.relhassubclass AS has_children, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner
+        {may} AS may, NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') AS unread, pg_catalog.row_security_active(c.oid) AS filtered,
+        c.relkind = 'r' AND c.relhassubclass AS has_children, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND {not_system}";
 
@@ -154,6 +155,8 @@ impl Facts {
                 changed: row.named("changed")?,
                 last_analyze: row.named("last_analyze")?,
                 may: row.named("may")?,
+                unread: row.named::<Option<bool>>("unread")?.unwrap_or(true),
+                filtered: row.named::<Option<bool>>("filtered")?.unwrap_or_default(),
                 has_children: row.named("has_children")?,
                 owner: row.named("owner")?,
             })

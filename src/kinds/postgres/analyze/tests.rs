@@ -34,6 +34,8 @@ fn table(oid: u32, name: &str, rows: f64) -> TableFacts {
         missing: Vec::new(),
         has_children: false,
         may: true,
+        unread: false,
+        filtered: false,
         owner: "app".to_owned(),
     }
 }
@@ -44,6 +46,17 @@ fn decided(
     tables: Vec<TableFacts>,
     children: &[(u32, u32)],
 ) -> Vec<String> {
+    let plan = planned(yaml, major, tables, children);
+    let line = |step: &Step| format!("{}: {}", step.object, step.reason);
+    plan.steps.iter().map(line).collect()
+}
+
+fn planned(
+    yaml: serde_json::Value,
+    major: i32,
+    tables: Vec<TableFacts>,
+    children: &[(u32, u32)],
+) -> Plan {
     let mut below: HashMap<u32, Vec<u32>> = HashMap::new();
     for (parent, child) in children {
         below.entry(*parent).or_default().push(*child);
@@ -58,9 +71,29 @@ fn decided(
         may: "true".to_owned(),
         uncounted: Uncounted::default(),
     };
-    let plan = options(yaml).plan(facts, &at());
-    let line = |step: &Step| format!("{}: {}", step.object, step.reason);
-    plan.steps.iter().map(line).collect()
+    options(yaml).plan(facts, &at())
+}
+
+/// Who may analyze a table and not read it sees no statistics: none seem to be missing.
+#[test]
+fn statistics_that_cannot_be_seen_are_told() {
+    let told = |change: &dyn Fn(&mut TableFacts)| {
+        let mut table = table(1, "t", 1_000.0);
+        change(&mut table);
+        let plan = planned(serde_json::json!({}), 17, vec![table], &[]);
+        let told = plan.findings.into_iter().map(|one| {
+            assert_eq!(one.code, "privilege.missing");
+            one.suggestion.unwrap()
+        });
+        told.collect::<Vec<String>>().join("; ")
+    };
+    assert_eq!(told(&|_| {}), "");
+    let grant = told(&|t| t.unread = true);
+    assert!(grant.ends_with("GRANT SELECT ON app.t TO maint"), "{grant}");
+    assert_eq!(told(&|t| t.filtered = true), "ALTER ROLE maint BYPASSRLS");
+    // Where nothing is gathered, or all of it now, nothing is left to be known.
+    assert_eq!(told(&|t| (t.unread, t.rows) = (true, 0.0)), "");
+    assert_eq!(told(&|t| (t.unread, t.changed) = (true, 1_000)), "");
 }
 
 #[test]

@@ -83,11 +83,10 @@ fn another_zone(task: &Partitions, subject: &Subject<'_>) -> Option<Tz> {
         .flat_map(|((from, to), ..)| [*from, *to])
         .filter(finite)
         .collect();
+    // Weeks may begin on Sundays, and quarters with the fiscal year.
     let begins = |zone: Tz, edge: Point| {
-        subject
-            .key
-            .day(edge, zone)
-            .is_some_and(|day| task.interval.start(day) == day && subject.key.at(day, zone) == edge)
+        let day = subject.key.day(edge, zone);
+        day.is_some_and(|day| subject.key.at(day, zone) == edge)
     };
     let midnights = |zone: Tz| edges.iter().filter(|edge| begins(zone, **edge)).count();
     let ours = midnights(subject.zone);

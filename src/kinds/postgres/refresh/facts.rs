@@ -6,7 +6,7 @@ use super::super::rights::Rights;
 use super::super::uncounted::Uncounted;
 use super::calls;
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA, may_reindex};
+use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, counting_as, may_reindex};
 use crate::engines::postgres::trust::Standing;
 use crate::engines::postgres::{RelationName, Session};
 
@@ -125,8 +125,6 @@ const COUNTERS: &str = "SELECT c.oid, c.relkind::text AS kind, c.relfilenode AS 
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'm', 'f', 'S') AND {not_system}";
 
-const EPOCH: &str = "SELECT coalesce({counting_since}::text, '')";
-
 /// What a session has where nobody pins it, of what decides the values that a query makes: the
 /// pinned session knows it, too. `to_char` and the like read the locales.
 const SETTINGS: &str = "SELECT coalesce(pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat(s.name, '=', s.reset_val), ' ' ORDER BY s.name)), '')
@@ -214,7 +212,7 @@ pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
             .push(row.get(1)?);
     }
     let doing = "asking since when changes are counted";
-    let sql = EPOCH.replace("{counting_since}", COUNTING_SINCE);
+    let sql = format!("SELECT {}", counting_as());
     if let Some(row) = db.query(doing, &sql, &[]).await?.first() {
         facts.epoch = row.get(0)?;
     }

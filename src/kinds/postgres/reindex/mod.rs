@@ -25,7 +25,7 @@ use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Standing;
 use crate::engines::postgres::{Session, first};
-use crate::plan::{Kind, Moment, Observation, Plan, Site, Step, Unfit};
+use crate::plan::{Finding, Kind, Moment, Observation, Plan, Severity, Site, Step, Unfit};
 use crate::values::{Bytes, Engine, NamePattern, Percent, SchemaPattern};
 
 /// How bloat is found.
@@ -93,6 +93,8 @@ pub(crate) struct Facts {
     standing: Standing,
     /// Why exact measuring was not possible.
     not_exact: Option<Unmeasured>,
+    /// What methods of indexes the server has; none where the task names none.
+    access_methods: Option<Vec<String>>,
 }
 
 const FREEZE_MAX_AGE: &str = "SELECT pg_catalog.current_setting('autovacuum_freeze_max_age')::int8";
@@ -106,13 +108,22 @@ impl Kind for Reindex {
 
     fn check(&self) -> Result<(), Unfit> {
         const KNOWN: [&str; 6] = ["btree", "gin", "gist", "hash", "brin", "spgist"];
-        match self.access_methods.iter().find(|m| m.is_empty()) {
-            Some(_) => Err(Unfit::at(
-                "access_methods",
-                format!("access_methods names none; known: {}", KNOWN.join(", ")),
-            )),
-            None => Ok(()),
+        for method in &self.access_methods {
+            if method.is_empty() {
+                return Err(Unfit::at(
+                    "access_methods",
+                    format!("access_methods names none; known: {}", KNOWN.join(", ")),
+                ));
+            }
+            let small = method.to_lowercase();
+            if small != *method && KNOWN.contains(&small.as_str()) {
+                return Err(Unfit::at(
+                    "access_methods",
+                    format!("access_methods names {method}, which the server calls {small}"),
+                ));
+            }
         }
+        Ok(())
     }
 
     fn includes(&self) -> &[NamePattern] {
@@ -136,6 +147,10 @@ impl Kind for Reindex {
             largest: None,
         };
         let mut indexes = facts::indexes(db, &scope).await?;
+        let access_methods = match self.access_methods.is_empty() {
+            true => None,
+            false => Some(facts::access_methods(db).await?),
+        };
         let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         indexes.retain(|i| self.covers(&selection, i));
         let mut large: Vec<&mut IndexFacts> = indexes
@@ -161,6 +176,7 @@ impl Kind for Reindex {
             standing: trust::read(site, []).await?,
             indexes,
             not_exact,
+            access_methods,
         })
     }
 
@@ -179,6 +195,9 @@ impl Kind for Reindex {
         let mut unseen = Unseen::default();
         let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         leftovers::plan(&facts.leftovers, &selection, &facts.role, &mut plan);
+        if let Some(known) = &facts.access_methods {
+            self.tell_unknown_methods(known, &mut plan);
+        }
         let remains: HashSet<u32> = facts.leftovers.iter().map(|l| l.oid).collect();
         // Another rebuild would leave one more beside what nobody of us may remove, or can now.
         let mut stays: HashMap<String, &str> = HashMap::new();
@@ -292,7 +311,14 @@ impl Kind for Reindex {
             rebuilds.push(leftovers::first(&facts.leftovers, index, &plan, step));
         }
         plan.steps.extend(rebuilds);
-        for finding in unseen.findings("indexes of ", &facts.role, &facts.rights) {
+        for finding in unseen.findings(
+            (
+                "whether there is bloat in indexes of",
+                "; `method: exact` needs no statistics",
+            ),
+            &facts.role,
+            &facts.rights,
+        ) {
             plan.undone(finding);
         }
         let major = facts.version_num / 10_000;
@@ -311,6 +337,29 @@ impl Kind for Reindex {
 impl Reindex {
     fn min_size_bytes(&self) -> i64 {
         i64::try_from(self.min_size.get()).unwrap_or(i64::MAX)
+    }
+
+    /// Tells which of the methods that the task names the server does not have. Where that is all of them, the task has
+    /// not done its work, and never will.
+    fn tell_unknown_methods(&self, known: &[String], plan: &mut Plan) {
+        let named = self.access_methods.iter();
+        let unknown: Vec<&String> = named.filter(|one| !known.contains(one)).collect();
+        for method in &unknown {
+            let finding = Finding {
+                code: "include.nothing".to_owned(),
+                severity: Severity::Warning,
+                object: (*method).clone(),
+                message: format!(
+                    "`access_methods` names {method}, and the server has {}",
+                    known.join(", ")
+                ),
+                suggestion: None,
+            };
+            match unknown.len() == self.access_methods.len() {
+                true => plan.undone(finding),
+                false => plan.findings.push(finding),
+            }
+        }
     }
 
     fn covers(&self, selection: &Selection<'_>, index: &IndexFacts) -> bool {

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::plan::Severity;
 
 /// No server of these versions can be had any more, so the decision is
 /// tested alone.
@@ -38,6 +37,7 @@ fn versions_that_corrupt_indexes_are_refused() {
             leftovers: Vec::new(),
             standing: crate::engines::postgres::trust::Standing::default(),
             not_exact: None,
+            access_methods: None,
         };
         Reindex::default().plan(facts, &at)
     };
@@ -86,4 +86,59 @@ fn whatever_the_bloat_is_not_every_night() {
     // What GIN counts are rows at one time, and entries at another; and what was counted long ago is not known.
     assert_eq!(due(1 << 20, 5_000.0, "gin", true), "");
     assert_eq!(due(1 << 20, 5_000.0, "btree", false), "");
+}
+
+/// Methods that the server does not have are told; where there are no others, the task has not done its work.
+#[test]
+fn methods_that_nobody_knows_are_told() {
+    let known = ["btree", "hash", "bloom"].map(str::to_owned);
+    let told = |methods: &[&str]| {
+        let reindex = Reindex {
+            access_methods: methods.iter().map(|one| (*one).to_owned()).collect(),
+            ..Reindex::default()
+        };
+        let mut plan = Plan::default();
+        reindex.tell_unknown_methods(&known, &mut plan);
+        let codes: Vec<String> = plan.findings.iter().map(|f| f.object.clone()).collect();
+        (codes, plan.refused.len())
+    };
+    assert_eq!(told(&["btree", "bloom"]), (vec![], 0));
+    assert_eq!(told(&["bteee", "hash"]), (vec!["bteee".to_owned()], 0));
+    assert_eq!(told(&["bteee"]), (vec!["bteee".to_owned()], 1));
+    let check = |method: &str| {
+        Reindex {
+            access_methods: vec![method.to_owned()],
+            ..Reindex::default()
+        }
+        .check()
+        .is_ok()
+    };
+    assert!(check("btree") && check("Rum") && !check("BTREE") && !check(""));
+}
+
+/// No statistics can be gathered of no rows: what is large then is rebuilt, and what is small is left, instead of an
+/// ANALYZE in each run.
+#[test]
+fn an_index_of_no_rows_needs_no_statistics() {
+    let empty = |method: &str, bytes: i64| IndexFacts {
+        access_method: method.to_owned(),
+        bytes,
+        valid: true,
+        counted: true,
+        columns: vec![facts::ColumnFacts::default()],
+        ..IndexFacts::default()
+    };
+    for method in ["gist", "gin", "spgist", "bloom"] {
+        let judged = verdict::judge(&empty(method, 18 << 20), None, 0.3, 1);
+        let Verdict::Bloated { ideal_bytes, .. } = judged else {
+            unreachable!("{method}")
+        };
+        assert!(ideal_bytes <= 65_536, "{method}");
+        let small = verdict::judge(&empty(method, 16 << 10), None, 0.3, 1);
+        assert!(matches!(small, Verdict::Fine), "{method}");
+        let mut filled = empty(method, 18 << 20);
+        (filled.tuples, filled.table_rows) = (5.0, 5.0);
+        let undecided = verdict::judge(&filled, None, 0.3, 1);
+        assert!(matches!(undecided, Verdict::Undecided(_)), "{method}");
+    }
 }

@@ -11,6 +11,9 @@ use crate::values::Bytes;
 const STALE_SHARE: f64 = 0.05;
 const STALE_ROWS: f64 = 1_000.0;
 
+/// A build over no rows leaves less, whatever the access method (a hash index has some buckets, a GIN index a root).
+const EMPTY_BYTES: f64 = 65_536.0;
+
 pub(super) enum Verdict {
     /// Rebuild it.
     Bloated {
@@ -112,6 +115,11 @@ pub(super) fn judge(
     }
     match expected(index, baseline, index.tuples) {
         Some((ideal, basis)) => compare(index, ideal, min_share, basis),
+        // Of no rows there are no statistics, however often they are gathered.
+        None if index.tuples == 0.0 && index.table_rows == 0.0 => {
+            let ideal = EMPTY_BYTES.min(index.bytes as f64);
+            compare(index, ideal, min_share, "its table has no rows")
+        }
         None if round == 1 && !index.toast && index.lacks_statistics() => {
             Verdict::Undecided("its columns have no statistics".to_owned())
         }

@@ -301,7 +301,14 @@ impl Kind for Repack {
         }
         plan.findings.extend(horizon::finding(&held_back));
         plan.findings.extend(way::lacking(&unwritable, &facts));
-        for finding in unseen.findings("", &facts.role, &facts.rights) {
+        for finding in unseen.findings(
+            (
+                "whether there is bloat in",
+                "; `method: exact` needs no statistics",
+            ),
+            &facts.role,
+            &facts.rights,
+        ) {
             plan.undone(finding);
         }
         forbid(

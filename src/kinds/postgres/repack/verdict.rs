@@ -116,7 +116,18 @@ pub(super) fn judge(
         );
     }
     match expected(table, learned, table.rows) {
-        Some((heap, basis)) => compare(table, heap, toast_after, min_share, basis),
+        Some((heap, basis)) => match compare(table, heap, toast_after, min_share, basis) {
+            // Would it be worth it, if nothing of it were needed?
+            Verdict::Fine
+                if table.toast_chunks < 0.0
+                    && compare(table, heap, 0.0, min_share, basis) != Verdict::Fine =>
+            {
+                Verdict::Unknown(
+                    "what its TOAST table holds was never counted, which ANALYZE does not do: it needs a VACUUM first".to_owned(),
+                )
+            }
+            judged => judged,
+        },
         None => Verdict::Unknown(
             "nobody gathers statistics for its columns (SET STATISTICS 0, or no rows)".to_owned(),
         ),

@@ -39,6 +39,22 @@ fn waste_in_toast_is_told() {
     );
 }
 
+/// What nobody has counted is not taken for needed: that it is not known is said, where it may matter.
+#[test]
+fn toast_that_was_never_counted_is_told() {
+    let uncounted = |toast: i64| {
+        let facts =
+            with(|t| (t.heap_bytes, t.toast_bytes, t.toast_chunks) = (74_000_000, toast, -1.0));
+        told(&Repack::default(), facts, &at())
+    };
+    let said = uncounted(800_000_000);
+    assert!(
+        said.starts_with("skipped: what its TOAST table holds was never counted"),
+        "{said}"
+    );
+    assert_eq!(uncounted(1_000_000), "");
+}
+
 /// The task's own limit says from when on what stays is told, and a run is not failed by it.
 #[test]
 fn what_stays_in_toast_is_told_from_the_limit_of_the_task() {

@@ -25,6 +25,10 @@ const ENOUGH: f64 = 0.10;
 /// The share that is proposed, and the one for [`MANY`] rows and more.
 const PROPOSED: (f64, f64) = (0.05, 0.01);
 
+/// Rows that are proposed to be dead besides that share, and those of a table for which so many are more than
+/// [`ENOUGH`]: there it is what the server begins with (`autovacuum_vacuum_threshold`).
+const PROPOSED_BASE: (f64, f64) = (1_000.0, 50.0);
+
 /// So many rows that a hundredth of them is worth a vacuum.
 const MANY: f64 = 10_000_000.0;
 
@@ -82,7 +86,7 @@ const TABLES: &str = "SELECT n.nspname::text AS schema, c.relname::text AS name,
         pg_catalog.max(o.option_value) FILTER (WHERE o.option_name = 'autovacuum_vacuum_threshold')::float8 AS base,
         pg_catalog.max(o.option_value) FILTER (WHERE o.option_name = 'autovacuum_vacuum_max_threshold')::float8 AS most,
         pg_catalog.max(o.option_value) FILTER (WHERE o.option_name = 'autovacuum_vacuum_scale_factor')::float8 AS scale,
-        pg_catalog.max(o.option_value) FILTER (WHERE o.option_name = 'autovacuum_vacuum_cost_limit')::int8 AS cost_limit
+        pg_catalog.max(o.option_value) FILTER (WHERE o.option_name = 'autovacuum_vacuum_cost_limit')::float8::int8 AS cost_limit
         FROM pg_catalog.pg_options_to_table(c.reloptions) o) own
     CROSS JOIN LATERAL (SELECT coalesce(own.base, pg_catalog.current_setting('autovacuum_vacuum_threshold')::float8)
         + coalesce(own.scale, pg_catalog.current_setting('autovacuum_vacuum_scale_factor')::float8) * greatest(c.reltuples, 0)::float8 AS value) due
@@ -201,8 +205,10 @@ impl Autovacuum {
                     continue;
                 }
                 (1, table.behind(self.workers, since))
-            } else if (table.dead as f64) < table.threshold {
-                (2, table.rare())
+            } else if (table.dead as f64) < table.threshold
+                && let Some(rare) = table.rare()
+            {
+                (2, rare)
             } else {
                 continue;
             };
@@ -250,14 +256,23 @@ impl Care {
         )
     }
 
-    fn rare(&self) -> Finding {
+    /// None where no setting would have autovacuum begin by what is dead now.
+    fn rare(&self) -> Option<Finding> {
         let total = (self.live + self.dead) as f64;
         let scale = if total >= MANY {
             PROPOSED.1
         } else {
             PROPOSED.0
         };
-        self.finding(
+        let begins = |base: f64| base + scale * total;
+        let base = match begins(PROPOSED_BASE.0) <= ENOUGH * total {
+            true => PROPOSED_BASE.0,
+            false => PROPOSED_BASE.1,
+        };
+        if begins(base) >= self.threshold.min(self.dead as f64) {
+            return None;
+        }
+        Some(self.finding(
             "autovacuum.rare",
             Severity::Info,
             format!(
@@ -265,13 +280,13 @@ impl Care {
                 self.share(),
                 rows(self.threshold),
                 self.last(),
-                rows(1_000.0 + scale * total)
+                rows(begins(base))
             ),
             format!(
-                "ALTER TABLE {} SET (autovacuum_vacuum_scale_factor = {scale}, autovacuum_vacuum_threshold = 1000)",
+                "ALTER TABLE {} SET (autovacuum_vacuum_scale_factor = {scale}, autovacuum_vacuum_threshold = {base})",
                 self.name
             ),
-        )
+        ))
     }
 
     fn behind(&self, (busy, most): (i64, i64), since: DateTime<Utc>) -> Finding {

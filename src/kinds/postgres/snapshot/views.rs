@@ -9,7 +9,7 @@ use super::super::common::Selection;
 use super::Snapshot;
 use super::memory::{recall, remember};
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA};
+use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, counting_as};
 use crate::engines::postgres::{RelationName, Session, each};
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity};
 
@@ -97,7 +97,7 @@ const VIEWS: &str = "WITH RECURSIVE reads (view, rel) AS (
             FROM sources s JOIN pg_catalog.pg_class c ON c.oid = s.rel AND c.relkind IN ('r', 'm') WHERE s.view = m.oid) AS sources,
         EXISTS (SELECT 1 FROM pg_catalog.pg_index x WHERE x.indrelid = m.oid AND x.indisunique AND x.indisvalid
             AND x.indpred IS NULL AND x.indexprs IS NULL) AS concurrently,
-        coalesce({counting_since}::text, '') AS epoch, m.relfilenode AS filenode,
+        {counting_as} AS epoch, m.relfilenode AS filenode,
         coalesce(pg_catalog.pg_stat_get_tuples_inserted(m.oid), 0) + coalesce(pg_catalog.pg_stat_get_tuples_updated(m.oid), 0)
             + coalesce(pg_catalog.pg_stat_get_tuples_deleted(m.oid), 0) AS written,
         coalesce(pg_catalog.pg_stat_get_numscans(m.oid), 0) + (SELECT coalesce(sum(pg_catalog.pg_stat_get_numscans(x.indexrelid)), 0)::int8
@@ -112,7 +112,7 @@ const VIEWS: &str = "WITH RECURSIVE reads (view, rel) AS (
 pub(super) async fn read(db: &Session) -> Result<Vec<View>, EngineError> {
     let sql = VIEWS
         .replace("{not_system}", NOT_SYSTEM_SCHEMA)
-        .replace("{counting_since}", COUNTING_SINCE);
+        .replace("{counting_as}", &counting_as());
     let found = db.query("reading materialized views", &sql, &[]).await?;
     each(&found, |row| {
         Ok(View {

@@ -42,17 +42,6 @@ fn run(workspace: &Workspace, task: &str, code: i32) -> Value {
     output.expect(code).json()["runs"][0].clone()
 }
 
-/// Does something to a database that nobody may be connected to.
-async fn alone(major: u32, db: &mut TestDatabase, sql: &[String]) {
-    let admin = connect(&cluster(major).url("postgres")).await;
-    let end = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1::text::name";
-    admin.query(end, &[&db.name]).await.unwrap();
-    for sql in sql {
-        admin.batch_execute(sql).await.unwrap();
-    }
-    db.client = connect(&db.url).await;
-}
-
 /// The error of the step that did not do its work.
 fn error(run: &Value) -> &str {
     let steps = run["steps"].as_array().unwrap().iter();
@@ -72,10 +61,10 @@ for_versions! {
             db.execute(ROWS).await;
             let (name, copy, old) = (db.name.clone(), format!("{}_copy", db.name), format!("{}_old", db.name));
             match dumped {
-                false => alone(major, &mut db, &[format!("CREATE DATABASE {copy} TEMPLATE {name}")]).await,
+                false => db.alone(major, &[format!("CREATE DATABASE {copy} TEMPLATE {name}")]).await,
                 true => {
                     // As a dump writes it: all ids are others, and so are the transactions.
-                    alone(major, &mut db, &[format!("CREATE DATABASE {copy}")]).await;
+                    db.alone(major, &[format!("CREATE DATABASE {copy}")]).await;
                     let client = connect(&cluster(major).url(&copy)).await;
                     client.batch_execute("CREATE TABLE before (a int)").await.unwrap();
                     client.batch_execute(ROWS).await.unwrap();
@@ -88,7 +77,7 @@ for_versions! {
             }
             let files = parquet_files(folder.path());
             let names = [format!("ALTER DATABASE {name} RENAME TO {old}"), format!("ALTER DATABASE {copy} RENAME TO {name}")];
-            alone(major, &mut db, &names).await;
+            db.alone(major, &names).await;
             for table in ["k", "db"] {
                 let done = run(&workspace, table, 0);
                 assert_eq!(told(&done), (vec!["settle", "archive"], vec!["archive.undone"]), "{done:#}");
@@ -123,7 +112,7 @@ for_versions! {
             assert_eq!(there.number("SELECT count(*) FROM dbn").await, 100);
             assert_eq!(manifests(&workspace).await.len(), 4);
             workspace.run(["archive", "verify"]).expect(0);
-            alone(major, &mut db, &[format!("DROP DATABASE {old}")]).await;
+            db.alone(major, &[format!("DROP DATABASE {old}")]).await;
         }
     }
 }
@@ -336,7 +325,7 @@ for_oldest_and_newest! {
         assert_eq!(archive(&workspace)["rows"], 100);
         let name = db.name.clone();
         let anew = [format!("DROP DATABASE {name}"), format!("CREATE DATABASE {name} TEMPLATE template0")];
-        alone(major, &mut db, &anew).await;
+        db.alone(major, &anew).await;
         db.execute(&rows(1_001)).await;
         let restore = |more: &[&str]| {
             let args = ["archive", "restore", "--from", "t", "--into", "back", "--output", "json"];

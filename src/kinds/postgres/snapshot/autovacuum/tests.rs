@@ -61,6 +61,17 @@ fn each_table_gets_the_setting_that_would_help_it() {
             "ALTER TABLE app.t SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000)"
         )
     );
+    // A thousand rows are all there are, or more than the table has now waits for.
+    assert_eq!(
+        one(table(810, 190, 250.0), (0, 3)),
+        is(
+            "autovacuum.rare",
+            "ALTER TABLE app.t SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 50)"
+        )
+    );
+    assert!(one(table(60, 20, 62.0), (0, 3)).is_empty());
+    assert!(one(table(1_000, 110, 115.0), (0, 3)).len() == 1);
+    assert!(one(table(700, 80, 85.0), (0, 3)).is_empty());
     assert_eq!(
         one(table(1_000_000, 500_000, 200_050.0), (1, 3)),
         is(
