@@ -33,7 +33,7 @@ pub use postgres::back::{Back, is_back};
 pub use postgres::export::check as check_file;
 pub use postgres::known::put_beside;
 pub use postgres::restore::labels::{Labels, lost as labels_lost};
-pub use postgres::restore::rights::allowed as allowed_to_restore;
+pub use postgres::restore::rights::{allowed as allowed_to_restore, unforeseen};
 pub use postgres::restore::room::{Places, room as room_for};
 pub use postgres::restore::site::{Site, look as look_at};
 pub use postgres::restore::{NAME as RESTORING, Restore, Returned, restore};

@@ -401,6 +401,15 @@ async fn unseen(
             with_causes(&why)
         )),
     }
+    if site.oid.is_some() {
+        match execute::unforeseen(session, into).await {
+            Ok(what) => unseen.extend(what),
+            Err(why) => unseen.push(format!(
+                "whether policies of {into} keep or hide rows is seen by the restore itself: {}",
+                with_causes(&why)
+            )),
+        }
+    }
     Ok(unseen)
 }
 

@@ -7,15 +7,17 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::Job;
+use super::added::Added;
 use super::aftermath::Before;
 use super::attempts::Attempt;
+use super::deferred::settle_within;
 use super::gate::{self, Halt, Outcome};
-use super::lot::{Batch, ExportError, SETTLE};
+use super::lot::{Batch, ExportError};
 use super::standing;
 use super::stored::Places;
 use crate::engines::EngineError;
 use crate::engines::postgres::Row;
-use crate::plan::{Fate, Image, Query, Range, Statement, Walk, Without};
+use crate::plan::{Fate, Image, Query, Range, Walk, Without};
 use crate::values::several;
 
 /// One batch of rows that are deleted or move within the database.
@@ -112,9 +114,7 @@ impl Portion<'_> {
             None
         };
         let settle = async |gone: i64| {
-            let settle = Statement::brief(SETTLE);
-            let passed = gate::pass(session, &settle, execution, step_ends, give_way);
-            passed.await?;
+            settle_within(session, execution, step_ends, give_way).await?;
             match &before {
                 Some(before) => before
                     .compare(session, walk, gone)
@@ -124,6 +124,7 @@ impl Portion<'_> {
             }
         };
         let gone = if let Fate::Move { into, columns } = &walk.fate {
+            let added = Added::of(session, into).await.map_err(Halt::Failed)?;
             let answer = ask(walk.moving(self.range, self.without, self.image)).await?;
             let (went, stored): (Vec<_>, Vec<_>) = answer
                 .into_iter()
@@ -149,6 +150,11 @@ impl Portion<'_> {
             };
             if gone > 0 && there != sums_of(&went, 3)? {
                 return Err(Halt::Failed(changed(into, gone, there.0)));
+            }
+            let more = added.more_than(session, gone).await;
+            if let Some(why) = more.map_err(Halt::Failed)? {
+                let why = ExportError::Proof(format!("nothing was moved: {why}"));
+                return Err(Halt::Failed(why.into_engine()));
             }
             gone
         } else {

@@ -19,9 +19,10 @@ use self::files::File;
 use super::Job;
 use super::aftermath::Before;
 use super::attempts::Attempt;
+use super::deferred::settle_within;
 use super::gate::{self, Did, Halt, Outcome};
 use super::known::{beside, discard, gone, remember};
-use super::lot::{Batch, ExportError, SETTLE, beside_it, sha256, unless_over};
+use super::lot::{Batch, ExportError, beside_it, sha256, unless_over};
 use super::naming::{Named, Naming};
 use super::parts::Parts;
 use super::seen::Seen;
@@ -29,7 +30,7 @@ use super::standing;
 use crate::engines::EngineError;
 use crate::engines::parquet::{self, Column};
 use crate::engines::storage::Storage;
-use crate::plan::{ArchivedFile, Export, Manifest, Range, Statement, Walk, Without};
+use crate::plan::{ArchivedFile, Export, Manifest, Range, Walk, Without};
 use crate::values::{several, wall_clock, with_causes};
 
 /// What came of a batch, or why the delete did not pass the gate.
@@ -216,8 +217,7 @@ impl<'a> Exporter<'a> {
         let deleting = async {
             let did = gate::pass(session, &delete, job.execution, step_ends, give_way).await?;
             if i64::try_from(did.rows) == Ok(rows) {
-                let settle = Statement::brief(SETTLE);
-                gate::pass(session, &settle, job.execution, step_ends, give_way).await?;
+                settle_within(session, job.execution, step_ends, give_way).await?;
                 if let Some(before) = &before {
                     let same = before.compare(session, self.walk, rows).await;
                     same.map_err(Halt::Failed)?;

@@ -56,6 +56,8 @@ pub(super) enum Halt {
     NotAllowed(String),
     /// The server says that it has left out what it was to do.
     LeftOut(String),
+    /// What the step is about is not there any more, or is another's by now.
+    Vanished(String),
     /// Something is not as the plan saw it, and what is needed has to be decided anew.
     Changed(String),
     /// Cancelled because the run is being stopped.
@@ -353,7 +355,7 @@ pub(super) async fn pass(
             }
             // Left out, whatever the command tag says.
             Some(Fault::Missing) => {
-                return Err(Halt::LeftOut(format!("vanished: {}", notice.with_code())));
+                return Err(Halt::Vanished(format!("vanished: {}", notice.with_code())));
             }
             // Whoever writes a statement means all of what it names.
             Some(Fault::Forbidden) if statement.own_settings => {

@@ -12,10 +12,6 @@ use crate::engines::parquet::ParquetError;
 use crate::engines::storage::StorageError;
 use crate::values::{several_do, with_causes};
 
-/// Deferred constraints and triggers have their say before it is looked what
-/// came of it, and not only when the transaction ends.
-pub(super) const SETTLE: &str = "SET CONSTRAINTS ALL IMMEDIATE";
-
 /// Why a batch was not archived. Nothing of it is deleted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExportError {

@@ -1,6 +1,7 @@
 //! How steps are carried out on PostgreSQL. The one gate for every statement
 //! that changes a target is `gate.rs`.
 
+mod added;
 mod aftermath;
 mod again;
 mod ahead;
@@ -14,6 +15,7 @@ mod came;
 mod check;
 mod counting;
 mod damage;
+mod deferred;
 mod door;
 pub(super) mod export;
 mod fate;

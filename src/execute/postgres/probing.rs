@@ -1,8 +1,8 @@
 //! Which rows of a batch do not go, tried one by one.
 
 use super::aftermath::Before;
+use super::deferred::settle;
 use super::kept::{Kept, is_about_a_row};
-use super::lot::SETTLE;
 use super::way::Way;
 use super::{Job, ask};
 use crate::engines::EngineError;
@@ -89,6 +89,6 @@ async fn alone_goes(walk: &Walk, alone: &Query, job: Job<'_>) -> Result<(), Engi
     session
         .execute_with("trying a row", &alone.sql, &params)
         .await?;
-    session.execute("trying a row", SETTLE).await?;
+    settle(session).await?;
     before.compare(session, walk, 1).await
 }

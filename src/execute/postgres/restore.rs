@@ -9,11 +9,12 @@ pub(in crate::execute) mod site;
 use bytes::Bytes;
 
 use self::refused::{Situation, not_taken, without_partition};
-use self::rights::{allowed, is_guarded, unread};
+use self::rights::{allowed, is_guarded, perhaps_hidden, unread};
 use self::site::{TABLE, look, part_of};
+use super::added::Added;
 use super::back;
+use super::deferred::settle;
 use super::export::check;
-use super::lot::SETTLE;
 use super::naming::Naming;
 use super::returning::{Returning, files};
 use crate::engines::EngineError;
@@ -98,7 +99,7 @@ pub async fn restore(
     };
     if let Ok((_, marks)) = &mut restored {
         // What is deferred has its last say here.
-        let settled = session.execute("settling", SETTLE).await.map(drop);
+        let settled = settle(session).await;
         let noted = match settled {
             Ok(()) => note(std::mem::take(marks)).await,
             Err(error) => Err(error),
@@ -192,6 +193,7 @@ async fn within(
     };
     let oid: u32 = found.get(0)?;
     let held = session.hold().await?;
+    let added = Added::of(session, &into.to_string()).await?;
     let mut returning = Returning::open(session, into, oid).await?;
     let mut total = 0;
     for manifest in manifests {
@@ -201,9 +203,16 @@ async fn within(
     }
     // What is deferred has its say before it is looked what is there; and a
     // table on which something is still to happen cannot be altered.
-    session.execute("settling", SETTLE).await?;
+    settle(session).await?;
     session.put_back(&held).await?;
-    returning.prove().await?;
+    if let Err(error) = returning.prove().await {
+        return Err(perhaps_hidden(error, session, into).await);
+    }
+    if let Some(why) = added.more_than(session, total).await? {
+        return Err(files(format!(
+            "nothing was restored: {why}; `--disable-triggers` leaves triggers out"
+        )));
+    }
     if how.disable_triggers {
         for (table, trigger, again) in &site.triggers {
             let sql = format!("ALTER TABLE ONLY {table} {again} TRIGGER {trigger}");

@@ -19,9 +19,10 @@ use uuid::Uuid;
 use super::aftermath::Before;
 use super::attempts::Attempt;
 use super::came::take_back_by;
+use super::deferred::settle_within;
 use super::gate::{self, Did, Halt, Outcome};
 use super::known::remember;
-use super::lot::{Batch, ExportError, SETTLE, unless_over};
+use super::lot::{Batch, ExportError, unless_over};
 use super::naming::Naming;
 use super::standing;
 use super::there::{connect, dial, fits, is_another, names, trusted};
@@ -355,7 +356,7 @@ impl<'a> Sender<'a> {
             Ok(Did { rows: gone, .. }) => return Err(ExportError::Stayed { rows, gone }),
             Err(halt) => return Ok(Err(halt)),
         }
-        if let Err(halt) = pass(Statement::brief(SETTLE)).await {
+        if let Err(halt) = settle_within(job.session, job.execution, step_ends, give_way).await {
             return Ok(Err(halt));
         }
         if let Some(before) = before {

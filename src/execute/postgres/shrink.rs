@@ -12,7 +12,7 @@ use super::gate;
 use super::size::BatchSize;
 use super::statements::One;
 use super::way::may_go_on;
-use super::{Event, Job, ask, end, guarded};
+use super::{Event, Job, ask, end, guarded, vanished};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Finding, KeptBy, Query, Severity, Shrink, Walk};
@@ -67,14 +67,16 @@ async fn all(
         mark: mark(job).await?,
         marked: Instant::now(),
     };
-    if !state.may_be_moved(record).await? || !state.is_worth_while(record).await? {
+    if !state.is_worth_while(record).await? || !state.may_be_moved(record).await? {
         return Ok(());
     }
     // Dead rows of before are no room for anybody while somebody sees them.
     if !state.alone(record, findings).await? || !state.vacuum(false, record).await? {
         return Ok(());
     }
-    let mut extent = state.extent().await?;
+    let Some(mut extent) = state.extent(record).await? else {
+        return Ok(());
+    };
     for _ in 0..MOST_ROUNDS {
         let Some(reached) = state.walk(extent, record, findings).await? else {
             return Ok(());
@@ -87,7 +89,9 @@ async fn all(
         if !state.alone(record, findings).await? || !state.vacuum(false, record).await? {
             return Ok(());
         }
-        let now = state.extent().await?;
+        let Some(now) = state.extent(record).await? else {
+            return Ok(());
+        };
         let kept = now.saturating_sub(reached);
         let worth = would_go(kept, now);
         if now >= extent && worth && !state.occupied(reached).await? {
@@ -155,14 +159,9 @@ struct State<'a> {
 }
 
 impl State<'_> {
-    async fn extent(&self) -> Result<i64, EngineError> {
-        let doing = "asking how large the table is";
-        let rows = ask(self.job.session, doing, &Walk::extent(self.shrink.oid)).await?;
-        let blocks: Option<i64> = match rows.first() {
-            Some(row) => row.get(0)?,
-            None => None,
-        };
-        Ok(blocks.unwrap_or(0))
+    /// How many blocks it has; where it is gone, the step has ended with that.
+    async fn extent(&self, record: &mut StepRecord) -> Result<Option<i64>, EngineError> {
+        vanished::extent(&Walk::extent(self.shrink.oid), self.job, record).await
     }
 
     /// Whether rows may still be moved, as when the plan was made. Where they may not, the step has ended.
@@ -184,7 +183,9 @@ impl State<'_> {
     /// Whether there is still something to give back: somebody may have rewritten the table since the plan was
     /// made, and rows that move would only make it larger. Where there is nothing, the step has ended.
     async fn is_worth_while(&self, record: &mut StepRecord) -> Result<bool, EngineError> {
-        let (now, goal) = (self.extent().await?, self.shrink.goal_blocks);
+        let (Some(now), goal) = (self.extent(record).await?, self.shrink.goal_blocks) else {
+            return Ok(false);
+        };
         let worth = would_go(now.saturating_sub(goal), now);
         if !worth {
             let why = format!(
@@ -328,7 +329,10 @@ impl State<'_> {
             match done {
                 None => {
                     let (why, so_far) = (record.error.take().unwrap_or_default(), moved(record));
-                    record.error = Some(format!("{why}; {so_far}"));
+                    record.error = Some(match why.contains(&so_far) {
+                        true => why,
+                        false => format!("{why}; {so_far}"),
+                    });
                     return Ok(None);
                 }
                 Some(Came::Moved(rows)) => {

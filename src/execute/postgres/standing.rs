@@ -53,17 +53,17 @@ pub(super) async fn look(
     };
     let answer = gate::ask(job.session, stands, job.execution, step_ends, give_way).await?;
     let Some(row) = answer.first() else {
-        return Err(Halt::LeftOut(format!("{} has vanished", walk.table)));
+        return Err(Halt::Vanished(format!("{} has vanished", walk.table)));
     };
     let failed = |message| Err(Halt::Failed(EngineError::Files { message }));
     if !row.named("is_named_so").map_err(Halt::Failed)? {
-        return failed(format!(
-            "{} goes by another name now, or is gone, and what has its name is another table: nothing more goes. Where it has another name or schema, correct it in the task file",
+        return Err(Halt::Vanished(format!(
+            "{} goes by another name now, or is gone, and what has its name is another table: nothing more goes",
             walk.table
-        ));
+        )));
     }
     if !row.named("is_a_part").map_err(Halt::Failed)? {
-        return Err(Halt::LeftOut(format!(
+        return Err(Halt::Vanished(format!(
             "{} is no part of its table any more: somebody detached it while its rows were gone through, and it is left alone",
             walk.table
         )));

@@ -1,11 +1,11 @@
 //! What somebody has dropped or renamed in the middle of a step is no failure of it, whatever the server
 //! says where it was met.
 
-use super::{Job, end};
+use super::{Job, ask, end};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Fault, Session, first};
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Step, Work};
+use crate::plan::{Query, Step, Work};
 use crate::values::several;
 
 /// Whether one of these is there no more, or the first goes by another name.
@@ -21,9 +21,18 @@ pub(super) async fn explains(error: &EngineError, session: &Session, step: &Step
         return false;
     };
     let ids: Vec<u32> = std::iter::once(own).chain(step.body.relation).collect();
+    is_gone(session, &ids, &step.object).await.unwrap_or(false)
+}
+
+/// Whether one of these is there no more, or the first goes by another name than this quoted one.
+pub(super) async fn is_gone(
+    session: &Session,
+    ids: &[u32],
+    name: &str,
+) -> Result<bool, EngineError> {
     let doing = "looking whether it is still there";
-    let gone = session.query(doing, GONE, &[&ids, &step.object]).await;
-    gone.is_ok_and(|rows| first(&rows, 0).is_ok_and(|gone| gone == Some(true)))
+    let rows = session.query(doing, GONE, &[&ids, &name]).await?;
+    Ok(first(&rows, 0)? == Some(true))
 }
 
 /// How it is said.
@@ -36,18 +45,48 @@ pub(super) fn said(step: &Step) -> String {
     )
 }
 
-/// Ends the step with that: rows that had gone before it are told, and somebody has to look where they were to
-/// come from.
+/// Ends the step with that.
 pub(super) fn ends(job: Job<'_>, record: &mut StepRecord) {
-    let why = said(job.step);
+    let (status, why) = judged(said(job.step), job, record);
+    end(record, status, why);
+}
+
+/// How a step ends whose object is not there any more, because `why`: it is skipped. Where it has taken rows before,
+/// it has failed: somebody has to look at where they were to come from.
+pub(super) fn judged(why: String, job: Job<'_>, record: &StepRecord) -> (StepStatus, String) {
     match record.rows {
-        Some(rows @ 1..) => {
+        Some(1..) => {
             let why = format!(
-                "{why}; {} had gone before, and what is left was not looked at",
-                several(rows, "row")
+                "{why}; {}, and what is left was not looked at. Where the table has another name or schema now, correct it in the task file",
+                so_far(job, record)
             );
-            end(record, StepStatus::Failed, why);
+            (StepStatus::Failed, why)
         }
-        _ => end(record, StepStatus::Skipped, why),
+        _ => (StepStatus::Skipped, why),
     }
+}
+
+/// What the step has done with rows.
+fn so_far(job: Job<'_>, record: &StepRecord) -> String {
+    let rows = several(record.rows.unwrap_or(0), "row");
+    match job.step.body.work {
+        Work::Shrink(_) => format!("{rows} moved"),
+        _ => format!("{rows} had gone before"),
+    }
+}
+
+/// How many blocks a table has; where it is gone, the step has ended with that.
+pub(super) async fn extent(
+    extent: &Query,
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<Option<i64>, EngineError> {
+    let doing = "asking how large the table is";
+    let answer = ask(job.session, doing, extent).await?;
+    // A table that is gone has no size.
+    let blocks = first::<Option<i64>>(&answer, 0)?.flatten();
+    if blocks.is_none() {
+        ends(job, record);
+    }
+    Ok(blocks)
 }

@@ -20,7 +20,7 @@ use super::vanished;
 use super::walked::batch;
 use super::way::{MOST_ROUNDS, Way, Went, gone, keep, may_go_on, remember, tell};
 use super::weight;
-use super::{Job, ask, gate, guarded, naming};
+use super::{Job, gate, guarded, naming};
 use crate::engines::EngineError;
 use crate::engines::postgres::first;
 use crate::history::{StepRecord, StepStatus};
@@ -130,11 +130,7 @@ async fn all(
     let mut finished = match &walk.path {
         _ if walk.sought => seek::carry_out(way, job, record, &mut pace).await?,
         Path::Blocks { extent } => {
-            let doing = "asking how large the table is";
-            let answer = ask(job.session, doing, extent).await?;
-            // A table that is gone has no size.
-            let Some(all) = first::<Option<i64>>(&answer, 0)?.flatten() else {
-                vanished::ends(job, record);
+            let Some(all) = vanished::extent(extent, job, record).await? else {
                 return Ok(());
             };
             let start = walk.start.as_ref().and_then(block_of).unwrap_or(0);
@@ -145,10 +141,14 @@ async fn all(
             // Rows that somebody changed meanwhile have moved behind the end.
             let mut to = all;
             for _ in 0..MOST_ROUNDS {
-                let answer = ask(job.session, "asking how large the table is", extent).await?;
-                // A table that has been dropped meanwhile has no size.
-                let now = first::<Option<i64>>(&answer, 0)?.flatten().unwrap_or(0);
-                if !done || now <= to {
+                if !done {
+                    break;
+                }
+                let Some(now) = vanished::extent(extent, job, record).await? else {
+                    done = false;
+                    break;
+                };
+                if now <= to {
                     break;
                 }
                 done = blocks(way, job, record, &mut pace, (to, now), now).await?;
@@ -216,8 +216,9 @@ async fn once_more(
     backward: bool,
 ) -> Result<bool, EngineError> {
     let extent = Walk::extent(way.walk.oid);
-    let answer = ask(job.session, "asking how large the table is", &extent).await?;
-    let all = first::<Option<i64>>(&answer, 0)?.flatten().unwrap_or(0);
+    let Some(all) = vanished::extent(&extent, job, record).await? else {
+        return Ok(false);
+    };
     if !backward {
         return blocks(way, job, record, pace, (0, all), all).await;
     }

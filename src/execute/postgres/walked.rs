@@ -193,8 +193,11 @@ pub(super) async fn counted(
         }
     };
     let Some(done) = done else {
-        let why = record.error.take().unwrap_or_default();
-        record.error = Some(format!("{why}; {}", gone(record)));
+        let (why, so_far) = (record.error.take().unwrap_or_default(), gone(record));
+        record.error = Some(match why.contains(&so_far) {
+            true => why,
+            false => format!("{why}; {so_far}"),
+        });
         return Ok(Went::NoFurther);
     };
     let rows = match done {

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use super::super::gate::{Halt, TimeLimit, answer};
 use super::super::monitor::describe;
-use super::super::{Job, ask, end};
+use super::super::{Job, ask, end, vanished};
 use super::in_the_way::lock_wait;
 use super::leftovers::note_left;
 use crate::engines::EngineError;
@@ -15,7 +15,7 @@ use crate::execute::Door;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::predict::human;
 use crate::plan::{KeptBy, Param, Query, Work};
-use crate::values::{Bytes, several, wall_clock, with_causes};
+use crate::values::{Bytes, wall_clock, with_causes};
 
 /// Whether the time is up in which the step may block others.
 fn may_not_block_any_more(job: Job<'_>) -> bool {
@@ -43,16 +43,11 @@ pub(super) async fn halted(
         {
             return Err(error);
         }
-        Halt::Missing(error) => match (missing(error, job).await, record.rows) {
-            ((StepStatus::Skipped, why), Some(rows @ 1..)) => {
-                let why = format!(
-                    "{why}; {} had gone before, and what is left was not looked at. Where the table has another name or schema now, correct it in the task file",
-                    several(rows, "row")
-                );
-                (StepStatus::Failed, why)
-            }
-            (ended, _) => ended,
+        Halt::Missing(error) => match missing(error, job).await {
+            (StepStatus::Skipped, why) => vanished::judged(why, job, record),
+            ended => ended,
         },
+        Halt::Vanished(why) => vanished::judged(why, job, record),
         Halt::Conflict(error) => (StepStatus::Failed, with_causes(&error)),
         Halt::NotAllowed(why) => (StepStatus::Failed, format!("not allowed: {why}")),
         Halt::LeftOut(why) => (StepStatus::Skipped, why),

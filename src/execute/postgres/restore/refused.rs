@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::returning::files;
-use super::rights::guarded;
+use super::rights::{guarded, may_not_read};
 use super::site::{PartOf, knows_its_zone};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Identifier, RelationName};
@@ -63,10 +63,7 @@ pub(super) fn not_taken(
             "the check {rule}: some of the archived rows do not meet it; make it one that they meet, {elsewhere}"
         ),
         "42501" if why.guards => guarded(into, role),
-        "42501" if !why.unread.is_empty() => format!(
-            "{role} may not read partitions of {into}, where rows are compared once they are there (GRANT SELECT ON {} TO {role})",
-            why.unread.join(", ")
-        ),
+        "42501" if !why.unread.is_empty() => may_not_read(into, role, &why.unread),
         _ => message.clone(),
     };
     let said = said.trim_start_matches("nothing was restored: ");

@@ -7,7 +7,6 @@ use crate::engines::EngineError;
 use crate::engines::postgres::{Identifier, RelationName, Session, each};
 
 /// Rows wait in a temporary table, are inserted, and are read again; tables and schemas that are not there are made.
-/// A policy that holds for the role, and lets rows in at all, or shows them.
 const RIGHTS: &str = "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database()::text, 'TEMPORARY') AS temporary,
         pg_catalog.has_database_privilege(pg_catalog.current_database()::text, 'CREATE') AS makes_schemas,
         pg_catalog.quote_ident(pg_catalog.current_database()::text) AS database,
@@ -17,11 +16,7 @@ const RIGHTS: &str = "SELECT pg_catalog.has_database_privilege(pg_catalog.curren
         c.oid IS NULL OR pg_catalog.has_table_privilege(c.oid, 'INSERT')
             OR (SELECT pg_catalog.bool_and(pg_catalog.has_column_privilege(c.oid, a.attnum, 'INSERT')) FROM pg_catalog.pg_attribute a
                 WHERE a.attrelid = c.oid AND a.attname::text = ANY ($3::text[]) AND a.attnum > 0) IS TRUE AS inserts,
-        c.oid IS NULL OR pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owns,
-        c.oid IS NOT NULL AND pg_catalog.row_security_active(c.oid) AS guarded,
-        (SELECT pg_catalog.bool_or(p.polcmd IN ('a', '*')) AND pg_catalog.bool_or(p.polcmd IN ('r', '*')) FROM pg_catalog.pg_policy p
-            WHERE p.polrelid = c.oid AND p.polpermissive AND EXISTS (SELECT FROM pg_catalog.unnest(p.polroles) AS r (oid)
-                WHERE CASE WHEN r.oid = 0::pg_catalog.oid THEN true ELSE pg_catalog.pg_has_role(r.oid, 'USAGE') END)) IS TRUE AS lets_in
+        c.oid IS NULL OR pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owns
     FROM (SELECT 1) AS one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname::text = $1
         LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = $2";
 
@@ -96,13 +91,122 @@ pub async fn allowed(
             lacks.join("; nor ")
         )));
     }
-    if row.named("guarded")? && !row.named::<bool>("lets_in")? {
-        return Err(files(format!(
+    match guards(session, into).await?.first() {
+        Some(guard) if guard.own && guard.refuses => Err(files(format!(
             "nothing was restored: {}",
             guarded(into, &role)
-        )));
+        ))),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// What row-level security says to the role of a table that rows are to come back into, or of a partition in which
+/// they are compared.
+struct Guard {
+    /// The table, quoted and qualified.
+    name: String,
+    /// Whether it is the table itself.
+    own: bool,
+    /// Whether its policies let no row in, or show none.
+    refuses: bool,
+    /// Whether they let all in, and show all of them.
+    agrees: bool,
+}
+
+/// The table itself comes first. Rows are put into it by its own policies for INSERT and SELECT, and are read again in
+/// its partitions, by theirs. Policies without an expression let nothing pass.
+const GUARDS: &str = "SELECT t.oid::pg_catalog.regclass::text AS name, t.own,
+        NOT e.some_shown OR NOT e.some_taken AND t.own AS refuses, e.all_shown AND (e.all_taken OR NOT t.own) AS agrees
+    FROM (SELECT pg_catalog.to_regclass($1::text)::pg_catalog.oid AS oid, true AS own
+        UNION ALL SELECT l.relid::pg_catalog.oid, false FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1::text)) l
+            WHERE l.isleaf AND l.level > 0) AS t
+        CROSS JOIN LATERAL (SELECT
+            pg_catalog.bool_or(p.permissive AND p.shows <> 'false') IS TRUE AND pg_catalog.bool_or(NOT p.permissive AND p.shows = 'false') IS NOT TRUE AS some_shown,
+            pg_catalog.bool_or(p.permissive AND p.takes <> 'false') IS TRUE AND pg_catalog.bool_or(NOT p.permissive AND p.takes = 'false') IS NOT TRUE AS some_taken,
+            pg_catalog.bool_or(p.permissive AND p.shows = 'true') IS TRUE AND pg_catalog.bool_and(p.permissive OR p.shows = 'true') IS NOT FALSE AS all_shown,
+            pg_catalog.bool_or(p.permissive AND p.takes = 'true') IS TRUE AND pg_catalog.bool_and(p.permissive OR p.takes = 'true') IS NOT FALSE AS all_taken
+            FROM (SELECT o.polpermissive AS permissive,
+                    CASE WHEN o.polcmd IN ('r', '*') THEN pg_catalog.pg_get_expr(o.polqual, o.polrelid) END AS shows,
+                    CASE WHEN o.polcmd IN ('a', '*') THEN coalesce(pg_catalog.pg_get_expr(o.polwithcheck, o.polrelid),
+                        pg_catalog.pg_get_expr(o.polqual, o.polrelid)) END AS takes
+                FROM pg_catalog.pg_policy o WHERE o.polrelid = t.oid AND EXISTS (SELECT FROM pg_catalog.unnest(o.polroles) AS r (oid)
+                    WHERE CASE WHEN r.oid = 0::pg_catalog.oid THEN true ELSE pg_catalog.pg_has_role(r.oid, 'USAGE') END)) AS p) AS e
+    WHERE pg_catalog.row_security_active(t.oid) ORDER BY t.own DESC, name";
+
+async fn guards(session: &Session, into: &RelationName) -> Result<Vec<Guard>, EngineError> {
+    let doing = "looking for row-level security";
+    let rows = session.query(doing, GUARDS, &[&into.to_string()]).await?;
+    each(&rows, |row| {
+        Ok(Guard {
+            name: row.named("name")?,
+            own: row.named("own")?,
+            refuses: row.named("refuses")?,
+            agrees: row.named("agrees")?,
+        })
+    })
+}
+
+/// What of the role's rights only the restore itself sees, as sentences without their end: what policies say of each
+/// row, and of partitions that only some of the rows come to.
+///
+/// # Errors
+/// Where the server cannot be asked.
+pub async fn unforeseen(
+    session: &Session,
+    into: &RelationName,
+) -> Result<Vec<String>, EngineError> {
+    let role = Identifier::new(&*session.server.role);
+    let mut unseen = Vec::new();
+    let guards = guards(session, into).await?;
+    let unsure: Vec<&str> = guards
+        .iter()
+        .filter(|guard| !guard.agrees)
+        .map(|guard| guard.name.as_str())
+        .collect();
+    if !unsure.is_empty() {
+        unseen.push(format!(
+            "whether the policies of {} let {role} insert all of the rows, and see them afterwards, is seen by the restore itself (row-level security; BYPASSRLS, or to be the owner, spares that)",
+            unsure.join(", ")
+        ));
+    }
+    let unread = unread(session, into).await;
+    if !unread.is_empty() {
+        unseen.push(format!(
+            "{}; whether rows come to them is seen by the restore itself",
+            may_not_read(into, &role, &unread)
+        ));
+    }
+    Ok(unseen)
+}
+
+/// What is said of partitions that the role may not read.
+pub(super) fn may_not_read(into: &RelationName, role: &Identifier, unread: &[String]) -> String {
+    format!(
+        "{role} may not read partitions of {into}, where rows are compared once they are there (GRANT SELECT ON {} TO {role})",
+        unread.join(", ")
+    )
+}
+
+/// Says of rows that are not what they were where policies of partitions may be why.
+pub(super) async fn perhaps_hidden(
+    error: EngineError,
+    session: &Session,
+    into: &RelationName,
+) -> EngineError {
+    let EngineError::Files { message } = &error else {
+        return error;
+    };
+    let guards = guards(session, into).await.unwrap_or_default();
+    let parts = guards.iter().filter(|guard| !guard.own && !guard.agrees);
+    let parts: Vec<&str> = parts.map(|guard| guard.name.as_str()).collect();
+    if parts.is_empty() {
+        return error;
+    }
+    let role = Identifier::new(&*session.server.role);
+    files(format!(
+        "{message}. Policies of {} may hide rows from {role} (row-level security): restore as its owner or as a role with BYPASSRLS, or give {role} a policy there",
+        parts.join(", ")
+    ))
 }
 
 /// What is said where row-level security keeps rows out, or hides them.
@@ -124,7 +228,7 @@ pub(super) async fn is_guarded(session: &Session, into: &RelationName) -> bool {
 pub(super) async fn unread(session: &Session, into: &RelationName) -> Vec<String> {
     let sql =
         "SELECT t.relid::text FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) AS t
-        WHERE t.isleaf AND NOT pg_catalog.has_table_privilege(t.relid, 'SELECT') ORDER BY 1";
+        WHERE t.isleaf AND t.level > 0 AND NOT pg_catalog.has_table_privilege(t.relid, 'SELECT') ORDER BY 1";
     let doing = "looking for partitions that may not be read";
     let asked = session.query(doing, sql, &[&into.to_string()]).await;
     asked

@@ -4,8 +4,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::super::Job;
+use super::super::added::Added;
+use super::super::deferred::settle;
 use super::super::gate::{self};
-use super::super::lot::{ExportError, SETTLE};
+use super::super::lot::ExportError;
 use super::super::stored::Places;
 use super::super::there::{emptied_by_a_crash, names, selected};
 use super::{MOST_BYTES, Sender};
@@ -113,8 +115,9 @@ impl<'a> Sender<'a> {
             storing(into, &names, "pg_temp.maint_batch")
         );
         let held = self.there.hold().await?;
+        let added = Added::of(&self.there, into).await?;
         let places = self.there.query("storing rows there", &insert, &[]).await?;
-        self.there.execute("settling there", SETTLE).await?;
+        settle(&self.there).await?;
         self.there.put_back(&held).await?;
         let (mut rows, mut checksum) = (0, Checksum::default());
         if !places.is_empty() {
@@ -147,6 +150,9 @@ impl<'a> Sender<'a> {
                 load.checksum
             )));
         }
-        Ok(())
+        match added.more_than(&self.there, rows).await? {
+            Some(why) => Err(ExportError::Proof(format!("nothing was deleted: {why}"))),
+            None => Ok(()),
+        }
     }
 }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::Job;
 use super::super::attempts::Attempt;
 use super::super::gate::{self, Halt, Outcome};
+use super::super::vanished;
 use crate::engines::EngineError;
 use crate::engines::postgres::{Row, each};
 use crate::plan::{QUIET, Query, Shrink, block_of_place};
@@ -103,16 +104,24 @@ impl Portion<'_> {
         if let Some(guard) = &job.step.body.guard {
             gate::keep(session, guard, execution, step_ends, give_way).await?;
         }
-        // What the plan saw may have changed since, and between two batches.
-        if let Some(held) = &self.shrink.held_by_now {
+        if self.shrink.held_by_now.is_some() {
             let lock = self.shrink.settle();
             gate::pass(session, &lock, execution, step_ends, give_way).await?;
+        }
+        let mut here = places(self.shrink.lock(self.from, self.to)).await?;
+        // The lock goes by the name, and keeps it: what has it by now may be another table.
+        let (oid, name) = (self.shrink.oid, self.shrink.table.as_str());
+        let gone = vanished::is_gone(session, &[oid], name).await;
+        if gone.map_err(Halt::Failed)? {
+            return Err(Halt::Vanished(vanished::said(job.step)));
+        }
+        // What the plan saw may have changed since, and between two batches.
+        if let Some(held) = &self.shrink.held_by_now {
             let answer = gate::ask(session, held, execution, step_ends, give_way).await?;
             if let Some(why) = held_by(&answer).map_err(Halt::Failed)? {
                 return Err(Halt::Changed(why));
             }
         }
-        let mut here = places(self.shrink.lock(self.from, self.to)).await?;
         // One that somebody changed in between is locked where it is now.
         here.retain(|place| {
             block_of_place(place).is_some_and(|block| (self.from..self.to).contains(&block))

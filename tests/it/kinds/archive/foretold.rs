@@ -78,6 +78,89 @@ for_oldest_and_newest! {
     }
 }
 
+/// What the policies of a table are, and whether the dry run knows that they refuse (the restore does) or what they say
+/// (the restore takes the rows); or only the restore sees it.
+const POLICIES: [(&str, Option<bool>); 7] = [
+    (
+        "CREATE POLICY i ON p FOR INSERT WITH CHECK (true); CREATE POLICY s ON p FOR SELECT USING (false)",
+        Some(false),
+    ),
+    (
+        "CREATE POLICY a ON p USING (false) WITH CHECK (true)",
+        Some(false),
+    ),
+    (
+        "CREATE POLICY a ON p USING (true); CREATE POLICY no ON p AS RESTRICTIVE FOR SELECT USING (false)",
+        Some(false),
+    ),
+    (
+        "CREATE POLICY i ON p FOR INSERT WITH CHECK (true); CREATE POLICY s ON p FOR SELECT USING (id < 5)",
+        None,
+    ),
+    (
+        "CREATE POLICY a ON p USING (true); CREATE POLICY no ON p AS RESTRICTIVE FOR SELECT USING (id < 0)",
+        None,
+    ),
+    (
+        "CREATE POLICY a ON p USING (true); CREATE POLICY of_others ON p AS RESTRICTIVE FOR SELECT TO pg_monitor USING (false)",
+        Some(true),
+    ),
+    (
+        "CREATE POLICY i ON p FOR INSERT WITH CHECK (true); CREATE POLICY s ON p FOR SELECT USING (false); CREATE POLICY t ON p FOR SELECT USING (true)",
+        Some(true),
+    ),
+];
+
+for_versions! {
+    [pg14 = 14]
+    /// A table, or a partition in which rows would be compared, whose policies hide rows from the role.
+    async fn policies_that_hide_rows_are_foretold(major: u32) {
+        let db = fresh_database(major).await;
+        let (workspace, _folder) = archived(&db).await;
+        let (keeper, url) = role(&db, "").await;
+        workspace.file("schedules.yaml", &format!("history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\" }}\n"));
+        for (policies, known) in POLICIES {
+            db.execute(&format!("DROP TABLE IF EXISTS p; CREATE TABLE p (LIKE t); GRANT SELECT, INSERT ON p TO {keeper};
+                ALTER TABLE p ENABLE ROW LEVEL SECURITY; {policies}")).await;
+            match known {
+                Some(false) => both(&workspace, "p", &["public.p has row-level security", "BYPASSRLS"]),
+                Some(true) => {
+                    let said = restore(&workspace, "p", true, 0);
+                    assert!(said.contains("60 rows would come back into public.p") && !said.contains("as far as it was looked at"), "{policies}: {said}");
+                    restore(&workspace, "p", false, 0);
+                    assert_eq!(db.number("SELECT count(*) FROM p").await, 60, "{policies}");
+                }
+                None => {
+                    let said = restore(&workspace, "p", true, 0);
+                    assert!(said.contains("as far as it was looked at") && said.contains("the policies of public.p"), "{policies}: {said}");
+                    let said = restore(&workspace, "p", false, 1);
+                    assert!(said.contains("public.p has row-level security"), "{policies}: {said}");
+                    assert_eq!(db.number("SELECT count(*) FROM p").await, 0, "{policies}");
+                }
+            }
+        }
+        // Rows are compared in the partition that they came to, whose own policies hold there, and hide them.
+        db.execute(&format!("CREATE TABLE parts (LIKE t) PARTITION BY RANGE (at); CREATE TABLE part PARTITION OF parts DEFAULT; GRANT SELECT, INSERT ON parts, part TO {keeper};
+            ALTER TABLE part ENABLE ROW LEVEL SECURITY; CREATE POLICY s ON part USING (false)")).await;
+        let said = restore(&workspace, "parts", true, 0);
+        assert!(said.contains("as far as it was looked at") && said.contains("the policies of public.part "), "{said}");
+        let said = restore(&workspace, "parts", false, 1);
+        assert!(said.contains("nothing was restored") && said.contains("public.part") && said.contains("row-level security"), "{said}");
+        assert_eq!(db.number("SELECT count(*) FROM parts").await, 0);
+        // A partition that may not be read at all is told by both.
+        db.execute(&format!("ALTER TABLE part DISABLE ROW LEVEL SECURITY; REVOKE SELECT ON part FROM {keeper}")).await;
+        let grant = format!("GRANT SELECT ON public.part TO {keeper}");
+        for (dry, code) in [(true, 0), (false, 1)] {
+            let said = restore(&workspace, "parts", dry, code);
+            assert!(said.contains(&grant), "{said}");
+        }
+        db.execute(&grant).await;
+        restore(&workspace, "parts", false, 0);
+        assert_eq!(db.number("SELECT count(*) FROM parts").await, 60);
+        db.execute(&format!("DROP OWNED BY {keeper} CASCADE; DROP ROLE {keeper}")).await;
+    }
+}
+
 for_oldest_and_newest! {
     /// Partitions that are missing, and a partition that takes others.
     async fn rows_without_a_place_are_told(major: u32) {
@@ -91,6 +174,18 @@ for_oldest_and_newest! {
         restore(&workspace, "parts", true, 0);
         restore(&workspace, "parts", false, 0);
         assert_eq!(db.number("SELECT count(*) FROM parts").await, 60);
+        // Bounds of several columns are not judged, and that is said, whatever becomes of it.
+        db.execute("CREATE TABLE wide (LIKE t) PARTITION BY RANGE (at, id);
+            CREATE TABLE wide_all PARTITION OF wide FOR VALUES FROM ('2020-03-01 00:00+00', 0) TO ('2020-06-01 00:00+00', 0);
+            CREATE TABLE short (LIKE t) PARTITION BY RANGE (at, id);
+            CREATE TABLE short_some PARTITION OF short FOR VALUES FROM ('2020-03-01 00:00+00', 0) TO ('2020-03-20 00:00+00', 0)").await;
+        for (into, code) in [("wide", 0), ("short", 1)] {
+            let said = restore(&workspace, into, true, 0);
+            assert!(said.contains("as far as it was looked at") && said.contains("RANGE (at, id)"), "{into}: {said}");
+            let said = restore(&workspace, into, false, code);
+            assert_eq!(said.contains("has no partition for some of the rows"), code == 1, "{into}: {said}");
+        }
+        assert_eq!(db.number("SELECT (SELECT count(*) FROM wide) - (SELECT count(*) FROM short)").await, 60);
     }
 }
 

@@ -5,6 +5,8 @@ mod alone;
 mod asleep;
 mod back;
 mod collide;
+mod deferred;
+mod doubled;
 mod home;
 mod itself;
 mod large_objects;
@@ -17,6 +19,7 @@ mod soft;
 mod spared;
 mod stay;
 mod untold;
+mod vanished;
 
 use serde_json::{Value, json};
 
