@@ -326,6 +326,36 @@ for_oldest_and_newest! {
     }
 }
 
+for_versions! {
+    [pg16 = 16]
+    /// Further below than the partitions that come and go: it is told by each run until somebody finishes it, at any depth.
+    async fn what_is_half_out_further_below_is_told(major: u32) {
+        for (of, part) in [("ev_2021", "ev_2021_a"), ("ev_2021_b", "ev_2021_b_a")] {
+            let db = fresh_database(major).await;
+            years(&db).await;
+            db.execute("DROP TABLE ev_2019, ev_2020, ev_2021; CREATE TABLE ev_2021 PARTITION OF ev FOR VALUES FROM ('2021-01-01 00:00+00') TO ('2022-01-01 00:00+00') PARTITION BY RANGE (id);
+                CREATE TABLE ev_2021_a PARTITION OF ev_2021 FOR VALUES FROM (1) TO (51); CREATE TABLE ev_2021_b PARTITION OF ev_2021 FOR VALUES FROM (51) TO (101) PARTITION BY RANGE (id);
+                CREATE TABLE ev_2021_b_a PARTITION OF ev_2021_b FOR VALUES FROM (51) TO (81); CREATE TABLE ev_2021_b_b PARTITION OF ev_2021_b FOR VALUES FROM (81) TO (101);
+                INSERT INTO ev_2021 SELECT g, '2021-06-01 00:00+00', 'x' FROM generate_series(1, 100) g").await;
+            let folder = tempfile::tempdir().unwrap();
+            let workspace = task(Workspace::for_target(&db.url), "partitions", &options("partitions", folder.path(), &json!({ "keep": "20y" })));
+            assert_eq!(run(&workspace, "partitions", 0)["findings"], json!([]));
+            half_out_of(&db, of, part).await;
+            let there = rows(&db, part).await;
+            for _ in 0..2 {
+                let run = run(&workspace, "partitions", 1);
+                assert_eq!(run["steps"], json!([]), "{part}: {run:#}");
+                let told = told(&run, "partitions.pending");
+                assert_eq!(told["object"], format!("public.{part}"), "{run:#}");
+                assert_eq!(told["suggestion"], format!("ALTER TABLE public.{of} DETACH PARTITION public.{part} FINALIZE"), "{run:#}");
+                assert_eq!(rows(&db, part).await, there);
+            }
+            db.execute(&format!("ALTER TABLE public.{of} DETACH PARTITION public.{part} FINALIZE")).await;
+            assert_eq!(run(&workspace, "partitions", 0)["findings"], json!([]));
+        }
+    }
+}
+
 for_oldest_and_newest! {
     /// A run of ours that breaks a detachment off tells of it, the table's other partitions wait,
     /// and the next run goes on.

@@ -109,6 +109,46 @@ for_oldest_and_newest! {
     }
 }
 
+for_versions! {
+    [pg17 = 17]
+    /// Who may not create tables in the schema retires partitions all the same; that right is asked for where one is to
+    /// be made, and nowhere else.
+    async fn the_right_to_create_is_asked_for_by_who_makes(major: u32) {
+        for owns in [true, false] {
+            let db = fresh_database(major).await;
+            let ((keeper, url), (other, _)) = (role(&db, "").await, role(&db, "").await);
+            let owner = if owns { &keeper } else { &other };
+            db.execute(&format!("CREATE SCHEMA app; GRANT USAGE, CREATE ON SCHEMA app TO {owner};
+                SET ROLE {owner}; CREATE TABLE app.ev (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+                CREATE TABLE app.ev_old PARTITION OF app.ev FOR VALUES FROM ('2020-01-01') TO ('2020-02-01');
+                CREATE TABLE app.ev_now PARTITION OF app.ev FOR VALUES FROM ('2020-02-01') TO ('2100-01-01'); RESET ROLE;
+                REVOKE CREATE ON SCHEMA app FROM {owner}; {}", if owns { String::new() } else { format!("GRANT {owner} TO {keeper}") })).await;
+            let task = "kind: partitions\ntarget: app\noptions: { tables: [app.ev], interval: month, ahead: 0, keep: 1y, grace: 0s }\n";
+            let workspace = Workspace::for_target(&url).task("p", task);
+            for _ in 0..2 {
+                let done = run(&workspace, "p");
+                assert_eq!((&done["status"], &done["findings"]), (&json!("succeeded"), &json!([])), "{owns}: {done:#}");
+            }
+            assert_eq!(db.strings("SELECT relname::text FROM pg_class WHERE relname LIKE 'ev%' ORDER BY 1").await, ["ev", "ev_now"], "{owns}");
+            // One is to be made, and one to go.
+            db.execute(&format!("DROP TABLE app.ev_now; CREATE TABLE app.ev_old PARTITION OF app.ev FOR VALUES FROM ('2020-01-01') TO ('2020-02-01'); ALTER TABLE app.ev_old OWNER TO {owner};
+                CREATE TABLE app.ev_last PARTITION OF app.ev FOR VALUES FROM ('2020-02-01') TO ('2020-03-01'); ALTER TABLE app.ev_last OWNER TO {owner}")).await;
+            let first = run(&workspace, "p");
+            let told: Vec<&Value> = first["findings"].as_array().unwrap().iter().filter(|f| f["code"] == "privilege.missing").collect();
+            assert_eq!(told.len(), 1, "{owns}: {first:#}");
+            assert_eq!(told[0]["suggestion"], format!("GRANT CREATE ON SCHEMA app TO {owner}"), "{owns}: {first:#}");
+            assert!(told[0]["message"].as_str().unwrap().contains("new partitions of app.ev are needed"), "{owns}: {first:#}");
+            run(&workspace, "p");
+            assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relname = 'ev_old'").await, 0, "{owns}: {first:#}");
+            db.execute(told[0]["suggestion"].as_str().unwrap()).await;
+            let last = run(&workspace, "p");
+            assert_eq!((&last["status"], &last["findings"]), (&json!("succeeded"), &json!([])), "{owns}: {last:#}");
+            assert_eq!(db.number("SELECT count(*) FROM pg_inherits WHERE inhrelid <> 'app.ev_last'::regclass").await, 1, "{owns}");
+            db.execute(&format!("DROP OWNED BY {keeper}, {other} CASCADE; DROP ROLE {keeper}, {other}")).await;
+        }
+    }
+}
+
 for_oldest_and_newest! {
     /// What is missing at a table, and at the place where its rows go, is told at once.
     async fn all_rights_of_an_archive_are_told_at_once(major: u32) {

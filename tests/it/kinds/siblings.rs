@@ -413,6 +413,11 @@ for_each_version! {
                 ADD CONSTRAINT there FOREIGN KEY (ref) REFERENCES other, ALTER id SET NOT NULL, ALTER note SET DEFAULT 'y';
             CREATE STATISTICS both_of (dependencies) ON id, ref FROM \"ev Old\";
             CREATE INDEX \"by half\" ON \"ev Old\" ((id / 2)); ALTER INDEX \"by half\" ALTER COLUMN 1 SET STATISTICS 700; CLUSTER \"ev Old\" USING \"by half\";
+            CREATE RULE spares AS ON UPDATE TO \"ev Old\" WHERE old.id < 0 DO ALSO NOTHING; CREATE RULE also AS ON DELETE TO \"ev Old\" DO ALSO NOTHING;
+            CREATE POLICY few ON \"ev Old\" USING (id > 0); COMMENT ON POLICY few ON \"ev Old\" IS 'whose''s'; COMMENT ON TRIGGER audit ON \"ev Old\" IS 'who';
+            COMMENT ON RULE spares ON \"ev Old\" IS 'spared'; COMMENT ON CONSTRAINT positive ON \"ev Old\" IS 'more';
+            CREATE INDEX of_all ON ev (ref); CREATE INDEX also_of_all ON ev (note);
+            DO $$ BEGIN EXECUTE (SELECT format('ALTER INDEX %s SET (fillfactor = 60)', i.inhrelid::regclass) FROM pg_inherits i WHERE i.inhparent = 'of_all'::regclass); END $$;
             COMMENT ON INDEX \"by half\" IS 'why'; COMMENT ON COLUMN \"ev Old\".note IS 'what it''s for'; COMMENT ON COLUMN ev.id IS 'of all'")).await;
         let workspace = workspace(&db.url, "tables: [ev], interval: month, ahead: 1");
         let done = run(&workspace);
@@ -422,7 +427,8 @@ for_each_version! {
         let message = told["message"].as_str().unwrap();
         for what in ["the trigger audit", "the check positive", "the foreign key there", "NOT NULL of id", "the default of note", "the extended statistics both_of", "another state of the trigger \"here not\"",
             "the storage of note", "the compression of note", "the options of ref", "the statistics target of ref",
-            "the CLUSTER mark on \"by half\"", "the comment on the index \"by half\"", "statistics targets of the index \"by half\"", "the comment on the column note"] {
+            "the rule spares", "the rule also", "the comment on the policy few", "the comment on the trigger audit", "the comment on the rule spares", "the comment on the constraint positive",
+            "the options of the index \"ev Old_ref_idx\"", "the CLUSTER mark on \"by half\"", "the comment on the index \"by half\"", "statistics targets of the index \"by half\"", "the comment on the column note"] {
             assert!(message.contains(what), "{what}: {message}");
         }
         assert!(!message.contains("all_of_them") && !message.contains("within"), "{message}");
@@ -435,6 +441,11 @@ for_each_version! {
         assert_eq!(db.strings(&format!("SELECT tgenabled::text FROM pg_trigger WHERE tgrelid = '{new}'::regclass AND tgname = 'here not'")).await, ["D"]);
         assert_eq!(db.number(&format!("SELECT count(*) FROM pg_attribute WHERE attrelid = '{new}'::regclass AND (attname = 'note' AND attstorage = 'e' AND attcompression = 'p' OR attname = 'ref' AND attstattarget = 333 AND attoptions = '{{n_distinct=7}}')")).await, 2);
         assert_eq!(db.strings(&format!("SELECT col_description('{new}'::regclass, attnum) FROM pg_attribute WHERE attrelid = '{new}'::regclass AND attname = 'note'")).await, ["what it's for"]);
+        let rules = db.strings(&format!("SELECT rulename || ': ' || coalesce(obj_description(oid, 'pg_rewrite'), 'none') FROM pg_rewrite WHERE ev_class = '{new}'::regclass ORDER BY 1")).await;
+        assert_eq!(rules, ["also: none", "spares: spared"]);
+        assert_eq!(db.strings(&format!("SELECT obj_description(oid, 'pg_policy') FROM pg_policy WHERE polrelid = '{new}'::regclass")).await, ["whose's"]);
+        assert_eq!(db.strings(&format!("SELECT obj_description(oid, 'pg_trigger') FROM pg_trigger WHERE tgrelid = '{new}'::regclass AND tgname = 'audit'")).await, ["who"]);
+        assert!(!message.contains("the options of the index \"ev Old_note_idx\""), "{message}");
         // What all have comes from the table, and is no news.
         assert!(codes(&run(&workspace)).is_empty());
     }

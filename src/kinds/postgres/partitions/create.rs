@@ -22,6 +22,18 @@ use crate::values::several;
 /// What a statement begins with that moves rows out of the default partition.
 const MOVES: &str = "WITH moved AS ";
 
+/// What the table should have, and has not.
+fn missing(task: &Partitions, subject: &Subject<'_>, at: &Moment, plan: &mut Plan) -> Vec<Wanted> {
+    let wanted = wanted(task, subject, at, plan);
+    let wanted = within_table(subject, within_type(subject, wanted, plan), plan);
+    not_over(task, subject, at, wanted)
+}
+
+/// Whether any partition is to be made.
+pub(super) fn is_needed(task: &Partitions, subject: &Subject<'_>, at: &Moment) -> bool {
+    !missing(task, subject, at, &mut Plan::default()).is_empty()
+}
+
 /// Plans the partitions of one table that are missing.
 pub(super) fn plan(
     task: &Partitions,
@@ -31,9 +43,7 @@ pub(super) fn plan(
     taken: &mut HashSet<(String, String)>,
     plan: &mut Plan,
 ) {
-    let wanted = wanted(task, subject, at, plan);
-    let wanted = within_table(subject, within_type(subject, wanted, plan), plan);
-    let wanted = not_over(task, subject, at, wanted);
+    let wanted = missing(task, subject, at, plan);
     let stretches: Vec<Stretch> = wanted.iter().map(|wanted| wanted.stretch).collect();
     default::rows_elsewhere(subject, &stretches, plan);
     default::unread(task, subject, facts, &stretches, plan);
@@ -96,17 +106,23 @@ pub(super) fn plan(
         ));
         return;
     }
-    let lacks = unheritable(subject, facts);
+    let lacks = to_make(subject, facts);
     if !lacks.is_empty() {
+        let role = Identifier::new(&facts.role);
+        let why = match &subject.table.may_not_create {
+            Some(_) => format!("{role} may not create tables in the schema of their table"),
+            None => format!(
+                "they are to be their siblings' owner's, and {role} may not give them to it"
+            ),
+        };
         plan.undone(finding(
             "privilege.missing",
             Severity::Critical,
             subject,
             format!(
-                "{} new partitions of {} are needed and were not made: they are to be their siblings' owner's, and {} may not give them to it",
+                "{} new partitions of {} are needed and were not made: {why}",
                 wanted.len(),
-                subject.table.name,
-                Identifier::new(&facts.role)
+                subject.table.name
             ),
             Some(lacks.join("; ")),
         ));
@@ -133,8 +149,19 @@ pub(super) fn plan(
     }
 }
 
+/// The statements that let the role make a partition, where it may not.
+pub(super) fn to_make(subject: &Subject<'_>, facts: &Facts) -> Vec<String> {
+    let mut lacks: Vec<String> = subject.table.may_not_create.iter().cloned().collect();
+    for grant in unheritable(subject, facts) {
+        if !lacks.contains(&grant) {
+            lacks.push(grant);
+        }
+    }
+    lacks
+}
+
 /// The statements that let the role give what a new partition is made of to whom it is to belong.
-pub(super) fn unheritable(subject: &Subject<'_>, facts: &Facts) -> Vec<String> {
+fn unheritable(subject: &Subject<'_>, facts: &Facts) -> Vec<String> {
     let newest = subject
         .partitions
         .iter()

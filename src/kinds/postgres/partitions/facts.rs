@@ -29,9 +29,11 @@ pub(super) struct Table {
     /// Name of the key's type below all domains.
     pub(super) key_type: String,
     pub(super) default: Option<u32>,
-    /// The statements that let the role create and attach partitions, where it may not; an empty
+    /// The statements that let the role attach and detach partitions, where it may not; an empty
     /// one where none should.
     pub(super) lacks: Vec<String>,
+    /// The statement that lets it create tables in the table's schema, where it may not.
+    pub(super) may_not_create: Option<String>,
     /// Tables with foreign keys that point at it, or at a table above.
     pub(super) referenced_by: Vec<String>,
     /// Columns that are not computed, quoted.

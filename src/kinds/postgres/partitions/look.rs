@@ -28,7 +28,7 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text A
                 UNION ALL SELECT t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.below)
             SELECT t.typname::text FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE b.below = 0), '') AS key_type,
         nullif(p.partdefid, 0) AS default_oid,
-        {lacks} AS lacks,
+        {lacks} AS lacks, (SELECT {may_not_create}) AS may_not_create,
         ARRAY(SELECT DISTINCT f.conrelid::pg_catalog.regclass::text FROM pg_catalog.pg_constraint f
             WHERE f.confrelid IN {with_ancestors}
                 AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1) AS referenced_by,
@@ -52,7 +52,7 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text A
         LEFT JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')";
 
-/// The statements that let the role create and attach partitions; an empty one where no statement
+/// The statements that let the role attach and detach partitions; an empty one where no statement
 /// should: a member of a superuser is one.
 const LACKS: &str = "ARRAY(SELECT l.lack FROM (
             SELECT CASE WHEN pg_catalog.pg_has_role(o.oid, 'USAGE') THEN NULL
@@ -61,15 +61,17 @@ const LACKS: &str = "ARRAY(SELECT l.lack FROM (
                 WHEN pg_catalog.pg_has_role(o.oid, 'MEMBER') THEN {inherit}
                 ELSE pg_catalog.format('GRANT %I TO %I', o.rolname, current_user) END AS lack
             FROM pg_catalog.pg_roles o WHERE o.oid = c.relowner
-            -- What its owner may do there is a member's as well.
-            UNION ALL SELECT pg_catalog.format('GRANT %s ON SCHEMA %I TO %I', r.needed, n.nspname, pg_catalog.pg_get_userbyid(c.relowner))
-            FROM (VALUES ('USAGE'), ('CREATE')) AS r (needed)
-            WHERE NOT pg_catalog.has_schema_privilege(n.oid, r.needed) AND NOT pg_catalog.has_schema_privilege(c.relowner, n.oid, r.needed)) l
+            UNION ALL SELECT {may_not}) l
         WHERE l.lack IS NOT NULL)";
+
+/// The statement that lets the role do this in the table's schema. What its owner may do there is a member's as well.
+const MAY_NOT: &str = "pg_catalog.format('GRANT {right} ON SCHEMA %I TO %I', n.nspname, pg_catalog.pg_get_userbyid(c.relowner))
+            WHERE NOT pg_catalog.has_schema_privilege(n.oid, '{right}') AND NOT pg_catalog.has_schema_privilege(c.relowner, n.oid, '{right}')";
 
 /// What a member lacks that does not inherit, from 16 on said of the membership.
 fn lacks(major: i32) -> String {
-    LACKS.replace(
+    let may_not = MAY_NOT.replace("{right}", "USAGE");
+    LACKS.replace("{may_not}", &may_not).replace(
         "{inherit}",
         match major {
             16.. => {
@@ -156,7 +158,9 @@ pub(super) async fn read(
     let doing = "reading the partitioned tables";
     let sql = TABLES.replace("{watched}", DROPS_WATCHED);
     let sql = sql.replace("{with_ancestors}", &with_ancestors("c.oid"));
-    let sql = sql.replace("{lacks}", &lacks(facts.major));
+    let sql = sql
+        .replace("{lacks}", &lacks(facts.major))
+        .replace("{may_not_create}", &MAY_NOT.replace("{right}", "CREATE"));
     for row in db.query(doing, &sql, &[&schemas, &relations]).await? {
         let (schema, table): (String, String) = (row.named("schema")?, row.named("name")?);
         let name = TableName {
@@ -174,6 +178,7 @@ pub(super) async fn read(
             key_type: row.named("key_type")?,
             default: row.named("default_oid")?,
             lacks: row.named("lacks")?,
+            may_not_create: row.named("may_not_create")?,
             referenced_by: row.named("referenced_by")?,
             columns: row.named("columns")?,
             ordered_by: row.named("ordered_by")?,

@@ -302,7 +302,8 @@ impl Kind for Partitions {
             }
             match self.subject(name, &facts, at) {
                 Ok(subject) if !subject.table.lacks.is_empty() => {
-                    plan.undone(unentitled(&subject, &facts));
+                    let makes = create::is_needed(self, &subject, &by_server);
+                    plan.undone(unentitled(&subject, &facts, makes));
                 }
                 Ok(subject) => {
                     plan.considered += subject.partitions.len();
@@ -344,8 +345,9 @@ impl Kind for Partitions {
     }
 }
 
-/// What the role lacks at a table, and then at what is like its newest partition.
-fn unentitled(subject: &Subject<'_>, facts: &Facts) -> Finding {
+/// What the role lacks at a table; and where partitions are to be made, at its schema and at what is like its newest
+/// partition.
+fn unentitled(subject: &Subject<'_>, facts: &Facts, makes: bool) -> Finding {
     let table = subject.table;
     let role = Identifier::new(&facts.role);
     let root = facts.nodes.get(&table.oid);
@@ -357,20 +359,23 @@ fn unentitled(subject: &Subject<'_>, facts: &Facts) -> Finding {
             table.name
         ),
         false => {
-            let of_schema = |grant: &&String| grant.starts_with("GRANT CREATE ON SCHEMA ");
-            let create = table.lacks.iter().filter(of_schema).count();
-            let what = match (create, table.lacks.len()) {
-                (0, _) => "is no member of that role".to_owned(),
-                (create, all) if create == all => "may not create tables in its schema".to_owned(),
-                _ => "neither owns it nor may create tables in its schema".to_owned(),
+            let of_schema = |grant: &&String| grant.starts_with("GRANT USAGE ON SCHEMA ");
+            let uses = table.lacks.iter().filter(of_schema).count();
+            let creates = makes && table.may_not_create.is_some();
+            let what = match (uses == table.lacks.len(), creates) {
+                (true, _) => "may not use its schema",
+                (false, true) => "neither owns it nor may create tables in its schema",
+                (false, false) => "is no member of that role",
             };
             format!("belongs to {owner}, and {role} {what}")
         }
     };
     let mut grants = table.lacks.clone();
-    for grant in create::unheritable(subject, facts) {
-        if !grants.contains(&grant) {
-            grants.push(grant);
+    if makes {
+        for grant in create::to_make(subject, facts) {
+            if !grants.contains(&grant) {
+                grants.push(grant);
+            }
         }
     }
     Finding {

@@ -125,8 +125,11 @@ const BESIDES: &str = "WITH one AS (
         FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_trigger above ON above.oid = t.tgparentid
         WHERE t.tgrelid = o.oid AND NOT above.tgisinternal AND t.tgenabled <> 'O' AND t.tgenabled <> above.tgenabled
         UNION ALL SELECT 'the rule ' || pg_catalog.quote_ident(r.rulename),
-            pg_catalog.rtrim(pg_catalog.replace(pg_catalog.pg_get_ruledef(r.oid), ' TO ' || o.name || ' ', ' TO {table} '), ';')
-        FROM pg_catalog.pg_rewrite r WHERE r.ev_class = o.oid AND r.ev_type <> '1'
+            -- The first name after TO is the table's; a line ends behind it where there is a condition.
+            pg_catalog.rtrim(pg_catalog.overlay(d.text, ' TO {table}', pg_catalog.strpos(d.text, ' TO ' || o.name),
+                pg_catalog.length(' TO ' || o.name)), ';')
+        FROM pg_catalog.pg_rewrite r CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_ruledef(r.oid) AS text) AS d
+        WHERE r.ev_class = o.oid AND r.ev_type <> '1' AND pg_catalog.strpos(d.text, ' TO ' || o.name) > 0
         UNION ALL SELECT CASE k.contype WHEN 'f' THEN 'the foreign key ' ELSE 'the check ' END || pg_catalog.quote_ident(k.conname),
             pg_catalog.format('ALTER TABLE {table} ADD CONSTRAINT %I %s', k.conname, pg_catalog.pg_get_constraintdef(k.oid))
         FROM pg_catalog.pg_constraint k WHERE k.conrelid = o.oid AND k.contype IN ('c', 'f') AND k.conparentid = 0 AND k.coninhcount = 0
@@ -169,10 +172,24 @@ const BESIDES: &str = "WITH one AS (
             pg_catalog.format('COMMENT ON COLUMN {table}.%I IS %L', a.attname, d.description)
         FROM pg_catalog.pg_description d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.objoid AND a.attnum = d.objsubid AND NOT a.attisdropped
         WHERE d.objoid = o.oid AND d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid > 0
+        UNION ALL SELECT c.what, CASE WHEN c.named THEN pg_catalog.format('COMMENT ON %s %I ON {table} IS %L', c.sort, c.name, d.description) ELSE '' END
+        FROM (SELECT 'pg_catalog.pg_policy'::pg_catalog.regclass AS class, p.oid, 'POLICY' AS sort, p.polname AS name, 'the comment on the policy ' || pg_catalog.quote_ident(p.polname) AS what, true AS named
+                FROM pg_catalog.pg_policy p WHERE p.polrelid = o.oid
+            UNION ALL SELECT 'pg_catalog.pg_trigger'::pg_catalog.regclass, t.oid, 'TRIGGER', t.tgname, 'the comment on the trigger ' || pg_catalog.quote_ident(t.tgname), true
+                FROM pg_catalog.pg_trigger t WHERE t.tgrelid = o.oid AND NOT t.tgisinternal
+            UNION ALL SELECT 'pg_catalog.pg_rewrite'::pg_catalog.regclass, r.oid, 'RULE', r.rulename, 'the comment on the rule ' || pg_catalog.quote_ident(r.rulename), true
+                FROM pg_catalog.pg_rewrite r WHERE r.ev_class = o.oid
+            -- Which of them a new partition has, and what they are called there, is another matter.
+            UNION ALL SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid, 'CONSTRAINT', k.conname, 'the comment on the constraint ' || pg_catalog.quote_ident(k.conname), false
+                FROM pg_catalog.pg_constraint k WHERE k.conrelid = o.oid) AS c
+            JOIN pg_catalog.pg_description d ON d.classoid = c.class AND d.objoid = c.oid AND d.objsubid = 0
         -- The server chooses what indexes of the new partition are called.
         UNION ALL SELECT k.what || pg_catalog.quote_ident(i.relname), ''
         FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+            LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = i.oid LEFT JOIN pg_catalog.pg_class parent ON parent.oid = h.inhparent
             CROSS JOIN LATERAL (VALUES
+                (parent.reloptions IS DISTINCT FROM i.reloptions AND parent.oid IS NOT NULL, 'the options of the index '),
+                (parent.reltablespace <> i.reltablespace, 'the tablespace of the index '),
                 (x.indisclustered, 'the CLUSTER mark on '),
                 (EXISTS (SELECT FROM pg_catalog.pg_description d WHERE d.objoid = i.oid AND d.objsubid = 0
                     AND d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass), 'the comment on the index '),
@@ -182,7 +199,8 @@ const BESIDES: &str = "WITH one AS (
         UNION ALL SELECT 'the extended statistics ' || pg_catalog.quote_ident(s.stxname),
             ''
         FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = o.oid) h
-    ORDER BY 1, 2";
+    -- What is commented on is made before.
+    ORDER BY 1, pg_catalog.starts_with(h.sql, 'COMMENT '), 2";
 
 /// How ALTER TABLE says what a trigger is.
 const STATE: &str = "CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE' END";

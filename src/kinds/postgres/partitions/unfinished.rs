@@ -9,7 +9,7 @@ use crate::engines::postgres::{RelationName, literal};
 use crate::kinds::postgres::common::still_there;
 use crate::kinds::postgres::leaving::Leaving;
 use crate::kinds::postgres::retention::mark;
-use crate::kinds::postgres::retention::outside::Outside;
+use crate::kinds::postgres::retention::outside::{Outside, pending};
 use crate::plan::{Finding, Moment, Param, Plan, Query, Statement, Step};
 
 /// The step that finishes a detachment.
@@ -67,6 +67,25 @@ pub(super) fn half_out(facts: &Facts, plan: &mut Plan) {
                 Some(step) => step.until_done.push(so),
                 None => plan.undone(so),
             }
+        }
+        further_down(table.oid, facts, plan);
+    }
+}
+
+/// Tells of what is half out of a partition of the table, at any depth: nothing finishes that but a person.
+fn further_down(root: u32, facts: &Facts, plan: &mut Plan) {
+    let mut above: Vec<(&Node, bool)> = facts
+        .nodes
+        .get(&root)
+        .map(|root| (root, true))
+        .into_iter()
+        .collect();
+    while let Some((node, is_root)) = above.pop() {
+        for part in node.children.iter().filter_map(|oid| facts.nodes.get(oid)) {
+            if part.detach_pending && !is_root {
+                plan.undone(pending(&part.name, &node.name));
+            }
+            above.push((part, false));
         }
     }
 }

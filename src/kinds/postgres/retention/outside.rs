@@ -137,7 +137,7 @@ impl<'a> Outside<'a> {
 }
 
 /// What somebody else began to detach from `of`, which is the table or a partition of it.
-fn pending(name: &RelationName, of: &RelationName) -> Finding {
+pub(in crate::kinds::postgres) fn pending(name: &RelationName, of: &RelationName) -> Finding {
     Finding {
         code: "partitions.pending".to_owned(),
         severity: Severity::Warning,
