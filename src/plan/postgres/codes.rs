@@ -97,6 +97,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Find the application; set idle_in_transaction_session_timeout.",
     ),
     code(
+        "constraint.not_looked_at",
+        "A constraint of which no row was looked at: it is NOT ENFORCED, an exclusion, or a key WITHOUT OVERLAPS.",
+        "Whether rows break it is not known.",
+        "Ask for such rows with one of `queries`; have the server enforce what is NOT ENFORCED.",
+    ),
+    code(
         "constraint.not_valid",
         "A constraint was added NOT VALID and never validated.",
         "Old rows may break it, and the planner does not use it.",

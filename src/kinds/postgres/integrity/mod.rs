@@ -15,6 +15,7 @@ mod pages;
 mod rows;
 mod server;
 mod spread;
+mod unlooked;
 
 use std::collections::HashMap;
 
@@ -30,6 +31,7 @@ use self::order::{Candidate, Class};
 use self::rows::unreadable_finding;
 use self::server::ChangedCollation;
 use self::spread::Spread;
+use self::unlooked::Unlooked;
 use super::common::Selection;
 use super::{held, trust};
 use crate::engines::EngineError;
@@ -61,6 +63,7 @@ pub(crate) struct Facts {
     foreign_keys: Vec<ForeignKey>,
     constraints: Vec<Constraint>,
     domains: Vec<DomainCheck>,
+    unlooked: Vec<Unlooked>,
     /// What tables are made of that are on other servers in part, by their oids.
     spread: HashMap<u32, Spread>,
     /// Tables whose constraints could not be read, and who holds them.
@@ -167,6 +170,7 @@ impl Kind for Integrity {
             foreign_keys,
             constraints,
             domains: domains::read(db).await?,
+            unlooked: unlooked::read(db).await?,
             spread: spread::read(db).await?,
             unread,
             holders,

@@ -7,6 +7,7 @@ use super::foreign_keys::ForeignKey;
 use super::options::Integrity;
 use super::order::{Candidate, Class};
 use super::spread;
+use super::unlooked;
 use super::{Facts, located};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
@@ -49,6 +50,8 @@ impl Integrity {
             .extend(constraints::not_valid(&keys, &constraints, self.validate));
         plan.findings
             .extend(domains::not_valid(&facts.domains, &selection));
+        plan.findings
+            .extend(unlooked::told(&facts.unlooked, &selection));
         for key in keys {
             let scope = key.scope();
             for relation in [&key.table, &key.referenced] {
