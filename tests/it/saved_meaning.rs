@@ -121,6 +121,94 @@ async fn what_a_condition_means_belongs_to_its_plan() {
     assert_eq!(db.number("SELECT count(*) FROM public.t").await, 0);
 }
 
+/// What the functions of a condition call in turn, whatever way their bodies are kept, and what casts do, belongs to the
+/// plan; of what nobody can follow the plan says so.
+#[tokio::test]
+async fn what_functions_call_in_turn_belongs_to_the_plan() {
+    let db = fresh_database(15).await;
+    db.execute(
+        "CREATE SCHEMA app; CREATE TYPE public.price AS (cents int);
+         CREATE FUNCTION public.parsed(int) RETURNS bool LANGUAGE sql IMMUTABLE RETURN $1 % 2 = 1;
+         CREATE FUNCTION public.by_parsed(int) RETURNS bool LANGUAGE sql IMMUTABLE RETURN public.parsed($1);
+         CREATE FUNCTION app.third(int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1 % 2 = 1; END';
+         CREATE FUNCTION app.second(int) RETURNS bool LANGUAGE sql IMMUTABLE SET search_path = app AS 'SELECT third($1)';
+         CREATE FUNCTION public.first(int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN app.second($1); END';
+         CREATE FUNCTION public.cents(public.price) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT ($1).cents';
+         CREATE CAST (public.price AS int) WITH FUNCTION public.cents(public.price);
+         CREATE FUNCTION public.operated(int, int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 % $2 = 1';
+         CREATE OPERATOR public.%%% (FUNCTION = public.operated, LEFTARG = int, RIGHTARG = int);
+         CREATE FUNCTION public.by_operator(int) RETURNS bool LANGUAGE sql IMMUTABLE RETURN $1 OPERATOR(public.%%%) 2;
+         CREATE FUNCTION public.dynamic(int) RETURNS bool LANGUAGE plpgsql AS $$ DECLARE so bool; BEGIN EXECUTE 'SELECT public.par' || 'sed($1)' INTO so USING $1; RETURN so; END $$;
+         CREATE TABLE public.t (id int PRIMARY KEY, at timestamptz NOT NULL, p public.price);
+         INSERT INTO public.t SELECT n, '2020-01-01', ROW(n)::public.price FROM generate_series(1, 100) n",
+    )
+    .await;
+    let task = |condition: &str| {
+        format!(
+            "kind: cleanup\ntarget: app\noptions: {{ rules: [{{ table: public.t, column: at, older_than: 30d, where: \"{condition}\" }}] }}\n"
+        )
+    };
+    let mut workspace = Workspace::for_target(&db.url);
+    let changes = [
+        (
+            "parsed",
+            "public.by_parsed(id)",
+            "public.parsed(integer) is another one",
+            "CREATE OR REPLACE FUNCTION public.parsed(int) RETURNS bool LANGUAGE sql IMMUTABLE RETURN $1 % 4 = 1",
+        ),
+        (
+            "bodies",
+            "public.first(id)",
+            "app.third(integer) is another one",
+            "CREATE OR REPLACE FUNCTION app.third(int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1 % 4 = 1; END'",
+        ),
+        (
+            "operators",
+            "public.by_operator(id)",
+            "public.operated(integer,integer) is another one",
+            "CREATE OR REPLACE FUNCTION public.operated(int, int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 % $2 = 0'",
+        ),
+        (
+            "casts",
+            "p::int % 2 = 1",
+            "public.cents(public.price) is another one",
+            "CREATE OR REPLACE FUNCTION public.cents(public.price) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT ($1).cents + 1'",
+        ),
+        (
+            "cast",
+            "p::int % 2 = 0",
+            "cast from public.price to integer is another one",
+            "DROP CAST (public.price AS int); CREATE CAST (public.price AS int) WITH FUNCTION public.cents(public.price) AS IMPLICIT",
+        ),
+    ];
+    for (name, condition, ..) in changes {
+        workspace = workspace.task(name, &task(condition));
+    }
+    for (name, _, what, change) in changes {
+        refused_after(change, &db, (&workspace, name), what).await;
+        assert_eq!(db.number("SELECT count(*) FROM public.t").await, 100);
+        // What has nothing to do with it keeps nobody.
+        workspace
+            .run(["plan", name, "--save", "anew.json"])
+            .expect(0);
+        db.execute("CREATE OR REPLACE FUNCTION public.nobodys() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE OR REPLACE FUNCTION app.nobodys() RETURNS int LANGUAGE sql AS 'SELECT 2'").await;
+        workspace.run(["plan", "--check", "anew.json"]).expect(0);
+    }
+    let workspace = workspace.task("dynamic", &task("public.dynamic(id)"));
+    let told = "a saved plan does not hold what public.dynamic(integer) calls";
+    let said = workspace.run(["plan", "dynamic"]).expect(0);
+    assert!(said.stdout.contains(told), "{said:#?}");
+    workspace
+        .run(["plan", "dynamic", "--save", "d.json"])
+        .expect(0);
+    let saved = std::fs::read_to_string(workspace.path().join("d.json")).unwrap();
+    assert!(saved.contains(told), "{saved}");
+    let said = workspace.run(["plan", "bodies"]).expect(0).stdout;
+    assert!(!said.contains("does not hold"), "{said}");
+    workspace.run(["run", "--plan", "d.json"]).expect(0);
+    assert_eq!(db.number("SELECT count(*) FROM public.t").await, 75);
+}
+
 /// What a policy lets through is what a rule takes.
 #[tokio::test]
 async fn policies_that_choose_rows_belong_to_their_plan() {

@@ -182,6 +182,7 @@ pub(super) fn of(
                 goal: options.batch_goal,
                 under: facts.look.under.clone(),
                 named: Some(&facts.look.named),
+                hiding: &facts.look.hiding,
                 most: facts.look.most,
                 found: facts.look.itself.then(|| {
                     let found = facts.look.found.get(&member.oid);

@@ -191,6 +191,7 @@ fn removal<'a>(
             .map(|look| look.under.clone())
             .unwrap_or_default(),
         named: subject.look.map(|look| &look.named),
+        hiding: subject.look.map_or(&[], |look| &look.hiding),
         most: subject.look.and_then(|look| look.most),
         once,
         found: (once || sought(subject.rule, member)).then(|| {

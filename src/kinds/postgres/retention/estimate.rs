@@ -59,6 +59,8 @@ pub(in crate::kinds::postgres) struct Look {
     pub(in crate::kinds::postgres) most: Option<i64>,
     /// What the condition reads and calls, by name, with a number for the definition of each.
     pub(in crate::kinds::postgres) named: BTreeMap<String, i64>,
+    /// Functions that it calls, of which nobody can tell what they call in turn.
+    pub(in crate::kinds::postgres) hiding: Vec<String>,
     /// Which rows would go, by table, where counting them found them.
     pub(in crate::kinds::postgres) found: HashMap<u32, Found>,
 }
@@ -148,6 +150,7 @@ pub(in crate::kinds::postgres) async fn look(
     }
     for (one, look) in asked.iter().zip(&mut looks) {
         look.named = named.of(one.table.oid);
+        look.hiding = named.hiding();
         if look.refused.is_none() {
             look.refused = whole_row::is_another(db, one.rule, one.table).await?;
         }

@@ -113,6 +113,8 @@ pub(in crate::kinds::postgres) struct Removal<'a> {
     pub(in crate::kinds::postgres) under: Under,
     /// What it reads and calls, with a number for the definition of each.
     pub(in crate::kinds::postgres) named: Option<&'a BTreeMap<String, i64>>,
+    /// Functions that it calls, of which nobody can tell what they call in turn.
+    pub(in crate::kinds::postgres) hiding: &'a [String],
     /// How many rows of the table the rule may take.
     pub(in crate::kinds::postgres) most: Option<i64>,
     /// Rows that were found while they were counted; none where they are not
@@ -328,6 +330,15 @@ impl Removal<'_> {
         }
         for (name, definition) in self.named.into_iter().flatten() {
             step = step.relying_on_definition(*definition, name);
+        }
+        if !self.hiding.is_empty() {
+            step.details.push(format!(
+                "a saved plan does not hold what {} in turn by names that are put together at run time, or in a language that is not read",
+                match self.hiding {
+                    [one] => format!("{one} calls"),
+                    all => format!("{} call", all.join(", ")),
+                }
+            ));
         }
         if let Some(orphaned) = &rule.orphaned {
             let columns = orphaned.parent_columns.iter().zip(&orphaned.numbers);
