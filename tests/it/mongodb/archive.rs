@@ -1,6 +1,5 @@
 //! Archived documents are the same to the byte, and none is lost or doubled.
 
-use std::process::Stdio;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -257,12 +256,7 @@ async fn a_step_down_and_kills_lose_and_double_nothing() {
     let kept = set.root().await.database("old");
     for round in 0..3 {
         let goal = 3000 * (round + 1);
-        let mut process = workspace.process(["run", "archive", "--now", "--output", "json"]);
-        let mut child = process
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = workspace.begins(["run", "archive", "--now", "--output", "json"]);
         let began = Instant::now();
         while kept
             .collection::<Document>("events")

@@ -1,6 +1,6 @@
 //! What adds to its result and is cut off is never made again unseen, whatever the history knows.
 
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 use mongodb::ClientSession;
 use mongodb::bson::{Document, doc};
@@ -56,12 +56,7 @@ async fn held(base: &TestBase) -> ClientSession {
 
 /// A run that has added to all but the last document, which it cannot have.
 async fn begun(base: &TestBase, workspace: &Workspace, n: i32) -> Child {
-    let mut process = workspace
-        .process(["run", "refresh", "--now"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut process = workspace.begins(["run", "refresh", "--now"]);
     let patience = Patience::until("the first half of what is added");
     let last_but_one = doc! { "_id": DOCUMENTS - 2, "n": n };
     while base.count("sums", last_but_one.clone()).await == 0 {

@@ -1,7 +1,5 @@
 //! What takes documents says nothing any more: the step ends all the same, and nothing is lost.
 
-use std::process::Stdio;
-
 use mongodb::bson::doc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -45,12 +43,7 @@ fn task(destination: &str, limits: &str) -> String {
 /// itself, or after a signal.
 async fn stalled(workspace: &Workspace, wire: &Wire, bytes: i64, signal: Option<Signal>) -> Value {
     wire.stall_after(bytes);
-    let mut child = workspace
-        .process(["run", "archive", "--now"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = workspace.begins(["run", "archive", "--now"]);
     let patience = Patience::until("a wire that says nothing");
     while !wire.is_stalled() {
         assert!(child.try_wait().unwrap().is_none(), "it ended too early");

@@ -1,5 +1,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -182,6 +183,16 @@ impl Workspace {
             command.arg(argument.as_ref());
         }
         command
+    }
+
+    /// Begins it as a process of its own, which says nothing: for tests that do something beside it, or kill it.
+    pub(crate) fn begins<S: AsRef<str>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+    ) -> std::process::Child {
+        let mut process = self.process(args);
+        process.stdout(Stdio::null()).stderr(Stdio::null());
+        process.spawn().unwrap()
     }
 
     /// The same as a plain process, for tests that signal it while it runs.

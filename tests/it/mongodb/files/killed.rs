@@ -2,7 +2,6 @@
 //! collection is in the files, what is in the files has left the collection.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
 use std::time::Instant;
 
 use mongodb::bson::{Document, RawDocumentBuf, doc};
@@ -52,12 +51,7 @@ async fn killed(version: u32, on_disk: bool) {
     let start = began.elapsed();
     let (mut killed, mut lot, mut n, mut unsettled) = (0, 0, 0, 0);
     while killed < times() {
-        let mut process = workspace
-            .process(["run", "archive", "--now"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut process = workspace.begins(["run", "archive", "--now"]);
         n += 1;
         tokio::time::sleep(start * moment(n) / 100).await;
         killed += u32::from(process.try_wait().unwrap().is_none());
@@ -156,12 +150,7 @@ async fn killed_to_another_target(version: u32, other: u32) {
     let (mut killed, mut lot, mut n, mut halfway, mut moved) = (0, 0, 0, 0, 0);
     // Where others keep the machine busy, a run takes longer to get anywhere than the plan did.
     while killed < times() || (moved == 0 && n < 5 * times()) {
-        let mut process = workspace
-            .process(["run", "archive", "--now"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut process = workspace.begins(["run", "archive", "--now"]);
         n += 1;
         let longer = 1 + n / (times() + 1);
         tokio::time::sleep(start * longer * moment(n) / 100).await;
@@ -237,12 +226,7 @@ async fn killed_with_a_transaction_open() {
         "data": { "failCommands": ["commitTransaction"], "blockConnection": true, "blockTimeMS": 600_000 } }
     };
     admin.run_command(block("alwaysOn")).await.unwrap();
-    let mut process = workspace
-        .process(["run", "archive", "--now"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut process = workspace.begins(["run", "archive", "--now"]);
     let patience = Patience::until("the commit that does not come to its end");
     loop {
         let status = admin.run_command(doc! { "serverStatus": 1 }).await.unwrap();
@@ -310,12 +294,7 @@ async fn a_step_down_in_the_middle_loses_and_doubles_nothing() {
         "events",
         &json!({ "files": address(folder.path()) }),
     );
-    let mut process = workspace
-        .process(["run", "archive", "--now"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut process = workspace.begins(["run", "archive", "--now"]);
     let events = db.collection::<Document>("events");
     let patience = Patience::until("the first batch");
     while events.estimated_document_count().await.unwrap() == 60_000 {

@@ -1,6 +1,6 @@
 //! The mark of a batch is gone, or the history asks for it once more: what is in the files only stays.
 
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 use mongodb::Database;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
@@ -50,13 +50,7 @@ impl Place {
     async fn committed_and_not_told(&self) -> Child {
         let wait = doc! { "configureFailPoint": AFTER, "mode": "alwaysOn", "data": { "commands": ["commitTransaction"] } };
         self.admin().await.run_command(wait).await.unwrap();
-        let mut process = self
-            .workspace
-            .process(["run", "archive", "--now"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut process = self.workspace.begins(["run", "archive", "--now"]);
         let patience = Patience::until("the commit");
         while self.left().await > 0 {
             assert!(process.try_wait().unwrap().is_none(), "it ended by itself");

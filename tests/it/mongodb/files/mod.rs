@@ -253,12 +253,7 @@ async fn a_document_that_changes_meanwhile_stays_as_it_is_now() {
         "events",
         &json!({ "files": address(folder.path()) }),
     );
-    let mut process = workspace
-        .process(["run", "archive", "--now"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut process = workspace.begins(["run", "archive", "--now"]);
     let events = base.collection("events");
     let (mut written, mut gone, mut n) = (std::collections::BTreeMap::new(), 0, 0_i32);
     while process.try_wait().unwrap().is_none() {
