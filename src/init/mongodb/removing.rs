@@ -102,7 +102,12 @@ pub(super) fn cleanup(draft: &mut Draft, collections: &[Collection]) -> bool {
             why.push_str(", no index begins with it: up to `max_scan` (1 GB) all of it is read");
         }
         if let Some(since) = collection.since {
-            why.push_str(&format!("; the first is of {}", since.format("%Y-%m")));
+            // That of another field is in no document that was looked at: the first by `_id` may be any of them.
+            let of = match field {
+                "_id" => "the first is",
+                _ => "by `_id`, whatever that field says, the first is",
+            };
+            why.push_str(&format!("; {of} of {}", since.format("%Y-%m")));
         }
         for line in comment(2, &shown(&why)).lines() {
             task.options.push(line.to_owned());

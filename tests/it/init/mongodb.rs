@@ -53,6 +53,14 @@ async fn a_database_becomes_a_configuration() {
         "{cleanup}"
     );
     assert_eq!(rules.matches("collection:").count(), 2, "{cleanup}");
+    // How old the first by its `_id` is says nothing of another field.
+    let said = |text: &str| cleanup.lines().any(|line| line.contains(text));
+    let by_id =
+        said("age by created_at") && said("by `_id`, whatever that field says, the first is of");
+    assert!(
+        by_id && said("age by _id") && said("; the first is of"),
+        "{cleanup}"
+    );
     let ttl = &files["tasks/ttl.yaml"];
     assert!(
         ttl.contains(
