@@ -1,7 +1,10 @@
 //! Tasks that take from each other what they make, and databases of one target that do: each succeeds, and
 //! what the last one has made is all there is.
 
+use std::collections::BTreeMap;
+
 use super::types::{Config, Task};
+use crate::engines::{Whereabouts, whereabouts};
 use crate::plan::{KindInfo, Replaced, Replacing};
 
 /// What is to be said of such tasks.
@@ -38,6 +41,66 @@ pub(super) fn by_each_other(config: &Config, kinds: &[KindInfo]) -> Vec<String> 
                     loses(all)
                 ));
             }
+        }
+    }
+    said.extend(on_one_server(config, &all));
+    said
+}
+
+/// The same of targets that are on one server, as their addresses say.
+fn on_one_server(config: &Config, all: &[(&Task, Vec<Replacing>)]) -> Vec<String> {
+    let leads = config.targets.iter().filter_map(|(name, target)| {
+        Some((name, whereabouts(target.engine, target.url.as_ref())?))
+    });
+    let leads: BTreeMap<&String, Whereabouts> = leads.collect();
+    // Of many databases each has one of its own.
+    let place = |of: &Replacing, target: &String, at: &Whereabouts| match of.own {
+        false => Some(of.object.clone()),
+        true => {
+            let many = config.targets.get(target)?.databases.is_some();
+            let database = at.database.as_ref().filter(|_| !many)?;
+            Some(format!("{database}.{}", of.object))
+        }
+    };
+    let mut said = Vec::new();
+    for (n, (task, made)) in all.iter().enumerate() {
+        for (m, (other, theirs)) in all.iter().enumerate().skip(n) {
+            let pairs = task.targets.iter().enumerate().flat_map(|(i, one)| {
+                let from = if n == m { i + 1 } else { 0 };
+                let others = other.targets.iter().skip(from);
+                others.map(move |two| (one, two))
+            });
+            let found = pairs
+                .filter(|(one, two)| one != two)
+                .find_map(|(one, two)| {
+                    let (at, there) = (leads.get(one)?, leads.get(two)?);
+                    if at.servers.is_disjoint(&there.servers) {
+                        return None;
+                    }
+                    made.iter().find_map(|of| {
+                        let into = place(of, one, at)?;
+                        let mut to = theirs.iter().filter(|to| of.much.clashes(to.much));
+                        let to = to.find(|to| place(to, two, there).as_ref() == Some(&into))?;
+                        let all = of.much == Replaced::All || to.much == Replaced::All;
+                        Some((one, two, into, loses(all)))
+                    })
+                });
+            let Some((one, two, into, loses)) = found else {
+                continue;
+            };
+            let who = match n == m {
+                true => format!(
+                    "task `{}` puts what it makes of targets {one} and {two}",
+                    task.name
+                ),
+                false => format!(
+                    "task `{}` puts what it makes of target {one}, and task `{}` what it makes of target {two},",
+                    task.name, other.name
+                ),
+            };
+            said.push(format!(
+                "{who} into {into} of one server, as their addresses say, and {loses}. Give each a place of its own"
+            ));
         }
     }
     said

@@ -10,3 +10,12 @@ pub struct Ports {
     /// Why others may be meant as well, where the address does not say it; for people, no secrets.
     pub guess: Option<String>,
 }
+
+/// Where an address leads, as it says itself; nothing is looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// The servers that it names.
+    pub servers: BTreeSet<String>,
+    /// The database that it names.
+    pub database: Option<String>,
+}

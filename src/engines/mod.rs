@@ -10,6 +10,6 @@ pub mod postgres;
 pub mod storage;
 
 pub use error::EngineError;
-pub use listening::Ports;
-pub use ports::ports;
+pub use listening::{Ports, Whereabouts};
+pub use ports::{ports, whereabouts};
 pub use postgres::Origin;

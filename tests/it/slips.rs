@@ -363,7 +363,7 @@ fn what_is_gone_before_its_archive_is_told() {
 fn results_that_replace_each_other_are_told() {
     let check = |tasks: &[(&str, &str)]| {
         let mut workspace = Workspace::new(
-            "history: sqlite:maint.db\ntargets:\n  app: { engine: mongodb, url: \"mongodb://127.0.0.1:1/app\" }\n  fleet: { engine: mongodb, url: \"mongodb://127.0.0.1:1\", databases: [\"tenant_*\"] }\n",
+            "history: sqlite:maint.db\ntargets:\n  app: { engine: mongodb, url: \"mongodb://127.0.0.1:1/app\" }\n  fleet: { engine: mongodb, url: \"mongodb://127.0.0.1:1\", databases: [\"tenant_*\"] }\n  twin: { engine: mongodb, url: \"mongodb://127.0.0.1:2,127.0.0.1:1/app\" }\n  side: { engine: mongodb, url: \"mongodb://127.0.0.1:1/side\" }\n  far: { engine: mongodb, url: \"mongodb://127.0.0.1:9/app\" }\ngroups: { both: [app, side] }\n",
         );
         for (target, last) in tasks {
             let name = format!("t{}", last.len());
@@ -402,6 +402,26 @@ fn results_that_replace_each_other_are_told() {
             vec![("fleet", replaces)],
             "of every database of target fleet into old.sums",
         ),
+        // On one server, as their addresses say.
+        (
+            vec![("app", out), ("twin", anew)],
+            "into app.sums of one server",
+        ),
+        (
+            vec![("app", elsewhere), ("side", adds)],
+            "into old.sums of one server",
+        ),
+        (
+            vec![("side", replaces), ("fleet", again)],
+            "into old.sums of one server",
+        ),
+        (
+            vec![("both", elsewhere)],
+            "of targets app and side into old.sums of one server",
+        ),
+        (vec![("app", out), ("side", anew)], ""),
+        (vec![("both", out)], ""),
+        (vec![("app", elsewhere), ("far", adds)], ""),
         (vec![("app", out), ("fleet", anew)], ""),
         (vec![("fleet", out)], ""),
         (vec![("fleet", adds)], ""),

@@ -4,7 +4,7 @@ use mongodb::options::{HostInfo, ServerAddress};
 
 use super::Dial;
 use super::dial::parsed;
-use crate::engines::Ports;
+use crate::engines::{Ports, Whereabouts};
 use crate::values::Secret;
 
 /// Where a server listens, unless the URL says otherwise.
@@ -31,6 +31,32 @@ impl Dial {
             }
             Err(why) => guess(&format!("its address cannot be taken apart here: {why}")),
         }
+    }
+}
+
+impl Dial {
+    /// Where the URL leads, as far as it says that itself.
+    pub fn whereabouts(url: &Secret) -> Option<Whereabouts> {
+        let url = parsed(url).ok()?;
+        let servers = match url.host_info {
+            HostInfo::HostIdentifiers(hosts) => hosts.iter().filter_map(server).collect(),
+            HostInfo::DnsRecord(name) => [name.to_ascii_lowercase()].into(),
+            _ => return None,
+        };
+        Some(Whereabouts {
+            servers,
+            database: url.default_database.filter(|name| !name.is_empty()),
+        })
+    }
+}
+
+fn server(address: &ServerAddress) -> Option<String> {
+    match address {
+        ServerAddress::Tcp { host, port } => {
+            let port = port.unwrap_or(DEFAULT_PORT);
+            Some(format!("{}:{port}", host.to_ascii_lowercase()))
+        }
+        _ => None,
     }
 }
 
