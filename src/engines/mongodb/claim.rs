@@ -137,12 +137,12 @@ impl Session {
     ///
     /// # Errors
     /// When the server cannot be asked.
-    pub async fn holders(&self, tasks: &[&str]) -> Result<BTreeMap<String, String>, MongoError> {
+    pub async fn holders(&self, tasks: &[&str]) -> Result<BTreeMap<String, HeldBy>, MongoError> {
         let holding = self.holding(doc! { "_id": { "$in": tasks.to_vec() } });
         let holding = holding.await?;
         let told = |of: &Document| {
             let task = of.get_str("_id").ok()?;
-            Some((task.to_owned(), told(of, self.database())))
+            Some((task.to_owned(), HeldBy::of(of, self.database())))
         };
         Ok(holding.iter().filter_map(told).collect())
     }

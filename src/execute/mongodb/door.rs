@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use self::claimed::holder;
+pub(crate) use self::claimed::is_strangers;
 use self::count::{COUNTING, REVIEWING, count, soon};
 use super::along::Along;
 use super::dial;

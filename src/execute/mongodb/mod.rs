@@ -27,7 +27,7 @@ mod walk;
 mod whereabouts;
 
 pub(crate) use dial::dial;
-pub(crate) use door::Door;
+pub(crate) use door::{Door, is_strangers};
 
 use super::step::end;
 use super::{Event, Execution};

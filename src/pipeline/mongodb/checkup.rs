@@ -10,6 +10,7 @@ use crate::engines::mongodb::{
     CLAIMS, Limit, Members, MongoError, Rights, STEP_DOWN, Session, grant, namespace, number,
     role_for, unconfirmed,
 };
+use crate::execute::mongodb::is_strangers;
 use crate::kinds::mongodb::KINDS;
 use crate::pipeline::PipelineError;
 use crate::pipeline::checkup::{Level, Line};
@@ -91,9 +92,17 @@ async fn at_work(session: &Session, tasks: &[&Task]) -> Vec<Line> {
         Err(error) => return vec![(Level::Note, told("who is at work is not known", &error))],
     };
     let of = |task: &&Task| {
-        let who = holders.get(&task.name)?;
-        let text = format!("{}: at work just now: {who}", task.name);
-        Some((Level::Note, text))
+        let held = holders.get(&task.name)?;
+        let (name, who) = (&task.name, &held.who);
+        Some(match is_strangers(held) {
+            false => (Level::Note, format!("{name}: at work just now: {who}")),
+            true => (
+                Level::Problem,
+                format!(
+                    "{name}: its claim in `{CLAIMS}` is of {who}; it names no run, so it is none of maint's, and the task does not run as long as somebody renews it: find out who does, then remove it"
+                ),
+            ),
+        })
     };
     tasks.iter().filter_map(of).collect()
 }

@@ -5,6 +5,7 @@ use mongodb::bson::{DateTime, doc};
 
 use super::{codes, for_base, run};
 use crate::support::mongo::{PASSWORD, TestBase};
+use crate::support::patience::Patience;
 use crate::support::workspace::Workspace;
 
 /// What doctor says, in one line.
@@ -23,20 +24,29 @@ async fn who_holds_a_task_is_named() {
         "kind: cleanup\ntarget: app\noptions: { rules: [{ collection: a, field: at, older_than: 30d }] }\n",
     );
     assert!(!doctor(&workspace).contains("at work just now"));
-    let claim = |minutes: i64| {
+    let claim_of = |owner: &str, minutes: i64| {
         let at = |ms: i64| DateTime::from_millis(DateTime::now().timestamp_millis() + ms);
         doc! {
-            "_id": "sweep", "owner": "maint the-other-run", "host": "db-tools-2", "process": "pid:[1] 7",
+            "_id": "sweep", "owner": owner, "host": "db-tools-2", "process": "pid:[1] 7",
             "since": at(-60_000), "expires": at(minutes * 60_000),
         }
     };
+    let claim = |minutes| claim_of("maint the-other-run", minutes);
     let claims = base.collection("maint.claims");
     let of = || doc! { "_id": "sweep" };
     let _ = claims.delete_many(of()).await.unwrap();
-    claims.insert_one(claim(5)).await.unwrap();
+    let other = "maint 0190a4c0-0000-7000-8000-000000000000";
+    claims.insert_one(claim_of(other, 5)).await.unwrap();
     let told = doctor(&workspace);
-    let words = "note app: sweep: at work just now: maint the-other-run on db-tools-2, since 20";
+    let words = format!("note app: sweep: at work just now: {other} on db-tools-2, since 20");
+    assert!(told.contains(&words), "{told}");
+    // One that names no run is none of maint's: the task would fail each time.
+    claims.replace_one(of(), claim(5)).await.unwrap();
+    workspace.run(["doctor"]).expect(1);
+    let told = doctor(&workspace);
+    let words = "problem app: sweep: its claim in `maint.claims` is of maint the-other-run on db-tools-2, since 20";
     assert!(told.contains(words), "{told}");
+    assert!(!told.contains("at work just now"), "{told}");
     for words in ["its claim holds until 20", "deleteOne({_id: \"sweep\"})"] {
         let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(told.contains(words), "{told}");
@@ -45,12 +55,12 @@ async fn who_holds_a_task_is_named() {
     for minutes in [-1, 60] {
         claims.replace_one(of(), claim(minutes)).await.unwrap();
         let told = doctor(&workspace);
-        assert!(!told.contains("at work just now"), "{minutes}: {told}");
+        assert!(!told.contains("sweep: its claim"), "{minutes}: {told}");
     }
     let mut large = claim(5);
     large.insert("more", "x".repeat(20_000));
     claims.replace_one(of(), large).await.unwrap();
-    assert!(!doctor(&workspace).contains("at work just now"));
+    assert!(!doctor(&workspace).contains("sweep: its claim"));
     // One that holds for longer than ours, and that nobody renews, is taken within the time of a lease.
     claims.replace_one(of(), claim(9)).await.unwrap();
     let began = std::time::Instant::now();
@@ -188,4 +198,62 @@ async fn a_claim_of_nobodys_is_told_and_one_of_a_run_that_is_over_is_none() {
     written(format!("maint {}", done["id"].as_str().unwrap())).await;
     let done = run(&workspace, "sweep", 0);
     assert_eq!(done["rows"], 5, "{done:#}");
+}
+
+/// Somebody writes a claim in the name of a run that is over, again and again: it cannot be taken, and is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_in_the_name_of_a_run_that_is_over_is_told_where_it_comes_back() {
+    let base = TestBase::new(60).await;
+    let old = doc! { "_id": 1, "at": DateTime::from_millis(1_000_000_000_000) };
+    base.collection("a").insert_one(old).await.unwrap();
+    let workspace = for_base(&base).task(
+        "sweep",
+        "kind: cleanup\ntarget: app\noptions: { rules: [{ collection: a, field: at, older_than: 30d }] }\n",
+    );
+    let over = run(&workspace, "sweep", 0);
+    let owner = format!("maint {}", over["id"].as_str().unwrap());
+    let writers: Vec<_> = (0..8)
+        .map(|_| {
+            let claims = base.collection("maint.claims");
+            let owner = owner.clone();
+            tokio::spawn(async move {
+                loop {
+                    let until = DateTime::from_millis(DateTime::now().timestamp_millis() + 35_000);
+                    let claim = doc! {
+                        "_id": "sweep", "owner": &owner, "host": "db-tools-2", "process": "7",
+                        "since": DateTime::now(), "expires": until,
+                    };
+                    let of = doc! { "_id": "sweep" };
+                    // Two that come at once: one of them has made it.
+                    let _ = claims.replace_one(of, claim).upsert(true).await;
+                }
+            })
+        })
+        .collect();
+    // It may be had for a moment in between.
+    let patience = Patience::until("the claim that comes back");
+    let told = loop {
+        let output = workspace.run(["run", "sweep", "--now", "--output", "json"]);
+        let done = output.json()["runs"][0].clone();
+        if codes(&done) == ["claim.left_over"] {
+            break done;
+        }
+        patience.pause().await;
+    };
+    writers.iter().for_each(|writer| writer.abort());
+    assert_eq!(told["status"], "failed", "{told:#}");
+    let finding = &told["findings"][0];
+    let message = finding["message"].as_str().unwrap();
+    assert!(
+        message.contains(&format!("held by {owner} on db-tools-2, since 20")),
+        "{message}"
+    );
+    let end = finding["suggestion"].as_str().unwrap();
+    assert!(end.ends_with("deleteOne({_id: \"sweep\"})"), "{end}");
+    for writer in writers {
+        let _ = writer.await;
+    }
+    // It holds nobody up once nobody writes it any more.
+    let done = run(&workspace, "sweep", 0);
+    assert!(codes(&done).is_empty(), "{done:#}");
 }

@@ -10,7 +10,7 @@ use crate::plan::{Finding, Severity};
 /// renew its claim for ever.
 pub(super) fn holder(task: &str, held: HeldBy) -> Holder {
     let run = held.owner.as_deref().and_then(run_of);
-    let stranger = held.owner.is_some() && run.is_none();
+    let stranger = is_strangers(&held);
     let HeldBy { who, owner: _, end } = held;
     Holder {
         finding: stranger.then(|| Finding {
@@ -26,6 +26,12 @@ pub(super) fn holder(task: &str, held: HeldBy) -> Holder {
         run,
         end,
     }
+}
+
+/// Whether somebody has a task who is no run of maint's.
+pub(crate) fn is_strangers(held: &HeldBy) -> bool {
+    let owner = held.owner.as_deref();
+    owner.is_some_and(|owner| run_of(owner).is_none())
 }
 
 /// The run that calls itself so.
