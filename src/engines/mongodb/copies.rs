@@ -2,13 +2,14 @@
 //! first of them is, and that the transaction which deletes the originals changes. Whenever the
 //! process dies, it tells which copies stand beside originals that were not deleted.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
 
 use super::marks::{LOOK, MARKS, MOST_MARKS, PATIENCE, PAUSE, concern, is_small};
-use super::{MongoError, Session, counted, counting};
+use super::{MongoError, Session, counted, counting, number};
 use crate::values::with_causes;
 
 /// What is read of marks where the copies that they list are of no matter.
@@ -40,6 +41,8 @@ pub(crate) struct CopyMark {
     pub(crate) into: (String, String),
     /// The identity of that collection.
     pub(crate) uuid: String,
+    /// Whether the batch has made all of the copies that are listed; before that, somebody else may have put them there.
+    pub(crate) made: bool,
     /// The copies.
     pub(crate) copies: Vec<Copy>,
 }
@@ -98,6 +101,7 @@ impl CopyMark {
                 "target": self.target.as_deref(), "database": &self.into.0,
                 "collection": &self.into.1, "uuid": &self.uuid,
             },
+            "made": self.made,
             "copies": listed(&self.copies),
         }
     }
@@ -118,6 +122,7 @@ impl CopyMark {
             target: text(into, "target"),
             into: name(into)?,
             uuid: text(into, "uuid")?,
+            made: mark.get_bool("made").unwrap_or(false),
             copies: copies_of(mark),
         })
     }
@@ -169,18 +174,19 @@ impl Session {
         .map(|_| ())
     }
 
-    /// Writes down that the batch has made these copies only: the others were there before.
+    /// Writes down that the batch has made these copies, and no others: those were there before. Not where
+    /// another run has seized the mark meanwhile.
     ///
     /// # Errors
     /// When the server refuses.
-    pub(crate) async fn narrow_copies(&self, mark: &CopyMark) -> Result<(), MongoError> {
+    pub(crate) async fn narrow_copies(&self, mark: &CopyMark) -> Result<bool, MongoError> {
         let own = doc! { "_id": &mark.id, "state": Stage::Copying.word() };
-        let update = doc! { "q": own, "u": { "$set": { "copies": listed(&mark.copies) } } };
+        let update =
+            doc! { "q": own, "u": { "$set": { "made": true, "copies": listed(&mark.copies) } } };
         let command = doc! { "update": MARKS, "updates": [update], "writeConcern": concern() };
         let doing = "writing down what was copied";
-        self.command(doing, self.database(), command, LOOK)
-            .await
-            .map(|_| ())
+        let answer = self.command(doing, self.database(), command, LOOK).await?;
+        Ok(number(answer.get("n")).unwrap_or(0) > 0)
     }
 
     /// Removes the mark of a batch.
@@ -276,6 +282,28 @@ impl Session {
         Ok(marks)
     }
 
+    /// Those of these marks that do not name copies any more, or are not there: whatever else is by their ids, none of
+    /// maint has written it.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub(crate) async fn ended_copies(&self, ids: &[String]) -> Result<Vec<String>, MongoError> {
+        let mut ended = ids.to_vec();
+        for some in ids.chunks(MOST_MARKS) {
+            let other =
+                doc! { "_id": { "$in": some.to_vec() }, "state": { "$ne": Stage::Gone.word() } };
+            let command = doc! {
+                "find": MARKS, "filter": other, "projection": { "_id": 1 },
+                "readConcern": { "level": "majority" },
+            };
+            let doing = "looking for marks of batches that came to their end";
+            let found = self.all(doing, self.database(), command, LOOK).await?;
+            let there: HashSet<&str> = found.iter().filter_map(|m| m.get_str("_id").ok()).collect();
+            ended.retain(|id| !there.contains(id.as_str()));
+        }
+        Ok(ended)
+    }
+
     /// Whether there is a mark with this id, whatever it says.
     ///
     /// # Errors
@@ -321,6 +349,7 @@ mod tests {
             target: Some("cold".to_owned()),
             into: ("old".to_owned(), "a.b".to_owned()),
             uuid: "u".to_owned(),
+            made: true,
             copies: vec![Copy {
                 id: Bson::Document(doc! { "k": [1] }),
                 hash: vec![1, 2],

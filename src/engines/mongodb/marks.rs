@@ -23,6 +23,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// A process that was away for longer than this has no transaction any more.
 const KEPT: Duration = Duration::from_secs(86_400);
+/// What the record says of itself of what a batch has deleted.
+pub(super) const DELETED: &str = "deleted";
+/// What a batch has deleted is asked for by whoever knows its mark still, be that after a long pause.
+const KEPT_LONG: Duration = Duration::from_secs(90 * 86_400);
 
 /// More bytes than a mark has beside the copies that it lists, and more marks than are read at once: whoever may
 /// write to the database can write others.
@@ -49,10 +53,14 @@ impl Session {
     /// # Errors
     /// When the server refuses.
     pub async fn make_marks(&self) -> Result<(), MongoError> {
+        self.make_marks_in(self.database()).await
+    }
+
+    /// The same in another database.
+    pub(super) async fn make_marks_in(&self, database: &str) -> Result<(), MongoError> {
         let command = doc! { "create": MARKS, "writeConcern": concern() };
-        let made = self
-            .command("making room for marks", self.database(), command, LOOK)
-            .await;
+        let doing = "making room for marks";
+        let made = self.command(doing, database, command, LOOK).await;
         match made {
             Err(error) if error.code() != Some(EXISTS) => Err(error),
             _ => Ok(()),
@@ -129,12 +137,16 @@ impl Session {
     /// When the server refuses.
     pub async fn forget(&self, database: &str, ids: &[String]) -> Result<i64, MongoError> {
         // How long ago that was, no clock but the server's own says.
-        let kept = i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
-        let old = doc! { "$lt": ["$at", { "$subtract": ["$$NOW", kept] }] };
-        let over = doc! { "state": { "$in": ["aborted", "gone"] }, "at": { "$type": "date" }, "$expr": old };
+        let over = |states: &[&str], kept: Duration| {
+            let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+            let old = doc! { "$lt": ["$at", { "$subtract": ["$$NOW", kept] }] };
+            let over = doc! { "state": { "$in": states }, "at": { "$type": "date" }, "$expr": old };
+            doc! { "q": over, "limit": 0 }
+        };
         let deletes = vec![
             doc! { "q": { "_id": { "$in": ids } }, "limit": 0 },
-            doc! { "q": over, "limit": 0 },
+            over(&["aborted", "gone"], KEPT),
+            over(&[DELETED], KEPT_LONG),
         ];
         let command = doc! { "delete": MARKS, "deletes": deletes };
         let answer = self

@@ -98,7 +98,8 @@ impl Session {
             .map(|_| ())
     }
 
-    /// All sources that put documents there, or have.
+    /// All sources that put documents there, or have; and whether there may be more, as whoever may write there can
+    /// name others.
     ///
     /// # Errors
     /// When the server cannot be asked.
@@ -106,7 +107,7 @@ impl Session {
         &self,
         database: &str,
         into: &str,
-    ) -> Result<Vec<Source>, MongoError> {
+    ) -> Result<(Vec<Source>, bool), MongoError> {
         let of = doc! { "state": STATE, "into.uuid": Bson::from(into) };
         let command = doc! {
             "find": MARKS, "filter": { "$and": [of, is_small(&["from"])] },
@@ -115,7 +116,8 @@ impl Session {
         };
         let doing = "looking where archived documents come from";
         let found = self.all(doing, database, command, LOOK).await?;
-        Ok(found.iter().filter_map(Source::read).collect())
+        let more = found.len() >= MOST_MARKS;
+        Ok((found.iter().filter_map(Source::read).collect(), more))
     }
 }
 

@@ -13,7 +13,7 @@ use super::export::Exporter;
 use super::gate::{Again, Ends, may_go_on};
 use super::mover::Mover;
 use super::source::{FAILOVER, Source, passes};
-use super::under_way::under_way;
+use super::under_way::Watch;
 use super::{Event, Job, end};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, MongoError, namespace};
@@ -269,7 +269,7 @@ async fn go(
             "is on a server before MongoDB 5.0, which refuses fields whose names begin with `$` or have a dot: name a newer target or `files` as the `destination`",
         ),
     ];
-    findings.extend(under_way(walk, &copies, job.session.database()));
+    findings.extend(keeper.watch().findings(walk, &copies));
     tell_stayed(walk, into, &stay, record, findings);
     Ok(())
 }
@@ -319,6 +319,13 @@ enum Keeper<'a> {
 }
 
 impl Keeper<'_> {
+    fn watch(&self) -> &Watch {
+        match self {
+            Keeper::Collection(mover) => mover.watch(),
+            Keeper::Files(exporter) => exporter.watch(),
+        }
+    }
+
     async fn batch(
         &mut self,
         ends: Ends,

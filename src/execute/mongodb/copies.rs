@@ -1,23 +1,21 @@
 //! Copies whose originals were not deleted: taken back, where they are still as they were written.
 
+mod back;
 mod taken;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
-use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR};
-use mongodb::options::ReadConcern;
+use mongodb::bson::{RawDocumentBuf, doc};
+use mongodb::error::TRANSIENT_TRANSACTION_ERROR;
 
+use self::back::Back;
 pub(super) use self::taken::{Taken, place_of};
 use super::gate::Again;
-use super::source::{FAILOVER, id_of, key_of, majority, passes, value_at};
+use super::source::{FAILOVER, passes, value_at};
 use super::{Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{
-    Copy, CopyMark, MongoError, Session, in_parts, kill_operations, namespace,
-};
+use crate::engines::mongodb::{CopyMark, Fate, MongoError, Session, kill_operations, namespace};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::TakeBack;
 use crate::plan::mongodb::copies::{Sealed, forgotten};
@@ -69,7 +67,7 @@ pub(super) async fn carry_out(
         let Some(mark) = there.iter().find(|mark| mark.id == id) else {
             // Only what is not there at all has come to its end.
             if !job.session.is_marked(&id).await? {
-                forget(&id, job);
+                ended(&id, &sealed, job).await;
             }
             continue;
         };
@@ -121,8 +119,7 @@ async fn one(mark: &CopyMark, sealed: &Sealed, job: Job<'_>) -> Result<Taken, En
     if let Some(session) = &mark.session {
         job.session.end_session(session).await;
     }
-    let erased = HashSet::new();
-    Ok(take_back(job, there, (&mark.id, sealed), &erased).await?)
+    Ok(take_back(job, there, (&mark.id, sealed), &Seen::default()).await?)
 }
 
 /// A session of another target, by its name in the configuration.
@@ -134,26 +131,72 @@ pub(super) async fn open(name: &str, job: Job<'_>) -> Result<Session, EngineErro
     super::dial::elsewhere(name, target, job.session.name()).await
 }
 
-/// Has the history forget a mark.
-fn forget(id: &str, job: Job<'_>) {
-    let execution = job.execution;
-    let (target, kind) = (&execution.target, &execution.kind);
-    let history = &execution.history;
-    history.remember(target, kind, wall_clock(), &[forgotten(id)]);
+/// What the batch itself has seen, where it is the one that takes its copies back.
+#[derive(Default)]
+pub(super) struct Seen<'a> {
+    /// Whether it knows of its own which originals were not deleted.
+    pub(super) whole: bool,
+    /// Those that somebody else had removed before its transaction.
+    pub(super) erased: Option<&'a HashSet<String>>,
 }
 
-/// Takes the copies of a mark back whose originals live, and those of originals that were `erased`, as the
-/// transaction of the batch itself has seen; and removes the mark. Any other copy without an original is
-/// the only one there is: it stays.
+/// Has the history forget the mark of a batch that has come to its end, and removes then what is written down of it:
+/// a mark that is known and not there any more could be restored, and would be believed.
+pub(super) async fn ended(id: &str, sealed: &Sealed, job: Job<'_>) {
+    let execution = job.execution;
+    let (target, kind) = (&execution.target, &execution.kind);
+    let memory = [forgotten(id)];
+    let history = &execution.history;
+    let known = history.proof(target, kind, wall_clock(), &memory).await;
+    if let Err(error) = known {
+        tracing::debug!(%error, "a mark remains until the history has forgotten it");
+        return;
+    }
+    removed_marks(id, sealed, job).await;
+}
+
+/// Removes the mark of a batch that nobody knows any more, and the record of what it has deleted.
+pub(super) async fn removed_marks(id: &str, sealed: &Sealed, job: Job<'_>) {
+    let forgotten = job.session.forget_batch(id, sealed.evidence());
+    if let Err(error) = forgotten.await {
+        tracing::debug!(%error, "a mark remains for now");
+    }
+}
+
+/// Has the history forget marks of runs that are no more, and whose batches have come to their end: they were
+/// killed before they could.
+pub(super) async fn forget_ended(job: Job<'_>) -> Result<(), MongoError> {
+    let execution = job.execution;
+    let (target, kind) = (&execution.target, &execution.kind);
+    let memories = execution.history.store().memories(target, kind).await;
+    let mut known = memories.map_or_else(|_| Default::default(), |all| Sealed::all(&all));
+    if known.is_empty() {
+        return Ok(());
+    }
+    let here = job.session;
+    let alive = here.at_work(known.values().map(Sealed::owner)).await?;
+    known.retain(|_, sealed| !alive.contains(sealed.owner()));
+    let ids: Vec<String> = known.keys().cloned().collect();
+    for id in here.ended_copies(&ids).await? {
+        if let Some(sealed) = known.get(&id) {
+            ended(&id, sealed, job).await;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the copies of a mark back whose originals were not deleted and live, and those of originals that were
+/// erased before; and removes the mark. Any other copy without an original is the only one there is, and stays. So
+/// does a copy beside another document of its `_id`, where nothing proves that its original was not deleted.
 pub(super) async fn take_back(
     job: Job<'_>,
     there: &Session,
     (id, sealed): (&str, &Sealed),
-    erased: &HashSet<String>,
+    seen: &Seen<'_>,
 ) -> Result<Taken, MongoError> {
     let here = job.session;
-    let Some(mark) = here.seize_copies(id).await? else {
-        forget(id, job);
+    let Some(mut mark) = here.seize_copies(id).await? else {
+        ended(id, sealed, job).await;
         return Ok(Taken::default());
     };
     if !sealed.fits(&mark) {
@@ -163,15 +206,31 @@ pub(super) async fn take_back(
             ..Taken::default()
         });
     }
+    let fate = match seen.whole {
+        true => Fate::Open,
+        false => here.fate_of(id, sealed.evidence()).await?,
+    };
+    let proved = fate != Fate::Unknown;
+    if let Fate::Committed(left) = fate {
+        // Whatever the mark names, these alone were not deleted.
+        mark.copies = left;
+    }
     let mut taken = Taken {
         left: mark.copies.len(),
         ..Taken::default()
     };
     let began = Instant::now();
     let mut again = Again::default();
+    let back = Back {
+        here,
+        there,
+        mark: &mark,
+        sealed,
+        proved,
+        erased: seen.erased,
+    };
     loop {
-        let tried = removed(here, there, (&mark, sealed), erased, &mut taken).await;
-        match tried {
+        match back.removed(&mut taken).await {
             Ok(()) => break,
             Err(error)
                 if (passes(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR))
@@ -187,168 +246,14 @@ pub(super) async fn take_back(
             }
         }
     }
-    here.forget_copies(&mark.id).await?;
-    forget(id, job);
+    ended(id, sealed, job).await;
     Ok(taken)
-}
-
-async fn removed(
-    here: &Session,
-    there: &Session,
-    (mark, sealed): (&CopyMark, &Sealed),
-    erased: &HashSet<String>,
-    taken: &mut Taken,
-) -> Result<(), Error> {
-    taken.strangers.clear();
-    taken.alone.clear();
-    let ids: Vec<Bson> = mark.copies.iter().map(|copy| copy.id.clone()).collect();
-    if ids.is_empty() {
-        return Ok(());
-    }
-    // The name may have been given to another collection since.
-    let database = there.client().database(&mark.into.0);
-    let mut listed = database
-        .run_cursor_command(doc! { "listCollections": 1 })
-        .await?;
-    let mut name = None;
-    while let Some(one) = listed.try_next().await? {
-        let uuid = one
-            .get_document("info")
-            .ok()
-            .and_then(|info| info.get("uuid"));
-        if uuid.is_some_and(|uuid| uuid.to_string() == mark.uuid) {
-            name = one.get_str("name").ok().map(str::to_owned);
-        }
-    }
-    let Some(name) = name else {
-        taken.astray = true;
-        return Ok(());
-    };
-    let live = here
-        .raw(&mark.from.0, &mark.from.1)
-        .find(doc! { "_id": { "$in": ids } })
-        .projection(doc! { "_id": 1 })
-        .read_concern(ReadConcern::majority())
-        .await?;
-    let live: Vec<RawDocumentBuf> = live.try_collect().await?;
-    let live: HashSet<String> = live.iter().filter_map(id_of).collect();
-    let written = mark.copies.iter().filter_map(|copy: &Copy| {
-        let key = key_of(&copy.id);
-        let key = key.filter(|key| live.contains(key) || erased.contains(key))?;
-        Some((key, copy))
-    });
-    let written: HashMap<String, &Copy> = written.collect();
-    let copies = there.raw(&mark.into.0, &name);
-    let lone = mark.copies.iter().filter(|copy| {
-        let key = key_of(&copy.id);
-        key.is_some_and(|key| !written.contains_key(&key))
-    });
-    let lone: Vec<Bson> = lone.map(|copy| copy.id.clone()).collect();
-    for some in in_parts(&lone) {
-        let found = copies
-            .find(doc! { "_id": { "$in": some.to_vec() } })
-            .projection(doc! { "_id": 1 });
-        let found: Vec<RawDocumentBuf> = found.await?.try_collect().await?;
-        taken.alone.extend(found.iter().map(shown));
-    }
-    let written = Written { sealed, written };
-    if written.written.is_empty() {
-        return Ok(());
-    }
-    match there.server.set {
-        Some(_) => together(there, &copies, &written, taken).await,
-        None => one_by_one(&copies, &written, taken).await,
-    }
-}
-
-/// Copies beside their originals, by their ids.
-struct Written<'a> {
-    sealed: &'a Sealed,
-    written: HashMap<String, &'a Copy>,
-}
-
-fn ids_of(written: &Written<'_>) -> Document {
-    let ids: Vec<Bson> = written
-        .written
-        .values()
-        .map(|copy| copy.id.clone())
-        .collect();
-    doc! { "_id": { "$in": ids } }
-}
-
-/// Whether it is still what was written; none where nothing was written by that id.
-fn is_same(written: &Written<'_>, document: &RawDocumentBuf) -> Option<bool> {
-    let copy = written.written.get(&id_of(document)?)?;
-    Some(copy.hash == written.sealed.hash(document))
 }
 
 /// The `_id` of a document, for people.
 pub(super) fn shown(document: &RawDocumentBuf) -> String {
     let id = value_at(document, "_id");
     id.map(|id| id.to_string()).unwrap_or_default()
-}
-
-/// In a transaction: what is written meanwhile is not deleted.
-async fn together(
-    there: &Session,
-    copies: &mongodb::Collection<RawDocumentBuf>,
-    written: &Written<'_>,
-    taken: &mut Taken,
-) -> Result<(), Error> {
-    let mut session = there.client().start_session().await?;
-    session
-        .start_transaction()
-        .read_concern(ReadConcern::snapshot())
-        .write_concern(majority())
-        .await?;
-    let mut cursor = copies.find(ids_of(written)).session(&mut session).await?;
-    let mut same = Vec::new();
-    while let Some(document) = cursor.next(&mut session).await.transpose()? {
-        match is_same(written, &document) {
-            Some(true) => same.extend(value_at(&document, "_id")),
-            Some(false) => taken.strangers.push(shown(&document)),
-            None => {}
-        }
-    }
-    let mut back = 0;
-    if !same.is_empty() {
-        let delete = copies.delete_many(doc! { "_id": { "$in": same } });
-        back = delete.session(&mut session).await?.deleted_count;
-    }
-    session.commit_transaction().await?;
-    taken.back += i64::try_from(back).unwrap_or(0);
-    Ok(())
-}
-
-/// Where there are no transactions: each under the condition that it is what was read.
-async fn one_by_one(
-    copies: &mongodb::Collection<RawDocumentBuf>,
-    written: &Written<'_>,
-    taken: &mut Taken,
-) -> Result<(), Error> {
-    let mut cursor = copies.find(ids_of(written)).await?;
-    while let Some(document) = cursor.try_next().await? {
-        match is_same(written, &document) {
-            None => continue,
-            Some(false) => {
-                taken.strangers.push(shown(&document));
-                continue;
-            }
-            Some(true) => {}
-        }
-        let whole = Document::try_from(&document).map_err(Error::custom)?;
-        // Not `$eq`: 5.0 takes that for a comparison of a field, and fails to find its name.
-        let same = doc! { "$in": ["$$ROOT", [{ "$literal": whole }]] };
-        let Some(id) = value_at(&document, "_id") else {
-            continue;
-        };
-        let delete = copies.delete_one(doc! { "_id": id, "$expr": same });
-        match delete.write_concern(majority()).await?.deleted_count {
-            0 => taken.strangers.push(shown(&document)),
-            _ => taken.back += 1,
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use super::gate::{Ends, make_marks};
 use super::known::{aside, beside, discard, failed, gone, remember, stored};
 use super::settle::{Fate, fate};
 use super::source::{Most, Source, value_at};
+use super::under_way::Watch;
 use crate::engines::EngineError;
 use crate::engines::storage::Storage;
 use crate::plan::archived::{self, ArchivedFile, Manifested};
@@ -42,6 +43,8 @@ const AT_ONCE: usize = 2_000;
 /// Where files go, opened once for a walk.
 pub(super) struct Exporter<'a> {
     source: Source<'a>,
+    /// Where it is looked which documents are copies of batches under way.
+    watch: Watch,
     export: &'a Export,
     storage: Storage,
     /// In which the transactions are, so that it can be ended when we are no more.
@@ -53,6 +56,10 @@ pub(super) struct Exporter<'a> {
 }
 
 impl<'a> Exporter<'a> {
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     pub(super) async fn open(source: Source<'a>, export: &'a Export) -> Result<Self, EngineError> {
         let job = source.job;
         let storage = Storage::open(&export.storage).map_err(stored)?;
@@ -66,6 +73,7 @@ impl<'a> Exporter<'a> {
         })?;
         Ok(Exporter {
             source,
+            watch: Watch::default(),
             export,
             storage,
             session,
@@ -104,7 +112,7 @@ impl<'a> Exporter<'a> {
             ..Batch::default()
         };
         let mut stay = Vec::new();
-        for document in self.source.keep_back(&mut documents).await? {
+        for document in self.watch.keep_back(&self.source, &mut documents).await? {
             batch.copies.push(shown(&document));
             stay.push((self.source.place(&document), value_at(&document, "_id")));
         }

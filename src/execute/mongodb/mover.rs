@@ -5,6 +5,7 @@
 //! were not deleted are known, and are taken back: at once, or by the next run.
 
 mod delete;
+mod at_once;
 mod insert;
 mod origins;
 
@@ -18,18 +19,18 @@ use mongodb::{ClientSession, Collection, Cursor};
 
 use super::Job;
 use super::batch::{Batch, BatchError, CLEARING};
-use super::copies::{self, shown, take_back};
+use super::copies::{self, Seen, Taken, ended, forget_ended, shown, take_back};
 use super::export::session_id;
 use super::gate::{Ends, make_marks};
 use super::source::{Most, Source, id_of, is_misnamed_for, value_at};
+use super::under_way::Watch;
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
-    ArchiveSource, CopyMark, MARKS, MongoError, Session, kill_operations, namespace,
+    ArchiveSource, CopyMark, Evidence, MARKS, MongoError, Session, kill_operations, namespace,
 };
 use crate::plan::Finding;
-use crate::plan::mongodb::copies::{Sealed, forgotten};
+use crate::plan::mongodb::copies::Sealed;
 use crate::plan::mongodb::{Destination, Walk};
-use crate::values::wall_clock;
 
 /// Documents of one batch, at most.
 const MOST: i64 = 1000;
@@ -41,17 +42,26 @@ const MOST_IDS: usize = 8 << 20;
 /// Moves the documents of a walk into another collection.
 pub(super) struct Mover<'a> {
     source: Source<'a>,
+    /// Where it is looked which documents are copies of batches under way.
+    watch: Watch,
     into: &'a Destination,
     /// Another target that keeps them.
     elsewhere: Option<Session>,
     copy: Collection<RawDocumentBuf>,
     marks: Collection<Document>,
+    /// Where it is told what becomes of batches, and the records of that.
+    evidence: Option<Evidence>,
+    records: Option<Collection<Document>>,
     /// In which the transactions are, so that it can be ended when we are no more.
     session: ClientSession,
     /// The mark of a batch that has not come to its end.
     open: Option<CopyMark>,
     /// What the history knows of that mark.
     sealed: Option<Sealed>,
+    /// Whether its transaction may have been committed.
+    committing: bool,
+    /// The mark of a batch that has come to its end, which the history does not know yet.
+    done: Option<(String, Sealed)>,
     /// Whether the history has not answered.
     unheard: bool,
     /// Into which collection it is written down that documents of this one go, and as what; none
@@ -85,6 +95,8 @@ impl<'a> Mover<'a> {
         here.may_remove(&walk.database, &walk.collection).await?;
         there.may_remove(&into.database, &into.collection).await?;
         make_marks(job).await?;
+        let evidence = here.evidence(&walk.database).await?;
+        forget_ended(job).await?;
         if let Err(error) = here.forget(here.database(), &[]).await {
             tracing::debug!(%error, "marks remain for now");
         }
@@ -93,13 +105,22 @@ impl<'a> Mover<'a> {
         })?;
         Ok(Mover {
             source: Source::of(walk, &into.collection, job),
+            watch: Watch::default(),
             into,
             copy,
             marks: here.client().database(here.database()).collection(MARKS),
+            records: evidence.as_ref().map(|evidence| {
+                here.client()
+                    .database(evidence.database())
+                    .collection(MARKS)
+            }),
+            evidence,
             elsewhere,
             session,
             open: None,
             sealed: None,
+            committing: false,
+            done: None,
             unheard: false,
             noted: None,
             went: 0,
@@ -107,6 +128,10 @@ impl<'a> Mover<'a> {
             sent: HashSet::new(),
             findings: Vec::new(),
         })
+    }
+
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     fn there(&self) -> &Session {
@@ -142,8 +167,15 @@ impl<'a> Mover<'a> {
     /// Takes back what a batch has copied that did not come to its end, and gives what was found
     /// by doing so. What is left then is for the next run.
     pub(super) async fn give_back(&mut self) -> Vec<Finding> {
-        match tokio::time::timeout(CLEARING, self.give_up()).await {
-            Ok(Ok(_)) => {}
+        let give_up = async {
+            self.give_up(false).await?;
+            if let Some((id, sealed)) = self.done.take() {
+                ended(&id, &sealed, self.source.job).await;
+            }
+            Ok::<_, MongoError>(())
+        };
+        match tokio::time::timeout(CLEARING, give_up).await {
+            Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(%error, "copies of a batch that was broken off stay until the next run");
             }
@@ -175,7 +207,7 @@ impl<'a> Mover<'a> {
                 return None;
             }
         }
-        match tokio::time::timeout(CLEARING, self.give_up()).await {
+        match tokio::time::timeout(CLEARING, self.give_up(false)).await {
             Ok(Ok(gone)) => Some(self.went.max(gone)),
             Ok(Err(_)) | Err(_) => {
                 self.open = None;
@@ -184,9 +216,9 @@ impl<'a> Mover<'a> {
         }
     }
 
-    /// Ends what a failed batch may have left open, and takes its copies back. So many documents
-    /// have gone by it all the same.
-    async fn give_up(&mut self) -> Result<i64, MongoError> {
+    /// Ends what a failed batch may have left open, and takes its copies back; it may be tried `again`. So many
+    /// documents have gone by it all the same.
+    async fn give_up(&mut self, again: bool) -> Result<i64, MongoError> {
         if self.open.is_none() {
             return Ok(0);
         }
@@ -200,18 +232,29 @@ impl<'a> Mover<'a> {
         self.session = session.map_err(|error| {
             here.error("opening a session", "startSession", here.database(), &error)
         })?;
-        self.take_back().await
+        let seen = !self.committing;
+        self.take_back(seen, again).await
     }
 
-    async fn take_back(&mut self) -> Result<i64, MongoError> {
+    /// The batch itself has seen `whole` which originals are left, or its mark and what is written down of it tell.
+    async fn take_back(&mut self, whole: bool, again: bool) -> Result<i64, MongoError> {
         let (Some(mark), Some(sealed)) = (&self.open, &self.sealed) else {
             return Ok(0);
         };
         let job = self.source.job;
         let there = self.elsewhere.as_ref().unwrap_or(job.session);
-        let taken = take_back(job, there, (&mark.id, sealed), &self.vanished).await?;
-        self.findings.extend(taken.findings(mark));
-        let gone = mark.copies.len().saturating_sub(taken.left);
+        let seen = Seen {
+            whole,
+            erased: Some(&self.vanished),
+        };
+        let taken: Taken = take_back(job, there, (&mark.id, sealed), &seen).await?;
+        let left = taken.left;
+        let told = match again {
+            true => taken.tried_again(),
+            false => taken,
+        };
+        self.findings.extend(told.findings(mark));
+        let gone = mark.copies.len().saturating_sub(left);
         let gone = i64::try_from(gone).unwrap_or(i64::MAX);
         self.open = None;
         Ok(gone)
@@ -227,7 +270,7 @@ impl<'a> Mover<'a> {
     ) -> Result<Batch, BatchError> {
         self.went = 0;
         // An attempt before this one may have failed anywhere.
-        let before = self.give_up().await?;
+        let before = self.give_up(true).await?;
         let allowed = allowed.map(|most| (most - before).max(0));
         let most = Most {
             documents: allowed.unwrap_or(MOST).clamp(1, MOST),
@@ -255,7 +298,7 @@ impl<'a> Mover<'a> {
             unreadable,
             ..Batch::default()
         };
-        for document in self.source.keep_back(&mut documents).await? {
+        for document in self.watch.keep_back(&self.source, &mut documents).await? {
             batch.copies.push(shown(&document));
             self.leave(&document, &mut batch);
         }
@@ -313,18 +356,11 @@ impl<'a> Mover<'a> {
         let mut useless = changed.iter().chain(&self.vanished);
         if useless.any(|id| inserted.mine.contains(id)) {
             // They were changed, or removed by somebody else, after they were copied: the copies are of no use.
-            self.take_back().await?;
+            self.take_back(true, false).await?;
         } else if let Some(mark) = self.open.take() {
             // All that it named is in one place only, and its mark says so: that it goes, too, is
-            // nothing that a batch has to wait for.
-            let job = self.source.job;
-            if let Err(error) = job.session.forget_copies(&mark.id).await {
-                tracing::debug!(%error, "a mark remains for now");
-            }
-            let execution = job.execution;
-            let (target, kind) = (&execution.target, &execution.kind);
-            let history = &execution.history;
-            history.remember(target, kind, wall_clock(), &[forgotten(&mark.id)]);
+            // nothing that a batch has to wait for. The history forgets it first.
+            self.done = self.sealed.take().map(|sealed| (mark.id, sealed));
         }
         Ok(batch)
     }

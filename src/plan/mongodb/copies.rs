@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{shell_name, shell_text};
-use crate::engines::mongodb::{CopyMark, MARKS, namespace};
+use crate::engines::mongodb::{CopyMark, Evidence, MARKS, namespace};
 use crate::plan::{Finding, Memory, Severity};
 
 /// How many marks are named where there may be many, and how much of each is shown.
@@ -32,6 +32,9 @@ pub(crate) struct Sealed {
     into: (String, String),
     /// The identity of that collection.
     uuid: String,
+    /// Where it is told what becomes of the batch. Older versions have not written it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    evidence: Option<Evidence>,
     /// What the hashes of the copies are made with: only who has it can name another document as one
     /// of them.
     secret: Uuid,
@@ -39,7 +42,7 @@ pub(crate) struct Sealed {
 
 impl Sealed {
     /// Of a mark that is about to be written, with a secret of its own.
-    pub(crate) fn of(mark: &CopyMark, secret: Uuid) -> Sealed {
+    pub(crate) fn of(mark: &CopyMark, secret: Uuid, evidence: Option<Evidence>) -> Sealed {
         Sealed {
             owner: mark.owner.clone(),
             session: mark.session.clone(),
@@ -47,13 +50,14 @@ impl Sealed {
             target: mark.target.clone(),
             into: mark.into.clone(),
             uuid: mark.uuid.clone(),
+            evidence,
             secret,
         }
     }
 
     /// Whether a mark says what was written, but for how far it has come and which copies are left.
     pub(crate) fn fits(&self, mark: &CopyMark) -> bool {
-        *self == Sealed::of(mark, self.secret)
+        *self == Sealed::of(mark, self.secret, self.evidence.clone())
     }
 
     /// The hash of a copy.
@@ -72,6 +76,11 @@ impl Sealed {
     /// The run that copies, as it is called on the server.
     pub(crate) fn owner(&self) -> &String {
         &self.owner
+    }
+
+    /// Where it is told what became of the batch.
+    pub(crate) fn evidence(&self) -> Option<&Evidence> {
+        self.evidence.as_ref()
     }
 
     /// Where the copies are.
@@ -192,9 +201,10 @@ mod tests {
             target: None,
             into: ("old".to_owned(), "events".to_owned()),
             uuid: "u".to_owned(),
+            made: true,
             copies: Vec::new(),
         };
-        let sealed = Sealed::of(&mark, Uuid::new_v4());
+        let sealed = Sealed::of(&mark, Uuid::new_v4(), None);
         let memory = sealed.memory("m");
         let memories = HashMap::from([(memory.key, memory.value)]);
         assert_eq!(Sealed::known(&mark, &memories), Some(sealed.clone()));
@@ -233,7 +243,7 @@ mod tests {
             assert_eq!(Sealed::known(other, &memories), None, "{other:?}");
         }
         let document = RawDocumentBuf::try_from(&doc! { "_id": 1 }).unwrap();
-        let other = Sealed::of(&mark, Uuid::new_v4());
+        let other = Sealed::of(&mark, Uuid::new_v4(), None);
         assert_ne!(sealed.hash(&document), other.hash(&document));
         let told = unknown(&others.iter().collect::<Vec<_>>(), (false, 0), "app").unwrap();
         assert!(told.message.contains("and 4 more"), "{told:?}");

@@ -42,12 +42,7 @@ async fn erased_meanwhile(
     copied: impl AsyncFn() -> bool,
 ) -> Value {
     let mut theirs = erasing(base).await;
-    let mut process = workspace
-        .process(["run", "archive", "--now"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut process = workspace.begins(["run", "archive", "--now"]);
     let patience = Patience::until("the copies of documents that are being erased");
     while !copied().await {
         assert!(process.try_wait().unwrap().is_none(), "it ended by itself");
@@ -248,12 +243,7 @@ async fn copies_of_a_batch_under_way_are_not_archived_on() {
         doc! { "_id": -1, "at": mongodb::bson::DateTime::from_millis(1_600_000_000_000_i64) };
     base.collection("dst").insert_one(settled).await.unwrap();
     let mut theirs = erasing(&base).await;
-    let mut process = workspace
-        .process(["run", "archive", "--now"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut process = workspace.begins(["run", "archive", "--now"]);
     let patience = Patience::until("the copies of a batch under way");
     while raw(&base.db, "dst").await.len() <= original.len() {
         assert!(process.try_wait().unwrap().is_none(), "it ended by itself");
@@ -277,4 +267,92 @@ async fn copies_of_a_batch_under_way_are_not_archived_on() {
         .expect(0);
     assert!(bytes(&raw(&base.db, "back").await) == bytes(&original));
     assert!(raw(&base.db, "dst").await.is_empty());
+}
+
+/// The marks are in another database than that of the archive of the archive, or on another server.
+async fn not_archived_on_from(version: u32) {
+    let (base, next) = (TestBase::new(60).await, TestBase::new(version).await);
+    old_documents(&base.db, "events", 0, ALL).await;
+    let original = raw(&base.db, "events").await;
+    let workspace = Workspace::new(&format!(
+        "history: sqlite:maint.db\ntargets:\n  app: {{ engine: mongodb, url: \"{}\" }}\n  next: {{ engine: mongodb, url: \"{}\" }}\n",
+        base.url(),
+        next.url()
+    ));
+    let destination = json!({ "target": "next", "database": next.name, "collection": "dst" });
+    let workspace = task(workspace, "events", &destination).task("colder", "kind: archive\ntarget: next\noptions:\n  rules: [{ collection: dst, field: at, older_than: 90d }]\n  destination: { collection: cold }\n");
+    let theirs = erasing(&base).await;
+    let mut process = workspace.begins(["run", "archive", "--now"]);
+    let patience = Patience::until("the copies of a batch under way");
+    while raw(&next.db, "dst").await.len() < original.len() {
+        assert!(process.try_wait().unwrap().is_none(), "it ended by itself");
+        patience.pause().await;
+    }
+    let done = run(&workspace, "colder", 0);
+    assert_eq!(done["rows"], 0, "{done:#}");
+    assert_eq!(codes(&done), ["archive.under_way"], "{done:#}");
+    let told = done["findings"][0]["message"].as_str().unwrap();
+    assert!(told.starts_with("200 documents stay in"), "{told}");
+    let marks = format!("{}.maint.archives", base.name);
+    assert!(told.contains(&marks), "{told}");
+    let mut theirs = theirs;
+    theirs.abort_transaction().await.unwrap();
+    assert!(process.wait().unwrap().success());
+    // One that nobody here can ask is told.
+    let marks = next.collection("maint.archives");
+    let source = doc! { "state": "source" };
+    let mut unknown = marks.find_one(source).await.unwrap().unwrap();
+    unknown.insert("_id", "another");
+    let from = unknown.get_document_mut("from").unwrap();
+    from.insert("target", "gone");
+    from.insert("set", "rs9");
+    from.insert("uuid", "another");
+    marks.insert_one(unknown).await.unwrap();
+    let done = run(&workspace, "colder", 0);
+    assert_eq!(done["rows"], ALL, "{done:#}");
+    assert_eq!(codes(&done), ["archive.under_way"], "{done:#}");
+    let told = done["findings"][0]["message"].as_str().unwrap();
+    let named = format!("{}.maint.archives of target gone", base.name);
+    assert!(told.contains(&named), "{told}");
+    assert!(bytes(&raw(&next.db, "cold").await) == bytes(&original));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_under_way_are_known_by_marks_of_another_database() {
+    not_archived_on_from(60).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_under_way_are_known_by_marks_of_another_server() {
+    not_archived_on_from(50).await;
+}
+
+/// Thousands of sources that others have written down: whose a document is that was there before is not known then.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_sources_than_are_looked_at_are_told() {
+    let base = TestBase::new(60).await;
+    old_documents(&base.db, "events", 0, 20).await;
+    let original = raw(&base.db, "events").await;
+    let workspace = task(for_base(&base), "events", &json!({ "collection": "kept" }));
+    assert_eq!(run(&workspace, "archive", 0)["rows"], 20);
+    let marks = base.collection("maint.archives");
+    let source = doc! { "state": "source" };
+    let own = marks.find_one(source).await.unwrap().unwrap();
+    let many = (0..2_000).map(|n| {
+        let mut one = own.clone();
+        one.insert("_id", format!("!{n}"));
+        one
+    });
+    marks.insert_many(many).await.unwrap();
+    let events = base.db.collection::<RawDocumentBuf>("events");
+    events.insert_many(&original).await.unwrap();
+    let done = run(&workspace, "archive", 1);
+    assert_eq!(done["rows"], 0, "{done:#}");
+    assert_eq!(codes(&done), ["archive.differs"], "{done:#}");
+    let told = done["findings"][0]["message"].as_str().unwrap();
+    assert!(
+        told.contains("maint.archives names more than are looked at"),
+        "{told}"
+    );
+    assert_eq!(raw(&base.db, "events").await.len(), 20);
 }

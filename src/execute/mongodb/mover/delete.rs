@@ -11,7 +11,7 @@ use mongodb::options::ReadConcern;
 use super::super::gate::Again;
 use super::super::source::{FAILOVER, id_of, key_of, majority, passes, value_at};
 use super::Mover;
-use crate::engines::mongodb::{Copy, MongoError, Stage, copies_of, listed};
+use crate::engines::mongodb::{Copy, Evidence, MongoError, Stage, copies_of, listed};
 use crate::values::several_do;
 
 impl<'a> Mover<'a> {
@@ -65,6 +65,7 @@ impl<'a> Mover<'a> {
             Err(error) => (false, Err(error)),
         };
         if end {
+            self.committing = true;
             self.session.commit_transaction().await?;
         } else if let Err(error) = self.session.abort_transaction().await {
             // The server ends by itself what it could not be told to end.
@@ -148,6 +149,10 @@ impl<'a> Mover<'a> {
             if update.await?.matched_count == 0 {
                 return Err(lost());
             }
+            if let Some(records) = &self.records {
+                let record = Evidence::record(&mark.id, &left);
+                records.insert_one(record).session(&mut *session).await?;
+            }
         } else {
             self.sent.extend(to_go);
         }
@@ -163,7 +168,7 @@ enum Done {
     Before(Vec<String>),
 }
 
-fn lost() -> Error {
+pub(super) fn lost() -> Error {
     Error::custom(
         "another run has taken this batch back, as this one seemed to be no more; nothing of it was deleted",
     )

@@ -9,14 +9,17 @@ use mongodb::options::ReadConcern;
 use uuid::Uuid;
 
 use super::super::batch::BatchError;
+use super::super::copies::removed_marks;
 use super::super::export::session_id;
 use super::super::source::{can_be_stamped, id_of, key_of, majority, stamp, value_at};
 use super::super::under_way::named_by;
+use super::delete::lost;
 use super::origins::Origins;
 use super::{Mover, ids_of};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Copy, CopyMark, Limit, is_of_the_server, namespace};
-use crate::plan::mongodb::copies::{Sealed, hash};
+use crate::plan::Memory;
+use crate::plan::mongodb::copies::{Sealed, forgotten, hash};
 use crate::values::wall_clock;
 
 /// There is a collection of that name.
@@ -90,19 +93,28 @@ impl<'a> Mover<'a> {
             let (mark, sealed) = self.mark(&new, &uuid);
             self.make_known(&mark, &sealed).await;
             self.sealed = Some(sealed);
+            self.committing = false;
+            self.vanished.clear();
             // From here on the next run knows what to look for.
             self.source.job.session.mark_copies(&mark).await?;
             self.open = Some(mark);
-            if self.put(&new, &mut inserted).await? {
-                met = true;
+            if self.elsewhere.is_none() && self.put_at_once(&new).await? {
+                inserted.mine = new.iter().filter_map(|d| id_of(d)).collect();
+            } else {
+                met |= self.put(&new, &mut inserted).await?;
                 // What somebody else has put there meanwhile is not ours to take back.
                 if let Some(mark) = &mut self.open {
                     let mine = &inserted.mine;
                     let is_mine =
                         |copy: &Copy| key_of(&copy.id).is_some_and(|key| mine.contains(&key));
                     mark.copies.retain(is_mine);
-                    self.source.job.session.narrow_copies(mark).await?;
+                    if !self.source.job.session.narrow_copies(mark).await? {
+                        return Err(lost().into());
+                    }
                 }
+            }
+            if let Some(mark) = &mut self.open {
+                mark.made = true;
             }
             // What the server has filled in is put back before anybody compares it.
             for document in new {
@@ -135,9 +147,10 @@ impl<'a> Mover<'a> {
             target: into.target.clone(),
             into: (into.database.clone(), into.collection.clone()),
             uuid: uuid.to_owned(),
+            made: false,
             copies: copies.collect(),
         };
-        let sealed = Sealed::of(&mark, secret);
+        let sealed = Sealed::of(&mark, secret, self.evidence.clone());
         (mark, sealed)
     }
 
@@ -149,13 +162,17 @@ impl<'a> Mover<'a> {
         }
         let execution = self.source.job.execution;
         let (target, kind) = (&execution.target, &execution.kind);
-        let memory = [sealed.memory(&mark.id)];
+        let done = self.done.take();
+        let over = done.iter().map(|(id, _)| forgotten(id));
+        let memory: Vec<Memory> = over.chain([sealed.memory(&mark.id)]).collect();
         let history = &execution.history;
         let known = history.proof(target, kind, wall_clock(), &memory);
         if let Err(error) = known.await {
-            // It is waited for once.
+            // It is waited for once. The mark of the batch before is kept for as long as it is known.
             self.unheard = true;
             tracing::warn!(%error, "the history does not know the marks of these batches");
+        } else if let Some((id, sealed)) = done {
+            removed_marks(&id, &sealed, self.source.job).await;
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::super::batch::BatchError;
 use super::Mover;
-use crate::engines::mongodb::{ArchiveSource, MongoError};
+use crate::engines::mongodb::{ArchiveSource, MARKS, MongoError, namespace};
 
 /// What is known of the sources of an archive.
 pub(super) enum Origins {
@@ -13,6 +13,8 @@ pub(super) enum Origins {
     Others(Vec<String>),
     /// Nobody may write down who does.
     Unknown,
+    /// More than are looked at are written down, in this collection.
+    TooMany(String),
 }
 
 impl Origins {
@@ -20,7 +22,7 @@ impl Origins {
     pub(super) fn are_doubtful(&self) -> bool {
         match self {
             Origins::Own => false,
-            Origins::Others(_) | Origins::Unknown => true,
+            Origins::Others(_) | Origins::Unknown | Origins::TooMany(_) => true,
         }
     }
 
@@ -30,6 +32,9 @@ impl Origins {
             Origins::Own => String::new(),
             Origins::Others(all) => all.join(", "),
             Origins::Unknown => "nobody may write down whom, in `maint.archives` there".to_owned(),
+            Origins::TooMany(place) => format!(
+                "{place} names more than are looked at: others than maint have written there, remove what is none of its"
+            ),
         }
     }
 }
@@ -73,7 +78,10 @@ impl Mover<'_> {
             return Ok(Origins::Unknown);
         };
         let there = self.there();
-        let all = there.sources_of(&self.into.database, into).await?;
+        let (all, more) = there.sources_of(&self.into.database, into).await?;
+        if more {
+            return Ok(Origins::TooMany(namespace(&self.into.database, MARKS)));
+        }
         let others: Vec<String> = all
             .iter()
             .filter(|source| !source.is_same(own))
