@@ -34,7 +34,7 @@ for_oldest_and_newest! {
             let run = workspace.run(["show", "last", "--output", "json"]).expect(0).json()["runs"][0].clone();
             let (who, help) = match prepared {
                 true => (format!("the prepared transaction '{gid}'"), end.clone()),
-                false => (format!("pid {pid} ("), format!("pg_terminate_backend({pid})")),
+                false => (format!("pid {pid} ("), format!("pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE a.pid = {pid} AND a.backend_start < ")),
             };
             let waits = |line: &&str| line.contains("public.ev_2020: waits since") && line.contains(&who);
             assert!(output.stderr.lines().any(|line| waits(&line)), "{kind}: {}", output.stderr);

@@ -45,8 +45,17 @@ async fn there(db: &TestDatabase, partition: &str) -> bool {
     db.number(&sql).await == 1
 }
 
+/// A type of key, where the first partition begins, the bounds after that, values of no known age, and `epoch`.
+type Keyed = (
+    &'static str,
+    &'static str,
+    [&'static str; 3],
+    &'static [&'static str],
+    &'static str,
+);
+
 /// Type, where the first partition begins, where it ends and the others do, values that stand for no time, and the epoch.
-const KEYS: [(&str, &str, [&str; 3], &[&str], &str); 5] = [
+const KEYS: [Keyed; 5] = [
     (
         "timestamptz",
         "MINVALUE",

@@ -292,7 +292,7 @@ pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFact
 pub(super) async fn access_methods(db: &Session) -> Result<Vec<String>, EngineError> {
     let sql = "SELECT a.amname::text FROM pg_catalog.pg_am a WHERE a.amtype = 'i' ORDER BY a.oid";
     let rows = db.query("reading the access methods", sql, &[]).await?;
-    each(&rows, |row| Ok(row.get(0)?))
+    each(&rows, |row| row.get(0))
 }
 
 /// Reads widths, distinct and common values of the key columns of these indexes.
