@@ -83,6 +83,11 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// The same for who hands it to another machine.
+    pub(super) async fn config_for_export(&self) -> Result<Config, Failure> {
+        self.config_with(&self.config_path()?, Care::Export).await
+    }
+
     /// The configuration as far as the files say it.
     pub(super) fn config_unasked(&self, care: Care) -> Result<Config, Failure> {
         let env = |name: &str| std::env::var(name).ok();

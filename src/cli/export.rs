@@ -105,7 +105,7 @@ enum ModeArg {
 impl Export {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         // What no run could work with is not handed to anybody's calendar.
-        let mut config = context.config_for_check(true).await?;
+        let mut config = context.config_for_export().await?;
         config.path = std::path::absolute(&config.path).unwrap_or(config.path);
         let left_out = match &self.format {
             Format::Systemd { .. } => Some("systemd"),

@@ -7,7 +7,7 @@ use super::files::{File, Files};
 use super::model::SchedulesFile;
 use super::names::Inventory;
 use super::node::{Content, Entries, Entry, Node, Scalar, Span};
-use super::reading::{against, typed};
+use super::reading::{Care, against, typed};
 use super::sources::{Answer, Answers};
 use super::{check, interpolate, yaml};
 use crate::values::{Engine, Filled};
@@ -20,8 +20,8 @@ pub(super) struct Reading<'a> {
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// Whether a variable may leave nothing of a value.
     pub may_be_empty: bool,
-    /// Whether URLs are taken apart.
-    pub dials: bool,
+    /// What it is read for.
+    pub care: Care,
     /// What commands and queries have answered.
     pub answers: &'a Answers,
 }
@@ -90,8 +90,8 @@ fn one(n: usize, source: &Node, reading: &Reading<'_>, files: &mut Files) -> Opt
     if let Some(typed) = &typed {
         check::connections(&root, typed, &mut file);
         addresses(&root, typed, &mut file);
-        if reading.dials {
-            check::dials(&root, typed, reading.env, &mut file);
+        if reading.care.takes_urls_apart() {
+            check::dials(&root, typed, reading.env, reading.care, &mut file);
         }
     }
     Some(Inventory {

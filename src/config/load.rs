@@ -84,7 +84,7 @@ pub fn load_with(
         folder,
         env: if care == Care::Look { &perhaps } else { env },
         may_be_empty: care == Care::Look,
-        dials: care == Care::Check,
+        care,
         answers,
     };
     if let Some(tree) = &tree {
@@ -135,7 +135,11 @@ pub fn load_with(
             check::connections(tree, typed, &mut schedules);
             if care == Care::Check {
                 told::addresses(tree, typed, &mut schedules);
-                check::dials(tree, typed, env, &mut schedules);
+            }
+            if care.takes_urls_apart() {
+                check::dials(tree, typed, env, care, &mut schedules);
+            }
+            if care == Care::Check {
                 check::windows(tree, typed, &tasks, &mut schedules);
             }
         }
@@ -156,7 +160,7 @@ pub fn load_with(
         .extend(further.into_iter().flat_map(|one| one.targets));
     let unset = match care {
         Care::Look => tree.as_ref().map(|tree| unset(tree, env)),
-        Care::Run | Care::Check => None,
+        Care::Run | Care::Check | Care::Export => None,
     };
     let mut config = build(path, typed, names, tasks, &unset.unwrap_or_default());
     config.inventories = paths;

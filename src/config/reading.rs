@@ -22,6 +22,15 @@ pub enum Care {
     Run,
     /// To find everything that is wrong.
     Check,
+    /// To hand them to another machine: what only this one does not have may be there.
+    Export,
+}
+
+impl Care {
+    /// Whether URLs are taken apart before anybody connects.
+    pub(super) fn takes_urls_apart(self) -> bool {
+        matches!(self, Care::Check | Care::Export)
+    }
 }
 
 /// The tree of a file with its variables filled in.

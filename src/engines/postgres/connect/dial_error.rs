@@ -100,6 +100,22 @@ pub enum DialError {
 }
 
 impl DialError {
+    /// Whether it is so on this machine, and may not be on another.
+    pub fn is_of_this_machine(&self) -> bool {
+        match self {
+            DialError::ServiceFile { .. }
+            | DialError::UnknownService { .. }
+            | DialError::UnreadableFile { .. }
+            | DialError::NoRole { .. }
+            | DialError::UserNotRead { .. } => true,
+            DialError::Malformed { .. }
+            | DialError::UnknownParameter { .. }
+            | DialError::InvalidValue { .. }
+            | DialError::Unsupported { .. }
+            | DialError::Mismatch { .. } => false,
+        }
+    }
+
     /// The next step.
     pub fn hint(&self) -> String {
         match self {

@@ -305,7 +305,7 @@ async fn a_crash_undoes_a_restore_that_was_written_down() {
         .unwrap();
     let patience = Patience::until("the mark of the restore");
     let pid: i32 = loop {
-        let rows = client.query("SELECT pid FROM pg_stat_activity WHERE query LIKE 'SET CONSTRAINTS%' AND state = 'idle in transaction'", &[]).await.unwrap();
+        let rows = client.query("SELECT pid FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND state = 'idle in transaction' AND clock_timestamp() - state_change > interval '1s'", &[]).await.unwrap();
         if let Some(row) = rows.first() {
             break row.get(0);
         }
