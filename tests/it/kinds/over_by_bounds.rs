@@ -158,6 +158,34 @@ for_versions! {
     }
 }
 
+for_versions! {
+    [pg16 = 16]
+    /// Rows that a policy of the partition hides from its own owner are there, too: it is not dropped unseen.
+    async fn what_a_policy_hides_holds_its_partition(major: u32) {
+        let db = fresh_database(major).await;
+        let role = format!("{}_maint", db.name);
+        db.execute(&format!("CREATE TABLE o (at timestamptz NOT NULL) PARTITION BY RANGE (at);
+            CREATE TABLE o1 PARTITION OF o FOR VALUES FROM (MINVALUE) TO ('2020-01-01 00:00+00');
+            CREATE TABLE o2 PARTITION OF o FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2100-01-01 00:00+00');
+            INSERT INTO o VALUES ('-infinity'), ('2019-05-01');
+            ALTER TABLE o1 ENABLE ROW LEVEL SECURITY; ALTER TABLE o1 FORCE ROW LEVEL SECURITY; CREATE POLICY dated ON o1 USING (at > '2000-01-01');
+            CREATE ROLE \"{role}\" LOGIN PASSWORD 'p'; GRANT ALL ON SCHEMA public TO \"{role}\";
+            ALTER TABLE o OWNER TO \"{role}\"; ALTER TABLE o1 OWNER TO \"{role}\"; ALTER TABLE o2 OWNER TO \"{role}\"")).await;
+        let mut url = url::Url::parse(&db.url).unwrap();
+        url.set_username(&role).unwrap();
+        url.set_password(Some("p")).unwrap();
+        let options = json!({ "tables": ["o"], "interval": "year", "ahead": 0, "keep": "4y", "grace": "0s", "time_zone": "UTC" });
+        let workspace = Workspace::for_target(url.as_str()).task("partitions", &format!("kind: partitions\ntarget: app\noptions: {options}\n"));
+        let done = workspace.run(["run", "partitions", "--now", "--output", "json"]).expect(1).json();
+        assert!(done.to_string().contains("row-level security"), "{done:#}");
+        assert_eq!(db.number("SELECT count(*) FROM o").await, 2, "{done:#}");
+        db.execute("ALTER TABLE o1 NO FORCE ROW LEVEL SECURITY; DELETE FROM o1 WHERE at = '-infinity'").await;
+        workspace.run(["run", "partitions", "--now"]).expect(0);
+        assert!(!there(&db, "o1").await);
+        db.execute(&format!("DROP OWNED BY \"{role}\"; DROP ROLE \"{role}\"")).await;
+    }
+}
+
 /// A partition with a partition of its own here; `o31` is a foreign table for beside that.
 const AWAY: &str = "CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
     CREATE TABLE o (at date NOT NULL, r text) PARTITION BY RANGE (at);

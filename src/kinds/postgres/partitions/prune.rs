@@ -167,6 +167,8 @@ fn retire(
         .expecting(bytes(oid, &facts.nodes), drops.then_some(0));
     if doubt.is_some() {
         step = step.touching(oid, Use::Read);
+        // Rows that a policy of the partition hides are there all the same.
+        step.body.under.all_rows = true;
     }
     let since = at.now.to_rfc3339();
     let marked = marked(root, node, &since);
