@@ -6,42 +6,32 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 /// What is shown in place of a secret.
 pub(super) const MASK: &str = "***";
 
-/// Words after which a value is a secret, wherever `=` follows them.
-const SECRET_WORDS: [&str; 10] = [
+/// What a secret is called.
+const SECRETS: [&str; 8] = [
     "password",
     "passwd",
     "passphrase",
     "pwd",
     "token",
     "secret",
-    "access_key",
-    "accesskey",
-    "api_key",
     "apikey",
+    "accesskey",
 ];
+
+/// The same as words in front of `=`.
+const IN_TWO_WORDS: [&str; 2] = ["access_key", "api_key"];
+
+/// What else options and headers are called that hold a secret.
+const OF_HEADERS: [&str; 2] = ["credential", "authorization"];
 
 /// The text with every password in it replaced by `***`.
 ///
 /// Covers `scheme://user:password@host`, `password=…` in connection strings and in the query of
-/// a URL, `password: …`, SQL's `PASSWORD '…'`, and what HTTP and SMTP log in with (`Basic dTpwdw==`). It would rather mask too much than too little: a password that
+/// a URL, `password: …`, SQL's `PASSWORD '…'`, and what HTTP and SMTP log in with (`Basic dTpwdw==`). A password that
 /// contains `/` or `@` unescaped is masked whole, at the price of some of what follows.
 pub fn redact(text: &str) -> String {
     redact_headers(&redact_assignments(&redact_userinfo(&redact_urls(text))))
 }
-
-/// What options and headers that hold a secret are called, or have in their names.
-const NAMES: [&str; 10] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "pwd",
-    "token",
-    "secret",
-    "credential",
-    "authorization",
-    "apikey",
-    "accesskey",
-];
 
 /// The same of what a program says, which may repeat how it was called, or what it asked a server: also
 /// `--password x`, `-u user:x`, `X-Token: x`, `{"token": "x"}`.
@@ -80,7 +70,8 @@ fn next_named(text: &str) -> Option<usize> {
         // `--no-password`, and `--token-file`: not what it is, but where.
         let is_none =
             name.starts_with("--no-") || plain.ends_with("file") || plain.ends_with("path");
-        if is_none || (plain != "pass" && !NAMES.iter().any(|word| plain.contains(word))) {
+        let mut names = SECRETS.iter().chain(&OF_HEADERS);
+        if is_none || (plain != "pass" && !names.any(|word| plain.contains(word))) {
             continue;
         }
         let sign = behind.trim_start_matches(' ');
@@ -222,8 +213,9 @@ fn masked(
 fn next_secret_value(text: &str) -> Option<usize> {
     // ASCII only, so that places stay the same.
     let lower = text.to_ascii_lowercase();
-    SECRET_WORDS
+    SECRETS
         .iter()
+        .chain(&IN_TWO_WORDS)
         .flat_map(|word| {
             let lower = lower.as_str();
             lower.match_indices(word).filter_map(move |(at, _)| {
