@@ -36,7 +36,8 @@ fn url_as(db: &TestDatabase, role: &str, password: &str) -> String {
     format!("postgres://{role}:{password}@{rest}")
 }
 
-for_each_version! {
+for_versions! {
+    [pg14 = 14, pg16 = 16, pg18 = 18]
     async fn eight_instances_share_one_new_history(major: u32) {
         let db = fresh_database(major).await;
         let pooler = Pooler::start(&db, "transaction");

@@ -59,7 +59,8 @@ fn finding(document: &Value, code: &str, object: &str) -> String {
     found.map_or_else(String::new, |f| f["message"].as_str().unwrap().to_owned())
 }
 
-for_each_version! {
+for_versions! {
+    [pg14 = 14, pg17 = 17, pg18 = 18]
     /// Of two indexes one is superfluous only where nothing but its space goes with it.
     async fn only_what_nobody_misses_is_called_a_duplicate(major: u32) {
         let db = fresh_database(major).await;
@@ -142,7 +143,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// A table that autovacuum serves badly gets the setting that helps it, which the server
     /// takes; one whose dead rows somebody still wants to see gets his name instead.
     async fn autovacuum_is_set_from_what_is_seen(major: u32) {
@@ -255,7 +257,8 @@ fn advice_becomes_a_saved_plan(workspace: &Workspace, statements: &[&str]) {
     );
 }
 
-for_each_version! {
+for_versions! {
+    [pg14 = 14, pg17 = 17, pg18 = 18]
     /// An invalid index of a partitioned table gets the statement that makes it valid.
     async fn an_invalid_index_of_a_partitioned_table_is_mended_by_what_is_suggested(major: u32) {
         let db = fresh_database(major).await;
@@ -311,7 +314,8 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_versions! {
+    [pg14 = 14, pg16 = 16, pg18 = 18]
     /// When what is suggested has been done, a sequence has numbers again.
     async fn what_is_suggested_gives_a_sequence_more_numbers(major: u32) {
         let db = fresh_database(major).await;
@@ -408,7 +412,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_each_version! {
+for_versions! {
+    [pg14 = 14, pg16 = 16, pg18 = 18]
     /// maint's own statements are not the application's.
     async fn what_maint_asks_is_not_called_slow(major: u32) {
         let db = fresh_database(major).await;
@@ -465,7 +470,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// One index serves all foreign keys whose columns it begins with: it is asked for once, and made once.
     async fn one_index_is_enough_for_several_keys(major: u32) {
         let db = fresh_database(major).await;

@@ -18,7 +18,8 @@ fn workspace(url: &str, holds: &str) -> Workspace {
         .task("integrity", "kind: integrity\ntarget: app\noptions: { amcheck: off, queries: [{ name: a, sql: \"SELECT 1 FROM public.d WHERE note = '${HIDDEN}'\" }] }\n")
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg14 = 14]
     async fn what_a_variable_holds_is_run_and_not_shown(major: u32) {
         let db = fresh_database(major).await;
         db.execute("CREATE TABLE said (note text, id int)").await;

@@ -87,7 +87,8 @@ async fn unseen_statistics_pg18() {
     unseen_statistics(18).await;
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// A role that may not read the server's locks, or who is connected, sees nobody who waits for a step:
     /// told before the first one, with what lets it, and no step is begun.
     async fn nothing_is_begun_that_nobody_could_watch(major: u32) {

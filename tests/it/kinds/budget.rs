@@ -198,7 +198,8 @@ fn until_done(workspace: &Workspace, task: &str, budget: &str) -> usize {
     panic!("{task} has not come to its end in 80 runs");
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// A partition on its way out is stored to its end, in as many runs as that takes: until
     /// then its rows are in no query of the parent's.
     async fn a_partition_goes_in_as_many_runs_as_it_takes(major: u32) {
@@ -220,7 +221,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// What moved to the front of a table stays there: the next run goes on from there.
     async fn rows_move_in_as_many_runs_as_it_takes(major: u32) {
         let db = fresh_database(major).await;
@@ -235,7 +237,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// A look, or a program of one's own before it, that takes the whole budget leaves time for
     /// work, in every run.
     async fn a_long_look_leaves_time_for_work(major: u32) {

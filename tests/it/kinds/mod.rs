@@ -220,7 +220,8 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_versions! {
+    [pg14 = 14, pg15 = 15, pg18 = 18]
     /// Somebody who holds a table delays only the step on that table; the
     /// record names them, the run is partial, and the exit code is 1.
     async fn a_locked_table_fails_only_its_own_step(major: u32) {
@@ -259,7 +260,8 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_versions! {
+    [pg14 = 14, pg15 = 15, pg18 = 18]
     /// A killed process leaves a half-built index; the next run records the
     /// interruption, removes the leftover, and rebuilds. Meanwhile a second
     /// instance is refused.

@@ -15,7 +15,8 @@ async fn sees(db: &TestDatabase, role: &str, table: &str, seen: i64) {
     .await;
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg14 = 14]
     /// A table that is made for rows that policies, or grants on columns, kept from readers is not read by them by
     /// default privileges: beside the table, in another database, and by a restore. Other tables are.
     async fn readers_see_no_more_than_before(major: u32) {
@@ -105,7 +106,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// A trigger that takes other rows of the table along: of those that nobody archives, none goes.
     async fn rows_that_a_trigger_would_take_along_stay(major: u32) {
         let db = fresh_database(major).await;

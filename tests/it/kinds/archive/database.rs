@@ -26,7 +26,8 @@ pub(super) fn task(
     workspace
 }
 
-for_each_version! {
+for_versions! {
+    [pg14 = 14, pg17 = 17, pg18 = 18]
     /// Every type that can be kept arrives as it was, in a table that is made.
     async fn every_type_arrives(major: u32) {
         let (db, there) = (fresh_database(major).await, fresh_database(if major == 18 { 14 } else { major + 1 }).await);
@@ -150,7 +151,8 @@ async fn what_does_not_fit_is_refused() {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// What a crash of the server would empty is no archive: not the table, not a partition of it.
     async fn an_unlogged_table_is_no_archive(major: u32) {
         let (db, there) = (fresh_database(major).await, fresh_database(major).await);

@@ -40,7 +40,8 @@ fn both(workspace: &Workspace, into: &str, words: &[&str]) {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// Rights: of the database, its schemas, the table and its policies; each that lacks is named, and no other.
     async fn rights_that_lack_are_named(major: u32) {
         let db = fresh_database(major).await;
@@ -161,7 +162,8 @@ for_versions! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// Partitions that are missing, and a partition that takes others.
     async fn rows_without_a_place_are_told(major: u32) {
         let db = fresh_database(major).await;

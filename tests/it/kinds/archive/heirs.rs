@@ -31,7 +31,8 @@ async fn member(db: &TestDatabase) -> (String, String) {
     (role, url)
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// What is made for rows of an owner is the owner's: a role that has nothing beyond its only owner
     /// is trusted with that owner's code afterwards as before.
     async fn a_table_that_is_made_belongs_to_who_had_the_rows(major: u32) {

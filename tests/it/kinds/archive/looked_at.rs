@@ -48,7 +48,8 @@ async fn detached(db: &TestDatabase) -> (Workspace, tempfile::TempDir) {
     (workspace, folder)
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg14 = 14]
     /// What an earlier run stored of a partition has vanished, or is not what
     /// it was: it is stored again, and told.
     async fn files_of_an_earlier_run(major: u32) {
@@ -77,7 +78,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// The destination has changed in between: nothing is left in the first
     /// place, all of it is in the second.
     async fn another_destination(major: u32) {
@@ -106,7 +108,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// A file vanishes after it was proved and before the partition is
     /// dropped: nothing goes, and the next run stores it again.
     async fn a_file_vanishes_before_the_drop(major: u32) {
@@ -214,7 +217,8 @@ async fn know(workspace: &Workspace, target: &str, key: &str, value: serde_json:
     store.close().await;
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg14 = 14]
     /// Two tasks for one table: the second leaves the partition alone that the
     /// first is at, and each row is stored once.
     async fn one_run_at_a_time(major: u32) {
@@ -244,7 +248,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// Two targets of one database: what the first had stored of a partition
     /// is no use once the second has archived it, and goes.
     async fn two_targets_of_one_database(major: u32) {
@@ -359,7 +364,8 @@ async fn the_lock_is_left_of_a_run_that_is_over() {
     nothing_is_left(&workspace);
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// The table gets a column, and loses one, after a partition was detached
     /// and stored in part: it goes with the columns that it has.
     async fn the_table_has_other_columns_since(major: u32) {

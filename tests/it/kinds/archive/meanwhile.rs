@@ -90,7 +90,8 @@ fn held(workspace: Workspace, options: &Value) -> Workspace {
     workspace.task("archive", &task)
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// Somebody makes the table of the archive's name, or puts another in its place, after the
     /// plan: no row goes there, and her trigger does not run with our rights.
     async fn a_table_that_came_in_between_gets_no_rows(major: u32) {
@@ -166,7 +167,8 @@ const MOODS: &str = "
         FROM ROWS FROM (unnest(enum_range(NULL::mood)), generate_series(1, 4)) AS r (m, n);
     INSERT INTO em VALUES (5, '2020-01-01', NULL, '{}', NULL, '[2:3]={good,NULL}')";
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// A value is what its type writes and reads, whatever casts somebody has made: in files
     /// and back, in another table, and in another database.
     async fn casts_do_not_decide_what_a_value_is(major: u32) {

@@ -9,7 +9,8 @@ fn options(table: &str) -> Value {
     json!({ "table": "app.s", "column": "at", "older_than": "30d", "destination": { "table": table } })
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg14 = 14]
     async fn a_destination_is_told_by_what_it_is(major: u32) {
         let db = fresh_database(major).await;
         db.execute(&format!("CREATE SCHEMA app; CREATE SCHEMA arc; CREATE TABLE app.s (id int, at timestamptz);

@@ -129,7 +129,8 @@ fn rule() -> Value {
     json!({ "table": "t", "column": "at", "older_than": "30d" })
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// A single table is dropped, or renamed, and put back: the same.
     async fn a_table_that_is_put_back_doubles_nothing(major: u32) {
         for away in ["DROP TABLE t", "ALTER TABLE t RENAME TO broken"] {
@@ -165,7 +166,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// A table that was made anew costs a look, and keeps nothing from being archived: with new keys,
     /// with the same keys for other rows, without a key, and with other columns.
     async fn a_table_that_is_made_anew_is_looked_at_once(major: u32) {
@@ -210,7 +212,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// A partition is put back, long after others have been archived: its rows are in the archive once.
     async fn a_partition_that_is_put_back_doubles_nothing(major: u32) {
         let db = fresh_database(major).await;
@@ -313,7 +316,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// A tenant goes, and another gets its name: what is archived of the one does not come back to the other,
     /// unless somebody says so; nor is it mixed with the other's.
     async fn archives_of_a_database_made_anew_are_not_those_of_the_one_before(major: u32) {

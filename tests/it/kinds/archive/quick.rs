@@ -14,7 +14,8 @@ async fn rows(db: &TestDatabase, kind: &str, table: &str) {
     .await;
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg14 = 14]
     /// Batches that a crash undoes as a whole do not wait for the disk; those that it would undo on one side
     /// only do: an unlogged table is empty after a crash.
     async fn only_what_is_undone_as_one_does_not_wait_for_the_disk(major: u32) {

@@ -21,7 +21,8 @@ const ROWS: &str = "CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL)
     INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(1, 100) n; INSERT INTO t VALUES (0, now());
     CREATE TABLE copy AS SELECT * FROM t WHERE id > 0";
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// The runs of a target that has another name now look after what it archived before: batches
     /// that were interrupted, and those that a server which was set back has again.
     async fn a_renamed_target_looks_after_its_batches(major: u32) {
@@ -62,7 +63,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// A copy of a database has its system identifier, and rows that were archived from the original.
     /// What the original has archived is not the copy's to settle: that is said, and a person may say
     /// that it is no copy.
@@ -117,7 +119,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// Listed, proved, and brought back, once, into the target that is named.
     async fn a_renamed_target_keeps_its_archives(major: u32) {
         let db = fresh_database(major).await;

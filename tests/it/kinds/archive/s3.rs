@@ -23,7 +23,8 @@ fn task(db: &TestDatabase, s3: &S3, bucket: &str) -> Workspace {
     ))
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// There and back.
     async fn there_and_back(major: u32) {
         let db = fresh_database(major).await;

@@ -172,7 +172,8 @@ async fn a_batch_is_missed_although_its_id_was_used_anew_18() {
     a_batch_is_missed_although_its_id_was_used_anew(18).await;
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg14 = 14]
     /// What another transaction with the same id has written is not taken back.
     async fn rows_with_the_id_of_a_batch_are_not_taken_back(major: u32) {
     let (db, there): (TestDatabase, TestDatabase) =

@@ -151,7 +151,8 @@ async fn killed_fifty_times_on_the_way_to_disk_and_table() {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg14 = 14]
     /// The server ends the session in the middle of a batch: the run fails,
     /// nothing is lost, the next one goes on.
     async fn the_connection_is_cut(major: u32) {
@@ -184,7 +185,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// Somebody changes a row while its batch is being written: the batch is
     /// given back and taken again, and holds the row as it is now.
     async fn a_row_changes_meanwhile(major: u32) {
@@ -215,7 +217,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg14 = 14]
     /// The server crashes in the middle of a batch, and afterwards gives the
     /// transactions of others the ids that nobody had used before the crash:
     /// what became of the batch is not mistaken for what became of them.

@@ -50,7 +50,8 @@ pub(super) fn told(run: &Value) -> (Vec<&str>, Vec<&str>) {
     (all("steps", "action"), all("findings", "code"))
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// Rows that are there again are archived again, and are in the archive once.
     async fn what_is_there_again_is_archived_once(major: u32) {
         let db = fresh_database(major).await;
@@ -113,7 +114,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// Without a key nobody knows whether rows that are alike are the same: a person says it, and
     /// nothing goes before. Rows that a person brought back stay archived.
     async fn without_a_key_and_after_a_restore(major: u32) {
@@ -149,7 +151,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// Rows that somebody has changed since a server took over are not found without a key: that is
     /// unknown, and not that they have gone. An empty table has none of them.
     async fn changed_rows_without_a_key_are_unclear(major: u32) {
@@ -189,7 +192,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// A server that was set back to a snapshot, and has gone on from there, tells it by no number:
     /// the newest batch is looked for in its table before the next rows go, whatever the table is
     /// called by then. Where the files are away, nothing is done.
@@ -243,7 +247,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// Keys of domains, enums, padded characters and bits find their rows, also where somebody has
     /// changed them: those are not taken for gone.
     async fn keys_of_every_kind_find_their_rows(major: u32) {

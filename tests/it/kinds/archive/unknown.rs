@@ -35,7 +35,8 @@ fn said(workspace: &Workspace, verb: &[&str], code: i32) -> (String, Value) {
     (text, json)
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// What the history does not know is told by `list`, `verify`, `restore` and each run, until a
     /// person says whose it is; then it is as if nothing had been.
     async fn what_a_history_that_was_set_back_does_not_know_is_told(major: u32) {
@@ -98,7 +99,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// The history and the table were set back together: what the files have is not archived again,
     /// with a key or without one.
     async fn what_was_set_back_with_its_history_is_not_doubled(major: u32) {
@@ -147,7 +149,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// What another installation archives to the same place is read once, and is nobody's concern,
     /// also where its target has the same name; what no version can read is told.
     async fn archives_of_others_are_not_told(major: u32) {

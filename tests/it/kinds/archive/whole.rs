@@ -42,7 +42,8 @@ pub(super) async fn comes_back(db: &TestDatabase, workspace: &Workspace, old: &s
     assert_eq!(checksum(db, "SELECT * FROM back").await, old);
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg14 = 14]
     /// Detached concurrently where the server can, stored and dropped; of the
     /// partition in which the limit lies only the old rows go.
     async fn stored_and_dropped(major: u32) {
@@ -99,7 +100,8 @@ pub(super) async fn stopped_before_the_drop(db: &TestDatabase) -> (Workspace, te
     (workspace, folder)
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// A detached partition that the history knows nothing of is told and left
     /// alone; one that it knows is gone on with, and what was stored of it is
     /// found by the manifest beside the files.
@@ -180,7 +182,8 @@ async fn attached_again() {
     nothing_is_left(&workspace);
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// Rows come into a partition that was detached and stored: it stays, and
     /// the next run stores it as it is now.
     async fn somebody_writes_meanwhile(major: u32) {

@@ -29,7 +29,7 @@ const HANGING: &str = concat!(
         ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4'
             AND r.ev_enabled IN ('O', 'A') ORDER BY 1) AS rules,
         pg_catalog.row_security_active(c.oid) AS policies,
-        ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.pubdelete AND {published} ORDER BY 1) AS publications,
+        EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE p.pubdelete) AS published,
         ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4'
             AND r.ev_enabled IN ('O', 'A') AND r.is_instead ORDER BY 1) AS instead,
         (SELECT coalesce(pg_catalog.hashtextextended(pg_catalog.string_agg(h.text, '/' ORDER BY h.text), 0)::text, '') FROM (
@@ -38,13 +38,19 @@ const HANGING: &str = concat!(
                 WHERE t.tgrelid = c.oid AND t.tgtype & 8 <> 0 AND NOT t.tgisinternal
             UNION ALL SELECT pg_catalog.concat_ws(':', r.oid, r.ev_enabled, r.ev_qual, r.ev_action)
                 FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4') AS h (text)) AS print,
-        {refused} AS unpublishable,
         ARRAY(SELECT DISTINCT pg_catalog.quote_ident(coalesce(u.conname, k.conname)) || ' of ' || k.conrelid::pg_catalog.regclass::text
             FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_constraint k ON k.oid = t.tgconstraint AND k.contype = 'f' AND k.confrelid = t.tgrelid
                 LEFT JOIN pg_catalog.pg_constraint u ON u.oid = k.conparentid
             WHERE t.tgrelid = c.oid AND t.tgisinternal AND t.tgtype & 8 <> 0 AND t.tgenabled NOT IN ('O', 'A') ORDER BY 1) AS asleep
     FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)"
 );
+
+/// Which publications send deletes in each table on, and why a delete would be refused for one. Most databases publish
+/// nothing, and to plan this costs the server more than to answer all of [`HANGING`].
+const PUBLISHED: &str = "SELECT c.oid,
+        ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.pubdelete AND {published} ORDER BY 1) AS publications,
+        {refused} AS unpublishable
+    FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)";
 
 /// The foreign keys that point at each table, or at one that it is a partition of; and numbers for its columns,
 /// and for what decides whether it may be dropped.
@@ -103,24 +109,34 @@ impl Ties {
         oids.dedup();
         let mut ties = Ties::default();
         let doing = "reading what hangs on the tables";
-        let hanging = HANGING
-            .replace("{published}", &published(&db.server, "p", "c.oid"))
-            .replace("{refused}", &refusals(&db.server, Published::Delete));
-        for row in db.query(doing, &hanging, &[&oids]).await? {
+        let mut publishes = false;
+        for row in db.query(doing, HANGING, &[&oids]).await? {
+            publishes |= row.named::<bool>("published")?;
             let tie = Tie {
                 before: names(&row, "before")?,
                 triggers: names(&row, "triggers")?,
                 statement: names(&row, "statement")?,
                 rules: names(&row, "rules")?,
                 policies: row.named("policies")?,
-                publications: names(&row, "publications")?,
+                publications: Vec::new(),
                 instead: names(&row, "instead")?,
                 print: row.named("print")?,
-                unpublishable: names(&row, "unpublishable")?,
+                unpublishable: Vec::new(),
                 asleep: names(&row, "asleep")?,
                 dependents: Vec::new(),
             };
             ties.hanging.insert(row.named("oid")?, tie);
+        }
+        if publishes {
+            let doing = "reading what is published";
+            let sql = PUBLISHED
+                .replace("{published}", &published(&db.server, "p", "c.oid"))
+                .replace("{refused}", &refusals(&db.server, Published::Delete));
+            for row in db.query(doing, &sql, &[&oids]).await? {
+                let tie = ties.hanging.entry(row.named("oid")?).or_default();
+                tie.publications = names(&row, "publications")?;
+                tie.unpublishable = names(&row, "unpublishable")?;
+            }
         }
         for (oid, dependents) in dependents::read(db, &oids).await? {
             ties.hanging.entry(oid).or_default().dependents = dependents;
@@ -139,6 +155,9 @@ impl Ties {
             let known: i64 = row.named("leaving")?;
             let same = format!("({sql} = '{known}'::pg_catalog.int8)");
             ties.leaving.insert(member, same);
+        }
+        if ties.keys.values().all(Vec::is_empty) {
+            return Ok(ties);
         }
         let doing = "reading which rows others point at";
         let references = REFERENCES
