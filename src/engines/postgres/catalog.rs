@@ -1,6 +1,6 @@
 //! Pieces of catalog SQL that more than one query needs.
 
-use super::Server;
+use super::{Server, compared};
 
 /// Schemas that belong to the server itself. `n` is `pg_namespace`.
 pub const NOT_SYSTEM_SCHEMA: &str = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname !~ '^pg_(toast_)?temp_'";
@@ -87,7 +87,8 @@ pub fn enforced(server: &Server, alias: &str) -> String {
 /// SQL: whether the server can look for rows that refer by the foreign key `k` (`pg_constraint`) in the index `x`
 /// (`pg_index`) of the table with this oid, which has the columns of `conrelid`, in whatever order.
 ///
-/// That is what its planner asks: a column of the key comes first (in GIN and bloom filters, anywhere), the operator by which the key
+/// That is what its planner asks: a column of the key comes first (in GIN and bloom filters, anywhere), as it is or
+/// cast to what the operator takes; the operator by which the key
 /// is looked up belongs to the index's operator family, both have the same collation, and all rows are in it, or all
 /// whose columns are given. The other columns of a longer key only narrow down what is found. Block ranges (BRIN) serve
 /// nothing: to look into them is to read much of the table.
@@ -100,6 +101,7 @@ pub fn serves(k: &str, relation: &str) -> String {
     let holds = holds_all(&format!(
         "ARRAY(SELECT own.attnum FROM {columns} ORDER BY own.attnum)"
     ));
+    let cast = compared::first_is_cast("own.attnum", "own.atttypid", "op.oprright");
     // Only where the collation of the parent tells no equal values apart is it the one that values are compared by.
     format!(
         "EXISTS (SELECT FROM pg_catalog.pg_class i JOIN pg_catalog.pg_am am ON am.oid = i.relam AND am.amname <> 'brin'
@@ -108,6 +110,7 @@ pub fn serves(k: &str, relation: &str) -> String {
                 JOIN pg_catalog.pg_attribute theirs ON theirs.attrelid = {k}.confrelid AND theirs.attnum = u.far
                 LEFT JOIN pg_catalog.pg_collation parents ON parents.oid = theirs.attcollation
                 JOIN pg_catalog.pg_operator op ON op.oid = u.operator) ON own.attnum = x.indkey[at.n]
+                    OR (at.n = 0 AND x.indkey[0] = 0 AND {cast})
             JOIN pg_catalog.pg_opclass oc ON oc.oid = x.indclass[at.n]
             JOIN pg_catalog.pg_amop ap ON ap.amopfamily = oc.opcfamily AND ap.amopopr = op.oprcom AND ap.amoppurpose = 's'
             WHERE i.oid = x.indexrelid AND x.indcollation[at.n] IN (0::pg_catalog.oid,

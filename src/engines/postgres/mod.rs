@@ -1,6 +1,7 @@
 //! PostgreSQL: connections, sessions, identifiers.
 
 pub mod catalog;
+pub mod compared;
 pub mod connect;
 pub mod copies;
 pub mod definitions;

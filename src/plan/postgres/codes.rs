@@ -368,6 +368,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Look at the rows.",
     ),
     code(
+        "replica.held_back",
+        "A replica is far behind the primary: its replay is paused, delayed or slow.",
+        "What is found there is so of an earlier state, and nothing was checked there.",
+        "Let it go on (`pg_wal_replay_resume()`, `recovery_min_apply_delay`), or take it out of `replicas` of the target.",
+    ),
+    code(
         "replica.not_a_standby",
         "What is configured as a replica is none.",
         "Its lag means nothing, and checks meant for it load a primary.",

@@ -21,7 +21,7 @@ pub struct Reference {
     /// Whether `child` holds, or may hold, rows of the walk itself.
     pub own: bool,
     /// The columns that point, the operators `referenced = referencing`, and
-    /// the columns pointed at; all as SQL.
+    /// the columns pointed at; all as SQL, cast to what the operator takes where that is another type.
     pub columns: Vec<(String, String, String)>,
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::finding;
 use super::integrity::found;
+use crate::support::patience::Patience;
 use crate::support::servers::{connect, private_cluster};
 use crate::support::standby::{restarted, standby};
 use crate::support::workspace::Workspace;
@@ -213,4 +214,89 @@ async fn replicas_take_turns() {
             "{document:#}"
         );
     }
+}
+
+/// What a replica holds whose replay is paused is so of an earlier state: nothing is believed that is all well there,
+/// and what went wrong since is found on the primary. Once it goes on, it is read again.
+#[tokio::test]
+async fn a_replica_that_is_held_back_is_not_believed() {
+    let cluster = private_cluster(16, &[("wal_level", "replica"), ("wal_keep_size", "1GB")]);
+    let client = connect(&cluster.url("postgres")).await;
+    client
+        .batch_execute(
+            "CREATE TABLE parents (id int PRIMARY KEY); INSERT INTO parents VALUES (1);
+        CREATE TABLE children (id int REFERENCES parents); INSERT INTO children VALUES (1)",
+        )
+        .await
+        .unwrap();
+    let replica = standby(16, &cluster, |_| {}).await;
+    let workspace = workspace(
+        &cluster.url("postgres"),
+        &replica.url("postgres"),
+        "{ amcheck: \"off\" }",
+    );
+    let copy = connect(&replica.url("postgres")).await;
+    copy.batch_execute("SELECT pg_wal_replay_pause()")
+        .await
+        .unwrap();
+    let patience = Patience::until("the replica to pause");
+    while !copy
+        .query_one("SELECT pg_get_wal_replay_pause_state() = 'paused'", &[])
+        .await
+        .unwrap()
+        .get::<_, bool>(0)
+    {
+        patience.pause().await;
+    }
+    client
+        .batch_execute("SET session_replication_role = replica; INSERT INTO children VALUES (99)")
+        .await
+        .unwrap();
+    let document = run(&workspace);
+    assert_eq!(
+        found(&document),
+        [
+            "foreign_key.orphans public.children.children_id_fkey",
+            "replica.held_back replica 1"
+        ],
+        "{document:#}"
+    );
+    let told = finding(&document, "replica.held_back").clone();
+    assert!(
+        told["message"]
+            .as_str()
+            .unwrap()
+            .contains("its replay is paused"),
+        "{told:#}"
+    );
+    copy.batch_execute(told["suggestion"].as_str().unwrap())
+        .await
+        .unwrap();
+    client
+        .batch_execute("DELETE FROM children WHERE id = 99")
+        .await
+        .unwrap();
+    let end: String = client
+        .query_one("SELECT pg_current_wal_insert_lsn()::text", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let patience = Patience::until("the replica to catch up");
+    while !copy
+        .query_one(
+            &format!("SELECT pg_last_wal_replay_lsn() >= '{end}'::pg_lsn"),
+            &[],
+        )
+        .await
+        .unwrap()
+        .get::<_, bool>(0)
+    {
+        patience.pause().await;
+    }
+    let document = run(&workspace);
+    assert_eq!(
+        found(&document),
+        ["integrity.coverage coverage"],
+        "{document:#}"
+    );
 }

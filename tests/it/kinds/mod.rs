@@ -2,6 +2,7 @@
 //! did not, run again, prove that nothing happens.
 
 mod advice;
+mod cast_keys;
 mod catch_all;
 mod damage;
 mod dependents;

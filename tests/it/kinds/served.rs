@@ -11,7 +11,8 @@ use crate::support::workspace::Workspace;
 const PARENTS: &str = r#"CREATE EXTENSION btree_gist; CREATE EXTENSION btree_gin; CREATE EXTENSION bloom; CREATE EXTENSION citext;
     CREATE COLLATION nd (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
     CREATE TABLE pt (id text PRIMARY KEY); CREATE TABLE pi (id int PRIMARY KEY); CREATE TABLE pb (id bigint PRIMARY KEY); CREATE TABLE pn (id numeric PRIMARY KEY);
-    CREATE TABLE p2 (a int, b int, PRIMARY KEY (a, b)); CREATE TABLE pnd (id text COLLATE nd PRIMARY KEY); CREATE TABLE pci (id citext PRIMARY KEY)"#;
+    CREATE TABLE p2 (a int, b int, PRIMARY KEY (a, b)); CREATE TABLE pnd (id text COLLATE nd PRIMARY KEY); CREATE TABLE pci (id citext PRIMARY KEY);
+    CREATE TABLE pbp (id char(5) PRIMARY KEY)"#;
 
 /// Tables whose foreign key, which has the name of the table, an index serves.
 const SERVED: &[&str] = &[
@@ -35,6 +36,9 @@ const SERVED: &[&str] = &[
     r#"CREATE TABLE y_btw (a int, b int, x int, CONSTRAINT y_btw FOREIGN KEY (a,b) REFERENCES p2); CREATE INDEX ON y_btw (a, x, b);"#,
     r#"CREATE TABLE y_rev (a int, b int, x int, CONSTRAINT y_rev FOREIGN KEY (a,b) REFERENCES p2); CREATE INDEX ON y_rev (b, x);"#,
     r#"CREATE TABLE y_part (x int, i int CONSTRAINT y_part REFERENCES pi) PARTITION BY LIST (x); CREATE TABLE y_part1 (i int, x int); ALTER TABLE y_part ATTACH PARTITION y_part1 FOR VALUES IN (1); CREATE INDEX ON y_part1 (i);"#,
+    r#"CREATE TABLE y_cast (i int CONSTRAINT y_cast REFERENCES pn); CREATE INDEX ON y_cast ((i::numeric));"#,
+    r#"CREATE TABLE y_pad (s text CONSTRAINT y_pad REFERENCES pbp); CREATE INDEX ON y_pad ((s::bpchar));"#,
+    r#"CREATE TABLE y_padops (s text CONSTRAINT y_padops REFERENCES pbp); CREATE INDEX ON y_padops (s bpchar_ops);"#,
 ];
 
 /// The like, where the server would read all of the table, or as good as that.
@@ -44,6 +48,10 @@ const UNSERVED: &[&str] = &[
     r#"CREATE TABLE n_ci (s citext CONSTRAINT n_ci REFERENCES pci); CREATE INDEX ON n_ci ((s::text));"#,
     r#"CREATE TABLE n_nd (s text COLLATE nd CONSTRAINT n_nd REFERENCES pnd); CREATE INDEX ON n_nd (s COLLATE "C");"#,
     r#"CREATE TABLE n_num (i int CONSTRAINT n_num REFERENCES pn); CREATE INDEX ON n_num (i);"#,
+    r#"CREATE TABLE n_cast (i int CONSTRAINT n_cast REFERENCES pn, x int); CREATE INDEX ON n_cast ((x::numeric));"#,
+    r#"CREATE TABLE n_other (i int CONSTRAINT n_other REFERENCES pn); CREATE INDEX ON n_other ((i::float8));"#,
+    r#"CREATE TABLE n_sum (i int CONSTRAINT n_sum REFERENCES pn); CREATE INDEX ON n_sum (((i + 1)::numeric));"#,
+    r#"CREATE TABLE n_pad (s text CONSTRAINT n_pad REFERENCES pbp); CREATE INDEX ON n_pad (s);"#,
     r#"CREATE TABLE n_gist2 (i int CONSTRAINT n_gist2 REFERENCES pi, r int4range, EXCLUDE USING gist (r WITH &&, i WITH =));"#,
     r#"CREATE TABLE n_brin (i int CONSTRAINT n_brin REFERENCES pi); CREATE INDEX ON n_brin USING brin (i);"#,
     r#"CREATE TABLE n_none (i int CONSTRAINT n_none REFERENCES pi);"#,
@@ -98,7 +106,7 @@ for_oldest_and_newest! {
     async fn an_index_serves_a_key_where_the_server_uses_it(major: u32) {
         let db = fresh_database(major).await;
         db.execute(PARENTS).await;
-        let parents = ["pt", "pi", "pb", "pn", "p2", "pnd", "pci"];
+        let parents = ["pt", "pi", "pb", "pn", "p2", "pnd", "pci", "pbp"];
         for parent in parents {
             // One is referred to, and the other may go.
             let rows = if parent == "p2" { "(1, 1), (2, 2)" } else { "('1'), ('2')" };

@@ -7,6 +7,7 @@ use super::Scope;
 use super::facts::{HIDDEN, Relation};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, enforced, size_of};
+use crate::engines::postgres::compared::cast;
 use crate::engines::postgres::{Identifier, Session, each};
 use crate::plan::{Check, Finding, Query, Severity};
 
@@ -25,6 +26,9 @@ pub(super) struct ForeignKey {
     referenced_columns: Vec<Identifier>,
     /// `=` or `OPERATOR(public.=)`, one for each column: referenced = referring.
     operators: Vec<String>,
+    /// `::schema.type` where the operator takes another type than the column has, else empty.
+    casts: Vec<String>,
+    referenced_casts: Vec<String>,
     /// ` COLLATE …` where the two columns differ in it, else empty.
     collations: Vec<String>,
 }
@@ -34,7 +38,7 @@ const FOREIGN_KEYS: &str = "SELECT k.conname::text AS constraint_name, k.convali
         {size_f} AS bytes, {hidden_f} AS hidden, pg_catalog.pg_has_role(f.relowner, 'USAGE') AS owned,
         p.oid AS referenced_oid, pn.nspname::text AS referenced_schema, p.relname::text AS referenced_name, p.relkind = 'p' AS referenced_partitioned, p.relpersistence = 'u' AS referenced_unlogged,
         {size_p} AS referenced_bytes, {hidden_p} AS referenced_hidden, pg_catalog.pg_has_role(p.relowner, 'USAGE') AS referenced_owned,
-        u.columns, u.referenced AS referenced_columns, u.operators, u.collations, k.oid AS constraint_oid
+        u.columns, u.referenced AS referenced_columns, u.operators, u.casts, u.referenced_casts, u.collations, k.oid AS constraint_oid
     FROM pg_catalog.pg_constraint k
     JOIN pg_catalog.pg_class f ON f.oid = k.conrelid
     JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
@@ -45,6 +49,8 @@ const FOREIGN_KEYS: &str = "SELECT k.conname::text AS constraint_name, k.convali
             pg_catalog.array_agg(pa.attname::text ORDER BY e.place) AS referenced,
             pg_catalog.array_agg(CASE opn.nspname WHEN 'pg_catalog' THEN o.oprname::text
                 ELSE pg_catalog.format('OPERATOR(%I.%s)', opn.nspname, o.oprname) END ORDER BY e.place) AS operators,
+            pg_catalog.array_agg({cast_f} ORDER BY e.place) AS casts,
+            pg_catalog.array_agg({cast_p} ORDER BY e.place) AS referenced_casts,
             pg_catalog.array_agg(CASE WHEN pa.attcollation NOT IN (0, fa.attcollation)
                 THEN (SELECT pg_catalog.format(' COLLATE %I.%I', cn.nspname, co.collname)
                       FROM pg_catalog.pg_collation co JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
@@ -65,6 +71,8 @@ pub(super) async fn read(db: &Session) -> Result<Vec<ForeignKey>, EngineError> {
     let sql = FOREIGN_KEYS
         .replace("{period}", if newer { "k.conperiod" } else { "false" })
         .replace("{enforced}", &enforced(&db.server, "k"))
+        .replace("{cast_f}", &cast("o.oprright", "fa.atttypid"))
+        .replace("{cast_p}", &cast("o.oprleft", "pa.atttypid"))
         .replace("{size_f}", &size_of("f"))
         .replace("{size_p}", &size_of("p"))
         .replace("{hidden_f}", &HIDDEN.replace("{c}", "f"))
@@ -87,6 +95,8 @@ pub(super) async fn read(db: &Session) -> Result<Vec<ForeignKey>, EngineError> {
             columns: names(row.named("columns")?),
             referenced_columns: names(row.named("referenced_columns")?),
             operators: row.named("operators")?,
+            casts: row.named("casts")?,
+            referenced_casts: row.named("referenced_casts")?,
             collations: row.named("collations")?,
         })
     })
@@ -116,13 +126,17 @@ impl ForeignKey {
             .iter()
             .map(|c| format!("f.{c} IS NOT NULL"))
             .collect();
-        let ends = self.columns.iter().zip(&self.referenced_columns);
+        let referring = self.columns.iter().zip(&self.casts);
+        let referred = self.referenced_columns.iter().zip(&self.referenced_casts);
         let signs = self.operators.iter().zip(&self.collations);
-        let mut equal: Vec<String> = ends
+        let mut equal: Vec<String> = referring
+            .zip(referred)
             .zip(signs)
-            .map(|((column, referenced), (operator, collation))| {
-                format!("p.{referenced} {operator} f.{column}{collation}")
-            })
+            .map(
+                |(((column, cast), (referenced, its_cast)), (operator, collation))| {
+                    format!("p.{referenced}{its_cast} {operator} f.{column}{cast}{collation}")
+                },
+            )
             .collect();
         let from = self.referenced.from();
         if self.period

@@ -127,6 +127,10 @@ impl Kind for Integrity {
                 findings.push(finding);
                 continue;
             }
+            if let Some(finding) = order::held_back(db, session, *n).await? {
+                findings.push(finding);
+                continue;
+            }
             replicas.push(*n);
             let there = format!(" (seen on replica {})", n + 1);
             findings.extend(server::checksum_failures(session, &there, site.scope).await?);

@@ -7,8 +7,9 @@ use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{
     by_people, enforced, size_of, tree, with_ancestors, without_index,
 };
+use crate::engines::postgres::compared::indexed;
 use crate::engines::postgres::definitions::FUNCTION;
-use crate::engines::postgres::{Identifier, RelationName, Server, Session, each};
+use crate::engines::postgres::{RelationName, Server, Session, each};
 use crate::plan::{Finding, Severity, Step};
 use crate::values::unreadable;
 
@@ -30,6 +31,8 @@ pub(in crate::kinds::postgres) struct ForeignKey {
     /// What happens to the children: `a`, `r`, `c`, `n`, `d` as in the catalog.
     pub(in crate::kinds::postgres) action: String,
     pub(super) columns: Vec<String>,
+    /// What an index needs to have that serves it, as SQL.
+    served_by: Vec<String>,
     /// Those of them that are set where `action` sets some: the constraint may name a part.
     pub(super) sets: Vec<String>,
     /// None where it was never analyzed.
@@ -80,6 +83,9 @@ const FOREIGN_KEYS: &str = "WITH RECURSIVE of_rule AS MATERIALIZED (SELECT o.roo
     SELECT fk.root, ARRAY(SELECT DISTINCT r.oid FROM of_rule r WHERE r.root = fk.root AND r.relid = fk.start ORDER BY r.oid) AS members, fk.via, pg_catalog.to_jsonb(whole) ->> 'conperiod' = 'true' AS over_period, {rows_p} AS parent_rows, c.oid AS child_oid, n.nspname::text AS child_schema, c.relname::text AS child_name, fk.conname::text AS name, fk.confdeltype::text AS action,
         ARRAY(SELECT a.attname::text FROM pg_catalog.unnest(fk.conkey) WITH ORDINALITY AS k(attnum, ord)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum ORDER BY k.ord) AS columns,
+        ARRAY(SELECT {indexed} FROM ROWS FROM (pg_catalog.unnest(whole.conkey), pg_catalog.unnest(whole.conpfeqop)) WITH ORDINALITY AS k (attnum, op, ord)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum
+            JOIN pg_catalog.pg_operator o ON o.oid = k.op ORDER BY k.ord) AS served_by,
         {rows_c} AS child_rows, {bytes_c} AS child_bytes,
         NOT {without_index} AS indexed,
         fk.depth,
@@ -146,6 +152,7 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
         .replace("{above}", &with_ancestors("fk.conrelid"))
         .replace("{below}", &tree("fk.conrelid"))
         .replace("{without_index}", &without_index("whole"))
+        .replace("{indexed}", &indexed())
         .replace("{set_columns}", set_columns(&db.server))
         .replace("{rows_c}", &over_leaves("c", &rows))
         .replace(
@@ -167,6 +174,7 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
             name: row.named("name")?,
             action: row.named("action")?,
             columns: row.named("columns")?,
+            served_by: row.named("served_by")?,
             child_rows: row.named("child_rows")?,
             child_bytes: row.named("child_bytes")?,
             indexed: row.named("indexed")?,
@@ -321,11 +329,6 @@ impl ForeignKey {
 
     /// What to do about the missing index.
     pub(in crate::kinds::postgres) fn finding(&self) -> Finding {
-        let columns: Vec<String> = self
-            .columns
-            .iter()
-            .map(|column| Identifier::new(column.as_str()).to_string())
-            .collect();
         Finding {
             code: "foreign_key.unindexed".to_owned(),
             severity: Severity::Warning,
@@ -340,7 +343,7 @@ impl ForeignKey {
                 "CREATE INDEX CONCURRENTLY ON {}{} ({})",
                 self.child,
                 if self.over_period { " USING gist" } else { "" },
-                columns.join(", ")
+                self.served_by.join(", ")
             )),
         }
     }

@@ -20,7 +20,7 @@ use super::proof::Reading;
 use super::rule::{AgeType, Rule};
 use super::ties::Ties;
 use super::unit::{self, Unit};
-use super::whole_row;
+use super::{computed, whole_row};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Session, definitions, first};
@@ -153,6 +153,9 @@ pub(in crate::kinds::postgres) async fn look(
         look.hiding = named.hiding();
         if look.refused.is_none() {
             look.refused = whole_row::is_another(db, one.rule, one.table).await?;
+        }
+        if look.refused.is_none() {
+            look.refused = computed::otherwise(db, one.rule, one.table).await?;
         }
     }
     Ok(looks)

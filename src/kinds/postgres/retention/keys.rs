@@ -67,9 +67,10 @@ const EQUAL: &str = "WITH RECURSIVE wanted AS (
             JOIN pg_catalog.pg_opclass oc ON oc.opcdefault AND oc.opcintype = s.type
             JOIN pg_catalog.pg_am am ON am.oid = oc.opcmethod AND am.amname IN ('btree', 'hash')
     ), candidate AS (
-        SELECT t.place, e.op, 0 AS worth, NULL::oid AS p_as, NULL::oid AS c_as
+        SELECT t.place, e.op, 0 AS worth, NULLIF(by.oprleft, t.p_passes) AS p_as, NULLIF(by.oprright, t.c_passes) AS c_as
         FROM typed t JOIN pg_catalog.pg_constraint k ON k.contype = 'f' AND k.conrelid = t.child AND k.confrelid = t.parent
             CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.confkey), pg_catalog.unnest(k.conpfeqop)) AS e(child_num, parent_num, op)
+            JOIN pg_catalog.pg_operator by ON by.oid = e.op
         WHERE e.child_num = t.child_num AND e.parent_num = t.parent_num
             AND pg_catalog.cardinality(k.conkey) = pg_catalog.cardinality($4::text[])
         UNION ALL
@@ -85,6 +86,15 @@ const EQUAL: &str = "WITH RECURSIVE wanted AS (
             AND (fits.p AND fits.c OR (o.amoplefttype = o.amoprighttype AND EXISTS (SELECT FROM pg_catalog.pg_cast x
                 WHERE (x.castcontext = 'i' OR x.castmethod = 'b') AND x.casttarget = o.amoplefttype
                     AND x.castsource = CASE WHEN fits.p THEN t.c ELSE t.p END)))
+    ), other AS (
+        SELECT DISTINCT ON (t.place) t.place, o.amopopr AS op, CASE WHEN NOT fits.p THEN o.amoplefttype END AS p_as, CASE WHEN NOT fits.c THEN o.amoprighttype END AS c_as
+        FROM typed t JOIN family f ON f.place = t.place AND f.amname = 'btree'
+            JOIN pg_catalog.pg_amop o ON o.amopfamily = f.opcfamily AND o.amoppurpose = 's' AND o.amopstrategy = 3
+                AND o.amoplefttype = o.amoprighttype AND o.amoplefttype >= 16384
+            CROSS JOIN LATERAL (SELECT o.amoplefttype = t.p_passes AS p, o.amoprighttype = t.c_passes AS c) fits
+        WHERE fits.p <> fits.c AND EXISTS (SELECT FROM pg_catalog.pg_cast x
+            WHERE x.casttarget = o.amoplefttype AND x.castsource = CASE WHEN fits.p THEN t.c ELSE t.p END)
+        ORDER BY t.place, f.side
     )
     SELECT t.parent, t.parent_column::text AS parent_column, t.child_column::text AS child_column,
         pg_catalog.format_type(t.parent_type, NULL) AS parent_type, pg_catalog.format_type(t.child_type, NULL) AS child_type,
@@ -100,16 +110,24 @@ const EQUAL: &str = "WITH RECURSIVE wanted AS (
         (SELECT pg_catalog.format('%I.%I', cn.nspname, co.collname) FROM pg_catalog.pg_collation co
             JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace WHERE co.oid = t.child_collation AND co.oid <> t.attcollation AND b.worth > 0
                 AND EXISTS (SELECT FROM pg_catalog.pg_collation e WHERE e.oid IN (t.attcollation, t.child_collation) AND NOT e.collisdeterministic)) AS other_collation,
+        -- A type that an extension or people brought may take for equal what those that it is cast to do not.
+        (SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) FROM pg_catalog.pg_operator o
+            JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = also.op) AS other_operator,
+        (SELECT pg_catalog.format('%I.%I', tn.nspname, x.typname) FROM pg_catalog.pg_type x
+            JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = also.p_as) AS other_parent_as,
+        (SELECT pg_catalog.format('%I.%I', tn.nspname, x.typname) FROM pg_catalog.pg_type x
+            JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = also.c_as) AS other_child_as,
         t.parent_num AS parent_number, t.nth
     FROM typed t LEFT JOIN LATERAL (
         -- By its name in the catalog: as people write it, `character` is one character long.
-        SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS operator, c.worth,
+        SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS operator, c.worth, c.op,
             (SELECT pg_catalog.format('%I.%I', tn.nspname, x.typname) FROM pg_catalog.pg_type x
                 JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = c.p_as) AS p_as,
             (SELECT pg_catalog.format('%I.%I', tn.nspname, x.typname) FROM pg_catalog.pg_type x
                 JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = c.c_as) AS c_as
         FROM candidate c JOIN pg_catalog.pg_operator o ON o.oid = c.op JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
         WHERE c.place = t.place ORDER BY c.worth, o.oid LIMIT 1) b ON true
+        LEFT JOIN other also ON also.place = t.place AND also.op <> b.op AND b.worth > 4
     ORDER BY t.place";
 
 /// Reads how the parents of rules are compared with that differ in nothing but schemas; in their order.
@@ -173,18 +191,29 @@ pub(super) async fn read(
             Identifier::new(parent_column),
             Identifier::new(child_column),
         );
-        let equal = |collation: Option<String>| {
+        let equal = |parent_as: &str, operator: &str, child_as: &str, collation: Option<String>| {
             let collation = collation.map(|one| format!(" COLLATE {one}"));
             format!(
                 "{PARENT}.{of_parent}{parent_as} {operator} {CHILD}.{of_child}{child_as}{}",
                 collation.unwrap_or_default()
             )
         };
-        // As the key of the parent tells its rows apart; an orphan is only who is one by the child's collation, too.
-        let by_parent = equal(text("collation")?);
-        parent.equal.push(Ok(match text("other_collation")? {
-            Some(other) => format!("({by_parent} OR {})", equal(Some(other))),
-            None => by_parent,
+        // As the key of the parent tells its rows apart; an orphan is only who is one by the child's collation, and by
+        // the type that is cast, too.
+        let mut ways = vec![equal(&parent_as, &operator, &child_as, text("collation")?)];
+        if let Some(other) = text("other_collation")? {
+            ways.push(equal(&parent_as, &operator, &child_as, Some(other)));
+        }
+        if let Some(operator) = text("other_operator")? {
+            let (parent_as, child_as) = (
+                cast(text("other_parent_as")?),
+                cast(text("other_child_as")?),
+            );
+            ways.push(equal(&parent_as, &operator, &child_as, None));
+        }
+        parent.equal.push(Ok(match ways.as_slice() {
+            [one] => one.clone(),
+            several => format!("({})", several.join(" OR ")),
         }));
     }
     let there = parents.iter().zip(&all).filter_map(|(parent, orphaned)| {

@@ -3,6 +3,7 @@
 
 mod apart;
 pub(super) mod clearing;
+mod computed;
 mod counting;
 pub(super) mod effects;
 pub(super) mod estimate;

@@ -76,6 +76,8 @@ struct Missing {
     referenced: RelationName,
     /// Quoted, in the order of the key.
     columns: Vec<String>,
+    /// What an index has to have instead of those that are cast.
+    indexed: Vec<String>,
     bytes: i64,
     partitioned: bool,
 }
@@ -87,14 +89,14 @@ impl Missing {
         let serves = |other: &&Missing| {
             other.table == self.table
                 && other
-                    .columns
-                    .get(..self.columns.len())
-                    .is_some_and(|first| self.columns.iter().all(|column| first.contains(column)))
+                    .indexed
+                    .get(..self.indexed.len())
+                    .is_some_and(|first| self.indexed.iter().all(|column| first.contains(column)))
         };
         // Of as many columns the first one, so that it is the same for all that it serves.
         let longest = all.iter().filter(serves).rev();
-        let longest = longest.max_by_key(|other| other.columns.len());
-        longest.map_or(&self.columns, |other| &other.columns)
+        let longest = longest.max_by_key(|other| other.indexed.len());
+        longest.map_or(&self.indexed, |other| &other.indexed)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What goes, and that nothing else does.
 
 mod belief;
+mod computed;
 mod effects;
 mod never;
 mod orphans;

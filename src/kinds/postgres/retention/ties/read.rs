@@ -6,6 +6,7 @@ use super::super::standing;
 use super::{Tie, Ties};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{by_people, enforced, with_ancestors};
+use crate::engines::postgres::compared::cast;
 use crate::engines::postgres::publications::{Published, published, refusals};
 use crate::engines::postgres::{Row, Session};
 use crate::kinds::postgres::dependents;
@@ -69,13 +70,15 @@ const REFERENCES: &str = "WITH own AS (
             CROSS JOIN LATERAL {with_ancestors} AS above)
     SELECT own.member, con.conname::text AS constraint_name, n.nspname::text AS child_schema, c.relname::text AS child_name, c.relkind = 'p' AS partitioned,
         EXISTS (SELECT FROM own o WHERE o.member = own.member AND o.relation = con.conrelid) AS own,
-        ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.unnest(con.conkey) WITH ORDINALITY AS k (n, ord)
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.n ORDER BY k.ord) AS columns,
+        ARRAY(SELECT pg_catalog.quote_ident(a.attname) || {cast_child} FROM ROWS FROM (pg_catalog.unnest(con.conkey), pg_catalog.unnest(con.conpfeqop)) WITH ORDINALITY AS k (n, op, ord)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.n
+            JOIN pg_catalog.pg_operator o ON o.oid = k.op ORDER BY k.ord) AS columns,
         ARRAY(SELECT pg_catalog.format('OPERATOR(%I.%s)', s.nspname, o.oprname)
             FROM pg_catalog.unnest(con.conpfeqop) WITH ORDINALITY AS k (op, ord)
             JOIN pg_catalog.pg_operator o ON o.oid = k.op JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace ORDER BY k.ord) AS operators,
-        ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.unnest(con.confkey) WITH ORDINALITY AS k (n, ord)
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = con.confrelid AND a.attnum = k.n ORDER BY k.ord) AS referenced,
+        ARRAY(SELECT pg_catalog.quote_ident(a.attname) || {cast_parent} FROM ROWS FROM (pg_catalog.unnest(con.confkey), pg_catalog.unnest(con.conpfeqop)) WITH ORDINALITY AS k (n, op, ord)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = con.confrelid AND a.attnum = k.n
+            JOIN pg_catalog.pg_operator o ON o.oid = k.op ORDER BY k.ord) AS referenced,
         con.confdeltype NOT IN ('a', 'r') AS takes, con.confdeltype = 'c' AS cascades,
         CASE WHEN con.confdeltype = 'c' THEN {deleted} WHEN con.confdeltype IN ('n', 'd') THEN {updated} ELSE '{}' END AS unfollowed
     FROM own JOIN pg_catalog.pg_constraint con ON con.confrelid = own.relation
@@ -163,6 +166,8 @@ impl Ties {
         let references = REFERENCES
             .replace("{with_ancestors}", &with_ancestors("m.oid"))
             .replace("{enforced}", &enforced(&db.server, "con"))
+            .replace("{cast_child}", &cast("o.oprright", "a.atttypid"))
+            .replace("{cast_parent}", &cast("o.oprleft", "a.atttypid"))
             .replace("{deleted}", &refusals(&db.server, Published::Delete))
             .replace("{updated}", &refusals(&db.server, Published::Update));
         for row in db.query(doing, &references, &[&oids]).await? {

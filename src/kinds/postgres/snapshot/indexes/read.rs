@@ -10,6 +10,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{
     COUNTING_SINCE, NOT_SYSTEM_SCHEMA, enforced, serves, size_of, tree, without_index,
 };
+use crate::engines::postgres::compared::indexed;
 use crate::engines::postgres::{Identifier, Session, each, first};
 use crate::plan::Site;
 
@@ -102,6 +103,10 @@ const MISSING: &str = "SELECT k.conname::text AS constraint_name, n.nspname::tex
         ARRAY(SELECT pg_catalog.quote_ident(a.attname)
             FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY u(att, place)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.att ORDER BY u.place) AS columns,
+        ARRAY(SELECT {indexed}
+            FROM ROWS FROM (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.conpfeqop)) WITH ORDINALITY u (att, op, place)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.att
+            JOIN pg_catalog.pg_operator o ON o.oid = u.op ORDER BY u.place) AS indexed,
         s.bytes::int8 AS bytes, c.relkind = 'p' AS partitioned
     FROM pg_catalog.pg_constraint k
     JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -132,6 +137,7 @@ pub(in crate::kinds::postgres::snapshot) async fn read(
             .replace("{below_i}", &tree("i.oid"))
             .replace("{below_c}", &tree("c.oid"))
             .replace("{enforced}", &enforced(&db.server, "k"))
+            .replace("{indexed}", &indexed())
             .replace("{without_index}", &without_index("k"))
             .replace("{serves_k}", &serves("k", "x.indrelid"))
     };
@@ -256,6 +262,7 @@ pub(in crate::kinds::postgres::snapshot) async fn read(
                 table: row.relation("schema", "name")?,
                 referenced: row.relation("referenced_schema", "referenced_name")?,
                 columns: row.named("columns")?,
+                indexed: row.named("indexed")?,
                 bytes: row.named("bytes")?,
                 partitioned: row.named("partitioned")?,
             })
