@@ -157,3 +157,45 @@ async fn a_key_that_tells_no_age_is_found() {
     workspace.run(["run", "partitions", "--now"]).expect(0);
     assert_eq!(rows(&db, "ids").await, 0);
 }
+
+/// A row of no age that somebody has written, and not committed, when a partition beside a default one is to be
+/// detached and dropped: the partition stays. One that is too large to be read while the whole table waits has left by
+/// then, and is not dropped either.
+#[tokio::test]
+async fn a_row_of_no_age_that_comes_meanwhile_stays() {
+    for (largest, attached) in [("1MB", 1), ("1B", 0)] {
+        let db = fresh_database(17).await;
+        db.execute("CREATE TABLE o (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+            CREATE TABLE o1 PARTITION OF o FOR VALUES FROM (MINVALUE) TO ('2020-01-01 00:00+00');
+            CREATE TABLE o2 PARTITION OF o FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2021-01-01 00:00+00');
+            CREATE TABLE o3 PARTITION OF o FOR VALUES FROM ('2021-01-01 00:00+00') TO ('2100-01-01 00:00+00');
+            CREATE TABLE rest PARTITION OF o DEFAULT; COMMENT ON TABLE o1 IS 'the first';
+            INSERT INTO o VALUES (1, '2019-05-01'), (2, '2020-05-01'), (3, now())").await;
+        let options = json!({ "tables": ["o"], "interval": "year", "ahead": 0, "keep": "4y", "grace": "0s",
+            "max_default_size": largest, "time_zone": "UTC" });
+        let workspace = task(&db, "partitions", &options.to_string());
+        let hold = "INSERT INTO o VALUES (4, '-infinity')";
+        let run = meanwhile(&db, &workspace, "partitions", hold, "SELECT 1").await;
+        assert_eq!(told(&run, "partitions.doubted")["object"], "public.o1");
+        let sql = "SELECT count(*) FROM o1 WHERE at = '-infinity'";
+        assert_eq!(db.number(sql).await, 1, "{largest}: {run:#}");
+        assert_eq!(rows(&db, "o").await, 1 + 2 * attached, "{run:#}");
+        let marks = "SELECT count(*) FROM pg_description WHERE description LIKE 'maint:%'";
+        assert_eq!(db.number(marks).await, 1 - attached, "{run:#}");
+        if attached == 0 {
+            assert_eq!(told(&run, "partitions.outside")["object"], "public.o1");
+        } else {
+            let comment = "SELECT count(*) FROM pg_description WHERE description = 'the first'";
+            assert_eq!(db.number(comment).await, 1, "{run:#}");
+        }
+        let again = ["run", "partitions", "--now", "--output", "json"];
+        let run = workspace.run(again).json()["runs"][0].clone();
+        told(&run, "partitions.doubted");
+        assert_eq!(rows(&db, "o1").await, 2, "{run:#}");
+        db.execute("DELETE FROM o1 WHERE at = '-infinity'").await;
+        workspace.run(["run", "partitions", "--now"]).expect(0);
+        assert_eq!(rows(&db, "o").await, 1);
+        let gone = "SELECT count(*) FROM pg_class WHERE relname IN ('o1', 'o2')";
+        assert_eq!(db.number(gone).await, 0, "{largest}");
+    }
+}

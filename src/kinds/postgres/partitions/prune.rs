@@ -163,6 +163,10 @@ fn retire(
         }
     };
     let drops = attic.is_none() && task.grace.get().is_zero();
+    // What is too large to be read while others wait for the whole table is read once it has left, before it is dropped.
+    let large =
+        bytes(oid, &facts.nodes) > i64::try_from(task.max_default_size.get()).unwrap_or(i64::MAX);
+    let apart = drops && (subject.default.is_none() || doubt.is_some() && large);
     let mut step = step("retire_partition", oid, node, subject)
         .expecting(bytes(oid, &facts.nodes), drops.then_some(0));
     if doubt.is_some() {
@@ -210,13 +214,23 @@ fn retire(
     if subject.default.is_some() {
         // The server cannot do it concurrently beside a default partition, and
         // what is detached takes any row. Sent as one, the two are one transaction.
-        let sql = match (&attic, drops) {
+        let sql = match (&attic, drops && !apart) {
             (Some(_), _) => detach,
             (None, true) => format!("{detach}; DROP TABLE {part}"),
             (None, false) => format!("{detach}; {mark}"),
         };
+        let mut lock = None;
+        if drops && !apart && doubt.is_some() {
+            // A row may come until nobody can write any more. Where some are there already, nobody has to wait for
+            // that to be found.
+            let mark = Statement::brief(&mark).at_any_time_as(mark.replace(&since, "…"));
+            step = step.run(mark.requiring(ours(still.clone(), part)));
+            lock = Some(format!(
+                "LOCK TABLE ONLY {root}, {part} IN ACCESS EXCLUSIVE MODE"
+            ));
+        }
         let detach = Statement::brief(&sql).at_any_time_as(sql.replace(&since, "…"));
-        step = step.run(detach.requiring(ours(still, part)));
+        step = step.run(under(detach, ours(still, part), lock));
     } else {
         if attic.is_none() {
             let lock = format!("LOCK TABLE ONLY {part} IN SHARE UPDATE EXCLUSIVE MODE");
@@ -251,7 +265,7 @@ fn retire(
             .details
             .push(format!("detached; it can be dropped after {}", task.grace)),
     }
-    if drops && subject.default.is_none() {
+    if apart {
         let drop = Statement::brief(format!("DROP TABLE {part}"));
         let lock = format!("LOCK TABLE {part} IN ACCESS EXCLUSIVE MODE");
         let still = ours(named(part).still_detached(), part);
