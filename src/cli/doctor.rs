@@ -58,7 +58,8 @@ impl Doctor {
                 .collect();
             let mut found = Vec::new();
             let last = places.get(&name);
-            let seen = pipeline::examine(target, &tasks, last, &mut found).await;
+            let seen =
+                pipeline::examine(target, &tasks, last, history.as_deref(), &mut found).await;
             let blocked = found.iter().any(|(level, _)| *level == Level::Blocked);
             let hindered: Vec<&str> = tasks
                 .iter()

@@ -8,6 +8,7 @@ use super::checkup::Line;
 use super::{PipelineError, Through, Way, through};
 use crate::config::{Target, Task};
 use crate::execute::{Database, mongodb, postgres};
+use crate::history::Store;
 use crate::kinds;
 use crate::plan;
 use crate::values::Engine;
@@ -44,8 +45,8 @@ pub(super) async fn targets(
 }
 
 /// What the target lacks (versions, rights, extensions), what that costs, and what was left
-/// unfinished there; `last` is where runs have worked last. What was found until something failed is
-/// in `lines`.
+/// unfinished there; `last` is where runs have worked last, and `history` what they have remembered. What was found until
+/// something failed is in `lines`.
 ///
 /// # Errors
 /// When it cannot be reached or asked, or is a server that a failover has left behind.
@@ -53,10 +54,11 @@ pub async fn examine(
     target: &Target,
     tasks: &[&Task],
     last: Option<&Value>,
+    history: Option<&dyn Store>,
     lines: &mut Vec<Line>,
 ) -> Result<(), PipelineError> {
     match target.engine {
-        Engine::Postgres => super::postgres::examine(target, tasks, last, lines).await,
+        Engine::Postgres => super::postgres::examine(target, tasks, last, history, lines).await,
         Engine::Mongodb => super::mongodb::examine(target, tasks, lines).await,
     }
 }

@@ -165,6 +165,12 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Whether runs go on with what others of this kind have taken out of this table of a schema, and not brought to an
+    /// end.
+    fn goes_on_with(&self, _schema: &str, _table: &str) -> bool {
+        false
+    }
+
     /// What [`Kind::NEEDS_HISTORY`] says, of these very options.
     fn rests_on_history(&self) -> bool {
         Self::NEEDS_HISTORY
@@ -315,6 +321,9 @@ impl<S: Speaks> Entry<S> {
                     parse::<K>(options)
                         .map(|kind| kind.replaces())
                         .unwrap_or_default()
+                },
+                goes_on_with: |options, schema, table| {
+                    parse::<K>(options).is_ok_and(|kind| kind.goes_on_with(schema, table))
                 },
                 options_schema: || schema_for!(K),
                 check_options: |options| parse::<K>(options).map(drop),

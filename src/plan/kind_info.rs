@@ -26,6 +26,8 @@ pub struct KindInfo {
     pub ages: fn(&Value) -> Vec<Ageing>,
     /// What runs with such options put in the place of what is there.
     pub replaces: fn(&Value) -> Vec<Replacing>,
+    /// Whether runs with such options go on with what others have taken out of this table of a schema.
+    pub goes_on_with: fn(&Value, &str, &str) -> bool,
     /// JSON Schema of the kind's `options:`.
     pub options_schema: fn() -> Schema,
     /// Whether the options build the kind, and what is wrong with them.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::plan::{Finding, Severity};
-use crate::values::SchemaPattern;
+use crate::values::{NamedTable, SchemaPattern};
 
 /// The schema of maint's own history: `*` does not mean it.
 const OWN: &str = "maint";
@@ -42,6 +42,19 @@ pub(super) async fn where_there(
 pub(super) fn is_meant(patterns: &[SchemaPattern], schema: &str) -> bool {
     let by_name = || patterns.iter().any(|pattern| pattern.to_string() == OWN);
     SchemaPattern::choose(patterns, schema) && (schema != OWN || by_name())
+}
+
+/// Whether a table is the one that is named: in the schema that is said, or where schemas are chosen, in each of those.
+pub(super) fn is_named(
+    named: &NamedTable,
+    patterns: &[SchemaPattern],
+    (schema, table): (&str, &str),
+) -> bool {
+    named.table == table
+        && match patterns {
+            [] => named.schema == schema,
+            _ => is_meant(patterns, schema),
+        }
 }
 
 /// That no schema that is meant has such a table; none where no schema is meant, which is told

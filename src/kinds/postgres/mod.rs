@@ -6,6 +6,7 @@ mod cleanup;
 mod by_schema;
 mod common;
 mod dependents;
+mod forsaken;
 mod half_built;
 mod held;
 mod horizon;
@@ -24,6 +25,7 @@ mod trust;
 mod uncounted;
 mod vacuum;
 
+pub use self::forsaken::forsaken;
 use crate::engines::postgres::Session;
 use crate::plan::Entry;
 

@@ -3,6 +3,7 @@
 
 mod database;
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -17,6 +18,8 @@ use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::seats::Seats;
 use crate::engines::postgres::{Identifier, Session, claim, copies, disk, sight};
 use crate::execute::postgres;
+use crate::history::Store;
+use crate::kinds::postgres::{self as kinds, KINDS};
 use crate::pipeline::PipelineError;
 use crate::pipeline::checkup::{Level, Line};
 use crate::report::text::human_duration_ms;
@@ -44,6 +47,7 @@ pub(in crate::pipeline) async fn examine(
     target: &Target,
     tasks: &[&Task],
     last: Option<&Value>,
+    history: Option<&dyn Store>,
     lines: &mut Vec<Line>,
 ) -> Result<(), PipelineError> {
     let dial = dial(target)?;
@@ -82,12 +86,42 @@ pub(in crate::pipeline) async fn examine(
     let seats = Seats::of(&session).await?;
     if target.scope.has_database() {
         told(examine_database(&session, target, tasks, lines).await)?;
+        if let Some(history) = history {
+            forsaken(&session, target, tasks, history, lines).await?;
+        }
         if let Some(few) = too_few(seats.as_ref(), &dial, tasks).await {
             lines.push((Level::Problem, few));
         }
     }
     told(examine_tasks(&session, seats.as_ref(), tasks, lines).await)?;
     told(old_transactions(&session, lines).await)?;
+    Ok(())
+}
+
+/// What earlier runs have taken out of its table, and no task goes on with any more.
+async fn forsaken(
+    session: &Session,
+    target: &Target,
+    tasks: &[&Task],
+    history: &dyn Store,
+    lines: &mut Vec<Line>,
+) -> Result<(), PipelineError> {
+    let mut known = HashMap::new();
+    for info in KINDS.iter().map(|entry| entry.info) {
+        known.insert(info.name, history.memories(&target.name, info.name).await?);
+    }
+    let goes_on = |kind: &str, schema: &str, table: &str| {
+        let info = KINDS.iter().find(|entry| entry.info.name == kind);
+        let mut tasks = tasks.iter().filter(|task| task.kind == kind);
+        info.is_some_and(|entry| {
+            tasks.any(|task| (entry.info.goes_on_with)(&task.options, schema, table))
+        })
+    };
+    for found in kinds::forsaken(session, known, goes_on).await? {
+        let help = found.suggestion.map(|sql| format!("; to attach it: {sql}"));
+        let text = format!("{}{}", found.message, help.unwrap_or_default());
+        lines.push((Level::Problem, text));
+    }
     Ok(())
 }
 

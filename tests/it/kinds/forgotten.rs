@@ -209,3 +209,74 @@ for_oldest_and_newest! {
         }
     }
 }
+
+/// What was detached from a table that no task names any more is told by `doctor`: whatever its table is called, and
+/// only where the history knows of it. What a task goes on with is not.
+#[tokio::test]
+async fn what_no_task_goes_on_with_is_told_by_doctor() {
+    for kind in ["partitions", "cleanup", "archive"] {
+        let db = fresh_database(17).await;
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().to_str().unwrap().to_owned();
+        let task = |table: &str| file(kind, &options(kind, table, &folder));
+        let workspace = Workspace::for_target(&db.url).task(kind, &task("ev"));
+        detached(&db, &workspace, kind).await;
+        workspace
+            .knows_part(kind, &db, "public.ev_2020", "public.ev")
+            .await;
+        let bounds = "FOR VALUES FROM ('2020-01-01 00:00:00+00') TO ('2021-01-01 00:00:00+00')";
+        workspace
+            .knows_bounds(kind, &db, "public.ev_2020", bounds)
+            .await;
+        db.execute("CREATE TABLE other (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+            CREATE TABLE other_now PARTITION OF other FOR VALUES FROM ('2021-01-01 00:00+00') TO ('2100-01-01 00:00+00');
+            CREATE TABLE forged (LIKE ev)").await;
+        let mark = db
+            .strings("SELECT obj_description('ev_2020'::regclass)")
+            .await
+            .remove(0);
+        let mark = mark.replace("ev_2020", "forged").replace('\n', "\\n");
+        db.execute(&format!("COMMENT ON TABLE forged IS E'{mark}'"))
+            .await;
+        let of_it = |workspace: &Workspace| -> Vec<Value> {
+            let said = workspace.run(["doctor", "--output", "json"]).json();
+            let checks = said["checks"].as_array().unwrap().iter();
+            let of = |check: &&Value| check["text"].as_str().unwrap().contains("names public.");
+            checks.filter(of).cloned().collect()
+        };
+        assert_eq!(of_it(&workspace), Vec::<Value>::new(), "{kind}");
+        // Only its table has another name than the task says, and then the task has it again.
+        db.execute("ALTER TABLE ev RENAME TO events").await;
+        let told = of_it(&workspace);
+        assert_eq!(
+            (told.len(), &told[0]["level"]),
+            (1, &"problem".into()),
+            "{kind}: {told:#?}"
+        );
+        let text = told[0]["text"].as_str().unwrap();
+        let attach = format!("ALTER TABLE public.events ATTACH PARTITION public.ev_2020 {bounds}");
+        for part in [
+            format!("no task of kind {kind} names public.events any more"),
+            "DROP TABLE public.ev_2020".to_owned(),
+            attach.clone(),
+        ] {
+            assert!(text.contains(&part), "{kind}: {part}: {text}");
+        }
+        assert_eq!(
+            text.contains("2021-01-01T00:00:00+00:00"),
+            kind == "partitions",
+            "{text}"
+        );
+        let workspace = workspace.task(kind, &task("events"));
+        assert_eq!(of_it(&workspace), Vec::<Value>::new(), "{kind}");
+        let workspace = workspace.task(kind, &task("other"));
+        assert_eq!(of_it(&workspace), told, "{kind}");
+        let workspace = workspace.task(kind, &format!("enabled: false\n{}", task("events")));
+        assert_eq!(of_it(&workspace), told, "{kind}");
+        assert_eq!(db.number("SELECT count(*) FROM ev_2020").await, 10);
+        db.execute(&attach).await;
+        let marked = "SELECT count(*) FROM pg_description WHERE description LIKE 'maint:%'";
+        assert_eq!(db.number(marked).await, 2);
+        assert_eq!(of_it(&workspace), Vec::<Value>::new(), "{kind}");
+    }
+}

@@ -144,6 +144,10 @@ impl Kind for Archive {
         self.rule().ages(Gone::Kept).into_iter().collect()
     }
 
+    fn goes_on_with(&self, schema: &str, table: &str) -> bool {
+        self.table.schema == schema && self.table.table == table
+    }
+
     fn check(&self) -> Result<(), Unfit> {
         self.rule().check()?;
         let why = match (&self.destination.table, &self.destination.files) {

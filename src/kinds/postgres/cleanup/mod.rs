@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::by_schema;
 use super::retention::clearing;
 use super::retention::effects::{self, ForeignKey, Trigger};
 use super::retention::estimate::{self, Look};
@@ -161,6 +162,11 @@ impl Kind for Cleanup {
     fn ages(&self) -> Vec<Ageing> {
         let rules = self.rules.iter();
         rules.filter_map(|rule| rule.ages(Gone::Lost)).collect()
+    }
+
+    fn goes_on_with(&self, schema: &str, table: &str) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|rule| by_schema::is_named(&rule.table, &rule.schemas, (schema, table)))
     }
 
     fn check(&self) -> Result<(), Unfit> {

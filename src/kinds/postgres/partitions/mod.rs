@@ -163,6 +163,11 @@ impl Kind for Partitions {
         tables.collect()
     }
 
+    fn goes_on_with(&self, schema: &str, table: &str) -> bool {
+        let mut tables = self.tables.iter();
+        tables.any(|named| by_schema::is_named(named, &self.schemas, (schema, table)))
+    }
+
     fn check(&self) -> Result<(), Unfit> {
         if self.tables.is_empty() {
             return Err(Unfit::at("tables", "`tables` is empty: name at least one"));

@@ -71,7 +71,7 @@ pub(super) fn before<'a>(mark: &str, member: &'a Member) -> Option<&'a str> {
 
 /// Of a mark: the table, the partition where it says so, and the comment
 /// that was there before.
-pub(super) fn read_mark<'a>(
+pub(in crate::kinds::postgres) fn read_mark<'a>(
     mark: &str,
     comment: &'a str,
 ) -> Option<(&'a str, Option<&'a str>, Option<&'a str>)> {
@@ -248,10 +248,9 @@ impl Astray<'_> {
         if !is_known_as(self.oid, self.former, self.name, at) {
             return false;
         }
-        let of = at.memories.get(&part_of(self.oid));
-        let of = of.and_then(serde_json::Value::as_u64);
+        let of = was_part_of(self.oid, at);
         let mut tables = tables.into_iter();
-        let root = tables.find(|(oid, _)| of == Some(u64::from(*oid)));
+        let root = tables.find(|(oid, _)| of == Some(*oid));
         let rest = self.comment.strip_prefix(self.mark);
         let rest = rest.and_then(|rest| rest.strip_prefix(self.root));
         match (root, rest) {
@@ -361,6 +360,12 @@ pub(in crate::kinds::postgres) fn unknown(name: &RelationName, root: &str, plan:
         ),
         suggestion: None,
     });
+}
+
+/// The id of the table that this was a part of; none where the history does not know.
+pub(in crate::kinds::postgres) fn was_part_of(oid: u32, at: &Moment) -> Option<u32> {
+    let of = at.memories.get(&part_of(oid))?.as_u64()?;
+    u32::try_from(of).ok()
 }
 
 fn bounds_of(oid: u32) -> String {
