@@ -5,6 +5,12 @@ use crate::plan::code::{Code, Keeps, code};
 /// By name.
 pub(in crate::plan) const FINDINGS: &[Code] = &[
     code(
+        "amcheck.ambiguous",
+        "A function of somebody's beside one of amcheck takes the same arguments, with defaults for more: the server calls neither.",
+        "Damage that this function of amcheck would find is not found.",
+        "CREATE SCHEMA amcheck; ALTER EXTENSION amcheck SET SCHEMA amcheck; or give the other function another schema.",
+    ),
+    code(
         "amcheck.missing",
         "The extension amcheck is not installed in this database.",
         "Damaged tables and indexes cannot be found before a query fails on them.",

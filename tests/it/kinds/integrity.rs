@@ -91,6 +91,38 @@ for_each_version! {
 }
 
 for_oldest_and_newest! {
+    /// A function of somebody's beside those of amcheck that the server cannot tell from them is named, and takes nothing
+    /// else along: what can be looked at is. Elsewhere it is in nobody's way.
+    async fn a_function_beside_amcheck_is_named(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute(SHOP).await;
+        db.execute("CREATE FUNCTION public.bt_index_check(regclass, boolean, text, int DEFAULT 0) RETURNS void LANGUAGE sql AS 'SELECT';
+            CREATE FUNCTION public.bt_index_check(oid, boolean, int DEFAULT 0) RETURNS void LANGUAGE sql AS 'SELECT';
+            CREATE FUNCTION public.bt_index_parent_check(regclass, boolean, boolean, int DEFAULT 0) RETURNS void LANGUAGE sql AS 'SELECT'").await;
+        run(&workspace(&db, "{ recheck_after: 0s }"));
+        db.execute("CREATE FUNCTION public.bt_index_check(regclass, boolean, int DEFAULT 0) RETURNS void LANGUAGE sql AS 'SELECT'").await;
+        let (mine, parents) = ("amcheck.ambiguous public.bt_index_check(regclass,boolean,integer)",
+            "amcheck.ambiguous public.bt_index_parent_check(regclass,boolean,boolean,integer)");
+        for (options, told) in [("{ recheck_after: 0s }", vec![mine]), ("{ recheck_after: 0s, parent_check: true }", vec![mine, parents])] {
+            let workspace = workspace(&db, options);
+            let output = workspace.run(["run", "integrity", "--now", "--output", "json"]);
+            let document = output.json();
+            assert_eq!((output.code, &document["runs"][0]["status"]), (1, &"partial".into()), "{document:#}");
+            assert_eq!(found(&document), told, "{document:#}");
+            let steps = document["runs"][0]["steps"].as_array().unwrap();
+            let count = |action: &str| steps.iter().filter(|s| s["action"] == action && s["status"] == "succeeded").count();
+            assert_eq!((count("check_table"), count("check_catalogs")), (5, 1), "{document:#}");
+            assert_eq!((count("check_index"), count("check_index_levels")), (usize::from(major >= 18), 0), "{document:#}");
+            assert!(steps.iter().all(|step| step["status"] == "succeeded"), "{document:#}");
+        }
+        db.execute("CREATE SCHEMA amcheck; ALTER EXTENSION amcheck SET SCHEMA amcheck").await;
+        let document = run(&workspace(&db, "{ recheck_after: 0s, parent_check: true }"));
+        assert_eq!(found(&document), Vec::<String>::new(), "{document:#}");
+        assert!(document.to_string().contains("check_index_levels"), "{document:#}");
+    }
+}
+
+for_oldest_and_newest! {
     /// A table that was made again or restored, or whose rows were loaded anew, has the name of one that was found in
     /// order, and is looked at all the same; what is as it was is not.
     async fn what_was_made_again_is_looked_at_again(major: u32) {

@@ -22,9 +22,15 @@ pub(super) struct Amcheck {
     forbidden: Vec<String>,
     /// The role may not even name them.
     schema_closed: bool,
+    /// Functions of the extension that nobody can call, each with the one of somebody else's that is in the way.
+    ambiguous: Vec<(String, String)>,
 }
 
 const VERIFY_HEAPAM: &str = "verify_heapam(regclass, boolean, boolean, text, bigint, bigint)";
+const GIN: &str = "gin_index_check(regclass)";
+const LIGHT: &str = "bt_index_check(regclass, boolean)";
+const UNIQUE: &str = "bt_index_check(regclass, boolean, boolean)";
+const PARENT: &str = "bt_index_parent_check(regclass, boolean, boolean)";
 
 const AMCHECK: &str = "SELECT n.nspname::text AS schema, e.extversion AS version, a.default_version AS available,
         ARRAY(SELECT pg_catalog.format('%s(%s)', p.proname, pg_catalog.oidvectortypes(p.proargtypes)) FROM pg_catalog.pg_depend d
@@ -44,13 +50,29 @@ const AMCHECK: &str = "SELECT n.nspname::text AS schema, e.extversion AS version
     LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
     LEFT JOIN pg_catalog.pg_available_extensions a ON a.name = 'amcheck'";
 
+/// Functions beside those of the extension that take the same arguments, and have defaults for more: the server then
+/// calls neither, however the arguments are typed.
+const AMBIGUOUS: &str = "SELECT pg_catalog.format('%s(%s)', p.proname, pg_catalog.oidvectortypes(p.proargtypes)), pg_catalog.min(other.oid::pg_catalog.regprocedure::text)
+    FROM pg_catalog.pg_extension e
+        JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+            AND d.deptype = 'e' AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+        JOIN pg_catalog.pg_proc p ON p.oid = d.objid AND p.pronamespace = e.extnamespace
+        JOIN pg_catalog.pg_proc other ON other.pronamespace = p.pronamespace AND other.proname = p.proname
+            AND other.pronargs > p.pronargs AND other.pronargs - other.pronargdefaults <= p.pronargs
+            AND (other.proargtypes::oid[])[0:p.pronargs - 1] = (p.proargtypes::oid[])[0:p.pronargs - 1]
+    WHERE e.extname = 'amcheck'
+    GROUP BY p.oid, p.proname, p.proargtypes ORDER BY 1, 2";
+
 /// Looks what there is of it.
 pub(super) async fn read(db: &Session) -> Result<Amcheck, EngineError> {
     let found = db.query("looking for amcheck", AMCHECK, &[]).await?;
     let Some(row) = found.first() else {
         return Ok(Amcheck::default());
     };
+    let ambiguous = db.query("looking for amcheck", AMBIGUOUS, &[]).await?;
+    let ambiguous = ambiguous.iter().map(|row| Ok((row.get(0)?, row.get(1)?)));
     Ok(Amcheck {
+        ambiguous: ambiguous.collect::<Result<_, EngineError>>()?,
         schema: row.named::<Option<String>>("schema")?.map(Identifier::new),
         version: row.named::<Option<String>>("version")?.unwrap_or_default(),
         available: row.named("available")?,
@@ -89,7 +111,7 @@ impl Amcheck {
                 suggestion,
             ));
         }
-        if !self.has(VERIFY_HEAPAM) {
+        if !self.is_there(VERIFY_HEAPAM) {
             return Some(finding(
                 "amcheck.outdated",
                 Severity::Info,
@@ -116,9 +138,37 @@ impl Amcheck {
         })
     }
 
+    /// What cannot be called, of what is called at that level, and whose function is in the way.
+    pub(super) fn in_the_way(&self, level: Level, parent: bool) -> Vec<Finding> {
+        let called = |own: &str| match own {
+            VERIFY_HEAPAM | LIGHT | GIN => true,
+            UNIQUE => level == Level::Full,
+            PARENT => parent,
+            _ => false,
+        };
+        let schema = self.schema.as_ref().map(ToString::to_string);
+        let schema = schema.unwrap_or_default();
+        let ambiguous = self.ambiguous.iter().filter(|(own, _)| called(own));
+        let found = ambiguous.map(|(own, other)| Finding {
+            code: "amcheck.ambiguous".to_owned(),
+            severity: Severity::Warning,
+            object: other.clone(),
+            message: format!(
+                "what {own} of amcheck would find is not looked for: {other} is in the same schema {schema}, takes the same arguments, and has defaults for the others, so the server does not know which of the two is meant. Give one of them a schema of its own"
+            ),
+            suggestion: Some("CREATE SCHEMA amcheck; ALTER EXTENSION amcheck SET SCHEMA amcheck".to_owned()),
+        });
+        found.collect()
+    }
+
     /// Whether pages can be looked at.
     pub(super) fn usable(&self) -> bool {
-        self.schema.is_some() && !self.schema_closed && self.has(VERIFY_HEAPAM)
+        self.schema.is_some() && !self.schema_closed && self.is_there(VERIFY_HEAPAM)
+    }
+
+    /// Whether those of tables can be.
+    pub(super) fn reads_tables(&self) -> bool {
+        self.may("verify_heapam") && self.has(VERIFY_HEAPAM)
     }
 
     /// Whether the role may call all functions of this name.
@@ -131,8 +181,13 @@ impl Amcheck {
         })
     }
 
-    fn has(&self, signature: &str) -> bool {
+    fn is_there(&self, signature: &str) -> bool {
         self.functions.iter().any(|own| own == signature)
+    }
+
+    /// Whether the extension has it, and it can be called.
+    fn has(&self, signature: &str) -> bool {
+        self.is_there(signature) && !self.ambiguous.iter().any(|(own, _)| own == signature)
     }
 
     fn call(&self, function: &str, arguments: &str) -> String {
@@ -152,28 +207,20 @@ impl Amcheck {
         let full = level == Level::Full;
         let call = match index.method.as_str() {
             "btree" if parent && !self.may("bt_index_parent_check") => return None,
-            "btree" if parent && self.has("bt_index_parent_check(regclass, boolean, boolean)") => {
-                self.call(
-                    "bt_index_parent_check",
-                    &format!("$1::oid::pg_catalog.regclass, {full}::boolean, {full}::boolean"),
-                )
-            }
+            "btree" if parent && self.has(PARENT) => self.call(
+                "bt_index_parent_check",
+                &format!("$1::oid::pg_catalog.regclass, {full}::boolean, {full}::boolean"),
+            ),
             "btree" if !self.may("bt_index_check") => return None,
-            "btree"
-                if full
-                    && index.unique
-                    && self.has("bt_index_check(regclass, boolean, boolean)") =>
-            {
-                self.call(
-                    "bt_index_check",
-                    "$1::oid::pg_catalog.regclass, true::boolean, true::boolean",
-                )
-            }
-            "btree" if self.has("bt_index_check(regclass, boolean)") => self.call(
+            "btree" if full && index.unique && self.has(UNIQUE) => self.call(
+                "bt_index_check",
+                "$1::oid::pg_catalog.regclass, true::boolean, true::boolean",
+            ),
+            "btree" if self.has(LIGHT) => self.call(
                 "bt_index_check",
                 &format!("$1::oid::pg_catalog.regclass, {full}::boolean"),
             ),
-            "gin" if self.has("gin_index_check(regclass)") && self.may("gin_index_check") => {
+            "gin" if self.has(GIN) && self.may("gin_index_check") => {
                 self.call("gin_index_check", "$1::oid::pg_catalog.regclass")
             }
             _ => return None,
@@ -238,11 +285,11 @@ impl Amcheck {
             self.call("verify_heapam", "c.oid::pg_catalog.regclass, false::boolean, false::boolean, 'none'::text, NULL::bigint, NULL::bigint")
         );
         let mut checks = Vec::new();
-        if self.may("bt_index_check") {
+        if self.may("bt_index_check") && self.has(LIGHT) {
             let check = Check::new().asking(Query::new(indexes, []));
             checks.push(("indexes of pg_catalog", check));
         }
-        if self.may("verify_heapam") {
+        if self.reads_tables() {
             let check = Check::new().listing(Query::new(tables, []));
             checks.push(("tables of pg_catalog", check));
         }

@@ -26,6 +26,9 @@ impl Integrity {
                 suggestion: None,
             });
         }
+        for finding in facts.amcheck.in_the_way(level, self.parent_check) {
+            plan.undone(finding);
+        }
         let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         // On the primary alone where a replica would do, heavy work is left out.
         let level_at = |place: Place| match place {
@@ -36,7 +39,7 @@ impl Integrity {
             selection.covers(&t.name)
                 && t.filled
                 && !(t.unlogged && facts.in_recovery)
-                && facts.amcheck.may("verify_heapam")
+                && facts.amcheck.reads_tables()
         });
         for table in tables {
             let place = self.place(facts, table.unlogged);
