@@ -52,7 +52,8 @@ pub struct SavedPlan {
     pub system: String,
     /// The kind's options, as they are written.
     pub options: Value,
-    /// What variables hold that stand in them: by how each is written, a short sum of it.
+    /// What variables hold that stand in them: by how each is written, a short sum of it. Of a text with a secret that is
+    /// written out, by where it stands.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
     /// Whether it was made together with those for all other databases of its server that the
@@ -157,7 +158,7 @@ impl SavedPlan {
             action: step.action.clone(),
             object: step.object.clone(),
             reason: step.reason.clone(),
-            statement: filled.over(&step.body.at_any_time()),
+            statement: filled.shown(&step.body.at_any_time()),
             identity: written(step.body.identity()),
             rows: rows.get(&step.seq).copied(),
             bytes: step.estimate.bytes,
@@ -166,7 +167,7 @@ impl SavedPlan {
                 .body
                 .sets_off()
                 .iter()
-                .map(|line| filled.over(line))
+                .map(|line| filled.shown(line))
                 .collect(),
             details: step.details.clone(),
         });
@@ -176,7 +177,11 @@ impl SavedPlan {
             target: target.to_owned(),
             system: system.to_owned(),
             options: written(options.clone()),
-            variables: filled.sums(),
+            variables: filled
+                .sums()
+                .into_iter()
+                .chain(filled.sums_of_secrets(options))
+                .collect(),
             with_all: false,
             steps: steps.collect(),
             document: String::new(),

@@ -7,6 +7,9 @@ use std::fmt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::redact;
+use super::redact::MASK;
+
 /// What is too short to be a secret, and would be found in half of any text.
 const SHORT: usize = 3;
 
@@ -56,10 +59,16 @@ impl Filled {
             .min_by_key(|(at, value, _)| (*at, std::cmp::Reverse(value.len())))
     }
 
+    /// The same for people: also without secrets that are written out, as in `PASSWORD '…'`.
+    pub fn shown(&self, text: &str) -> String {
+        redact(&self.over(text))
+    }
+
     /// The same in place.
     pub fn hide(&self, text: &mut String) {
-        if self.next(text).is_some() {
-            *text = self.over(text);
+        let shown = self.shown(text);
+        if shown != *text {
+            *text = shown;
         }
     }
 
@@ -76,19 +85,47 @@ impl Filled {
     /// By how each is written, a sum of what it holds: whether that has changed can be told, and what it
     /// is cannot. 32 bits are too few to try out guesses with.
     pub fn sums(&self) -> BTreeMap<String, String> {
-        let sum = |value: &str| {
-            let digest = Sha256::digest(value);
-            digest
-                .iter()
-                .take(4)
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<String>()
-        };
         let values = self.values.iter();
         values
             .map(|(value, written)| (written.clone(), sum(value)))
             .collect()
     }
+
+    /// The same of texts in options with secrets that are written out: by where they stand, which shows them not.
+    pub fn sums_of_secrets(&self, options: &Value) -> BTreeMap<String, String> {
+        let mut sums = BTreeMap::new();
+        self.secrets(options, "", &mut sums);
+        sums
+    }
+
+    fn secrets(&self, value: &Value, place: &str, sums: &mut BTreeMap<String, String>) {
+        let below = |key: &str| match place {
+            "" => key.to_owned(),
+            place => format!("{place}.{key}"),
+        };
+        match value {
+            Value::String(text) => {
+                if self.shown(text) != self.over(text) {
+                    sums.insert(format!("{MASK} in {place}"), sum(text));
+                }
+            }
+            Value::Array(items) => {
+                let each = items.iter().enumerate();
+                each.for_each(|(n, item)| self.secrets(item, &below(&n.to_string()), sums));
+            }
+            Value::Object(fields) => {
+                let each = fields.iter();
+                each.for_each(|(key, field)| self.secrets(field, &below(key), sums));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+}
+
+fn sum(value: &str) -> String {
+    let digest = Sha256::digest(value);
+    let bytes = digest.iter().take(4);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl fmt::Debug for Filled {
@@ -131,6 +168,17 @@ mod tests {
         filled().hide_in(&mut value);
         assert_eq!(value, json!({ "geheim": ["${A}", 1, { "a": "in ${B}" }] }));
         assert_eq!(format!("{:?}", filled()), r#"["${B}", "${D}", "${A}"]"#);
+    }
+
+    #[test]
+    fn a_secret_that_is_written_out_is_told_from_another() {
+        let options = |secret: &str| json!({ "statements": [{ "name": "x", "sql": format!("ALTER ROLE x PASSWORD '{secret}'") }] });
+        let sums = Filled::default().sums_of_secrets(&options("one"));
+        assert_eq!(sums.keys().collect::<Vec<_>>(), ["*** in statements.0.sql"]);
+        assert_ne!(sums, Filled::default().sums_of_secrets(&options("two")));
+        let mut shown = options("one");
+        Filled::default().hide_in(&mut shown);
+        assert_eq!(shown["statements"][0]["sql"], "ALTER ROLE x PASSWORD ***");
     }
 
     #[test]

@@ -79,3 +79,50 @@ for_versions! {
         assert_eq!(db.number("SELECT count(*) FROM kept WHERE note = 'x'").await, 9);
     }
 }
+
+/// A secret that is written out in a statement is run, and shown nowhere: not in plans, nor in one that is saved. What was
+/// approved is done, and nothing else in its place.
+#[tokio::test]
+async fn a_secret_that_is_written_out_is_not_shown() {
+    let db = fresh_database(17).await;
+    let role = format!("{}_worker", db.name);
+    db.execute(&format!("CREATE ROLE \"{role}\" LOGIN")).await;
+    let task = |secret: &str| {
+        let sql = format!("ALTER ROLE \"{role}\"   PASSWORD '{secret}' NOINHERIT");
+        let options = serde_json::json!({ "statements": [{ "name": "give", "sql": sql }] });
+        Workspace::for_target(&db.url).task(
+            "sql",
+            &format!("kind: sql\ntarget: app\noptions: {options}\n"),
+        )
+    };
+    let workspace = task("S3cret  word");
+    let mut shown = Vec::new();
+    for arguments in [
+        vec!["plan", "sql"],
+        vec!["plan", "sql", "--output", "json"],
+        vec!["plan", "sql", "--output", "json", "--full"],
+        vec!["run", "sql", "--now", "--dry-run"],
+        vec!["plan", "sql", "--save", "plan.json"],
+    ] {
+        let output = workspace.run(arguments.clone()).expect(0);
+        shown.push(format!("{arguments:?}: {}{}", output.stdout, output.stderr));
+    }
+    let saved = workspace.path().join("plan.json");
+    shown.push(fs::read_to_string(&saved).unwrap());
+    for text in &shown {
+        assert!(!text.contains("S3cret"), "{text}");
+    }
+    for text in &shown[..3] {
+        assert!(text.contains("PASSWORD *** NOINHERIT"), "{text}");
+    }
+    let changed = "SELECT count(*) FROM pg_roles WHERE NOT rolinherit AND rolname = current_database() || '_worker'";
+    // With another secret it is another plan.
+    let other = task("another word");
+    fs::copy(&saved, other.path().join("plan.json")).unwrap();
+    let refused = other.run(["run", "--plan", "plan.json"]).expect(2).stderr;
+    assert!(refused.contains("`*** in statements.0.sql`, which stands in the options of task `sql`, holds something else"), "{refused}");
+    assert_eq!(db.number(changed).await, 0);
+    workspace.run(["run", "--plan", "plan.json"]).expect(0);
+    assert_eq!(db.number(changed).await, 1);
+    db.execute(&format!("DROP ROLE \"{role}\"")).await;
+}
