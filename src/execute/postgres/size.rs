@@ -26,6 +26,8 @@ pub(super) struct BatchSize {
     calm: u32,
     /// A size that was refused, until as much has passed in smaller pieces.
     refused: Option<Refused>,
+    /// Whether a batch has come to its end.
+    pub(super) got_on: bool,
     pub(super) began: Instant,
 }
 
@@ -52,13 +54,18 @@ impl BatchSize {
             most *= 20;
             least = size;
         }
+        let mut now = size;
+        if walk.careful {
+            (now, least) = (1, 1);
+        }
         BatchSize {
-            now: size,
+            now,
             least,
             most,
             goal: Duration::from_millis(walk.goal_ms.max(1)),
             calm: 0,
             refused: None,
+            got_on: false,
             began: Instant::now(),
         }
     }
@@ -72,6 +79,7 @@ impl BatchSize {
             goal: Duration::from_millis(goal_ms.max(1)),
             calm: 0,
             refused: None,
+            got_on: false,
             began: Instant::now(),
         }
     }
@@ -144,6 +152,7 @@ impl BatchSize {
 
     /// The size of the next batch, after one that took so long in so many attempts.
     pub(super) fn adapt(&mut self, took: Duration, attempts: u32) {
+        self.got_on = true;
         if attempts > 1 {
             // Most of the time went into waiting. Fewer rows meet fewer others.
             self.halve();
@@ -169,6 +178,7 @@ mod tests {
             goal: Duration::from_millis(250),
             calm: 0,
             refused: None,
+            got_on: false,
             began: Instant::now(),
         };
         batch.adapt(Duration::from_millis(1), 1);

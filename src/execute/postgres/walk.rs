@@ -178,6 +178,12 @@ async fn all(
         }
     }
     findings.extend(way.kept().take_beyond());
+    // What did not end in the time of a run would not in that of the next either.
+    let cut_off = !finished && record.cut_off && !pace.got_on;
+    if cut_off != walk.careful && (cut_off || pace.got_on) {
+        let key = Walk::cut_off_under(&walk.progress);
+        keep(job, &key, if cut_off { true.into() } else { Value::Null });
+    }
     if finished {
         remember(walk, job, Value::Null);
         record.status = StepStatus::Succeeded;

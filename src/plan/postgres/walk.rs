@@ -61,6 +61,9 @@ pub struct Walk {
     pub progress: String,
     /// Where an interrupted walk stopped, as remembered.
     pub start: Option<Value>,
+    /// Whether the first batch is as small as can be: that of an earlier run was cut off with nothing done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub careful: bool,
     /// Foreign keys that keep rows which others point at.
     pub references: Vec<Reference>,
     /// Whether rows that others point at stay from the first batch on: those
@@ -149,6 +152,7 @@ impl Walk {
             snapshot: false,
             progress: String::new(),
             start: None,
+            careful: false,
             references: Vec::new(),
             guarded: false,
             obstructed: Vec::new(),
@@ -161,6 +165,11 @@ impl Walk {
             once: false,
             found: Found::default(),
         }
+    }
+
+    /// Under which key it is remembered that the first batch of a walk with this `progress` was cut off.
+    pub fn cut_off_under(progress: &str) -> String {
+        format!("{progress} cut off")
     }
 
     /// The statement of one batch.

@@ -184,6 +184,7 @@ impl Removal<'_> {
                 .get(&progress)
                 .filter(|v| !v.is_null() && !sought)
                 .cloned(),
+            careful: at.memories.get(&Walk::cut_off_under(&progress)) == Some(&true.into()),
             progress,
             guarded: references.iter().any(|r| r.takes),
             fires: self.ties.fires(self.table, member),

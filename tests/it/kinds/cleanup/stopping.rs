@@ -200,3 +200,38 @@ for_oldest_and_newest! {
         assert_eq!(db.number("SELECT count(*) FROM t WHERE id <= 9000 AND id % 3 = 0").await, saved);
     }
 }
+
+for_oldest_and_newest! {
+    /// Where the first batch takes longer than a run has, the next run begins with as little as can be, and gets something
+    /// done; once nothing is slow, all goes.
+    async fn what_is_too_slow_for_a_batch_gets_on_all_the_same(major: u32) {
+        let db = fresh_database(major).await;
+        // Four rows to a block, and fewer blocks than a first batch has: it would take 40 s, and one block 0.4 s.
+        db.execute("CREATE TABLE gate (); CREATE TABLE t (id int, at timestamptz NOT NULL, pad text);
+            ALTER TABLE t ALTER pad SET STORAGE PLAIN;
+            INSERT INTO t SELECT n, now() - interval '1 year', repeat('x', 1900) FROM generate_series(1, 200) n;
+            INSERT INTO t SELECT n, now(), 'kept' FROM generate_series(201, 203) n;
+            CREATE FUNCTION slow(int) RETURNS boolean LANGUAGE plpgsql AS
+                'BEGIN IF to_regclass(''public.gate'') IS NOT NULL THEN PERFORM pg_sleep(0.2); END IF; RETURN true; END';
+            ANALYZE t").await;
+        let task = |budget: &str| {
+            let rule = json!({ "table": "t", "column": "at", "older_than": "90d", "where": "public.slow(id)", "walk": "blocks" });
+            Workspace::for_target(&db.url).task("cleanup", &format!(
+                "kind: cleanup\ntarget: app\noptions: {{ rules: [{rule}] }}\nlimits: {{ jobs: 1, budget: {budget} }}\n"
+            ))
+        };
+        let workspace = task("8s");
+        let left = "SELECT count(*) FROM t WHERE id <= 200";
+        let first = clean(&workspace);
+        assert_eq!((&first["steps"][0]["cut_off"], db.number(left).await), (&json!(true), 200), "{first:#}");
+        let second = clean(&workspace);
+        let rest = db.number(left).await;
+        assert!(rest < 200, "{second:#}");
+        assert_eq!(second["steps"][0]["rows"], 200 - rest, "{second:#}");
+        db.execute("DROP TABLE gate").await;
+        let last = clean(&workspace);
+        assert_eq!(last["steps"][0]["status"], "succeeded", "{last:#}");
+        assert_eq!((db.number(left).await, db.number("SELECT count(*) FROM t").await), (0, 3), "{last:#}");
+        nothing_is_left(&workspace);
+    }
+}
