@@ -1,19 +1,19 @@
 //! Removes dead rows and freezes old ones, oldest age first.
 
 mod decide;
+mod facts;
+mod uncleaned;
 
-use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::decide::{Decision, InVain, Want, kept_by};
+use self::facts::Facts;
 use super::common::{Selection, rows};
 use super::horizon::{self, Holder};
-use super::rights::{Forbidden, Rights, forbid};
-use super::uncounted::Uncounted;
+use super::rights::{Forbidden, forbid};
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
-use crate::engines::postgres::{Identifier, RelationName, Row, Session, each};
+use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::plan::{
     Finding, Kind, Memory, Moment, Param, Plan, Query, Severity, Site, Statement, Step,
 };
@@ -82,78 +82,6 @@ impl Default for Vacuum {
     }
 }
 
-/// What is known of one table, or of its TOAST table.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Heap {
-    oid: u32,
-    bytes: i64,
-    live: f64,
-    dead: i64,
-    inserted: i64,
-    xid_age: i64,
-    multixact_age: i64,
-    last_vacuum: Option<DateTime<Utc>>,
-}
-
-/// What is known of one table with what belongs to it.
-#[derive(Clone, Debug)]
-pub(crate) struct TableFacts {
-    name: RelationName,
-    heap: Heap,
-    toast: Option<Heap>,
-    /// Whether other tables inherit from it; 18 would vacuum those as well.
-    has_children: bool,
-    system: bool,
-    may: bool,
-    owner: String,
-    /// The server has counted nothing of it since it began to count.
-    uncounted: bool,
-}
-
-/// What the decision is made from.
-#[derive(Debug)]
-pub(crate) struct Facts {
-    major: i32,
-    role: String,
-    /// What may be advised where it may not.
-    rights: Rights,
-    database: String,
-    database_age: i64,
-    database_multixact_age: i64,
-    freeze_max_age: i64,
-    freeze_max_multixact_age: i64,
-    holders: Vec<Holder>,
-    tables: Vec<TableFacts>,
-    uncounted: Uncounted,
-}
-
-const TABLES: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name,
-        {size} AS bytes, c.reltuples::float8 AS live,
-        coalesce(pg_catalog.pg_stat_get_dead_tuples(c.oid), 0) AS dead,
-        coalesce(pg_catalog.pg_stat_get_ins_since_vacuum(c.oid), 0) AS inserted,
-        pg_catalog.age(c.relfrozenxid)::int8 AS xid_age, pg_catalog.mxid_age(c.relminmxid)::int8 AS multixact_age,
-        greatest(pg_catalog.pg_stat_get_last_vacuum_time(c.oid),
-                 pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)) AS last_vacuum,
-        t.oid AS toast_oid, {toast_size} AS toast_bytes, t.reltuples::float8 AS toast_live,
-        coalesce(pg_catalog.pg_stat_get_dead_tuples(t.oid), 0) AS toast_dead,
-        coalesce(pg_catalog.pg_stat_get_ins_since_vacuum(t.oid), 0) AS toast_inserted,
-        pg_catalog.age(t.relfrozenxid)::int8 AS toast_xid_age, pg_catalog.mxid_age(t.relminmxid)::int8 AS toast_multixact_age,
-        greatest(pg_catalog.pg_stat_get_last_vacuum_time(t.oid),
-                 pg_catalog.pg_stat_get_last_autovacuum_time(t.oid)) AS toast_last_vacuum,
-        c.relhassubclass AS has_children, NOT ({not_system}) AS system, {may} AS may, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
-        coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0) AS counted, pg_catalog.pg_stat_get_last_analyze_time(c.oid) IS NULL
-            AND pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid) IS NULL AS never_analyzed
-    FROM pg_catalog.pg_class c
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
-    WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'";
-
-const DATABASE: &str =
-    "SELECT pg_catalog.age(datfrozenxid)::int8 AS xid_age, pg_catalog.mxid_age(datminmxid)::int8 AS multixact_age,
-        pg_catalog.current_setting('autovacuum_freeze_max_age')::int8 AS freeze_max_age,
-        pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::int8 AS freeze_max_multixact_age
-    FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
-
 /// Heap and TOAST without their free space and visibility maps, which a
 /// vacuum may only just create.
 const MEASURE: &str = "SELECT pg_catalog.pg_relation_size(c.oid)
@@ -182,59 +110,7 @@ impl Kind for Vacuum {
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
-        let db = &site.primary;
-        let sql = TABLES
-            .replace("{may}", &may_vacuum(&db.server))
-            .replace("{size}", &size_of("c"))
-            .replace("{toast_size}", &size_of("t"))
-            .replace("{not_system}", NOT_SYSTEM_SCHEMA);
-        let tables = db
-            .query("reading which tables there are", &sql, &[])
-            .await?;
-        let doing = "reading the age of the database";
-        let database = db.query(doing, DATABASE, &[]).await?;
-        let heap = |row: &Row, of: &str, oid: u32| {
-            let column = |name: &str| format!("{of}{name}");
-            Ok::<_, EngineError>(Heap {
-                oid,
-                bytes: row.named(&column("bytes"))?,
-                live: row.named(&column("live"))?,
-                dead: row.named(&column("dead"))?,
-                inserted: row.named(&column("inserted"))?,
-                xid_age: row.named(&column("xid_age"))?,
-                multixact_age: row.named(&column("multixact_age"))?,
-                last_vacuum: row.named(&column("last_vacuum"))?,
-            })
-        };
-        let tables = each(&tables, |row| {
-            Ok(TableFacts {
-                name: row.relation("schema", "name")?,
-                heap: heap(row, "", row.named("oid")?)?,
-                toast: match row.named("toast_oid")? {
-                    Some(oid) => Some(heap(row, "toast_", oid)?),
-                    None => None,
-                },
-                has_children: row.named("has_children")?,
-                system: row.named("system")?,
-                may: row.named("may")?,
-                owner: row.named("owner")?,
-                uncounted: row.named::<i64>("counted")? == 0 && row.named("never_analyzed")?,
-            })
-        })?;
-        let age = |column: &str| database.first().map_or(Ok(0), |row| row.named(column));
-        Ok(Facts {
-            major: db.server.major(),
-            role: db.server.role.clone(),
-            rights: Rights::read(db).await?,
-            database: db.server.database.clone(),
-            database_age: age("xid_age")?,
-            database_multixact_age: age("multixact_age")?,
-            freeze_max_age: age("freeze_max_age")?,
-            freeze_max_multixact_age: age("freeze_max_multixact_age")?,
-            holders: horizon::holders(db).await?,
-            tables,
-            uncounted: Uncounted::read(db).await?,
-        })
+        facts::read(&site.primary).await
     }
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan {
@@ -247,6 +123,8 @@ impl Kind for Vacuum {
         let mut left = 0;
         for table in facts.tables.iter().filter(|t| selection.covers(&t.name)) {
             plan.considered += 1;
+            let seen = uncleaned::seen(table, |heap| self.why_dead(heap).is_some());
+            plan.memories.extend(seen);
             match self.decide(table, &facts, at) {
                 Decision::Leave => left += usize::from(table.heap.bytes > 0 && !table.system),
                 Decision::HeldBack(holder, reason, what) => {
@@ -261,6 +139,10 @@ impl Kind for Vacuum {
                         }
                         InVain::Old => unfrozen.push((&table.name, holder)),
                     }
+                }
+                Decision::Uncleaned(reason) => {
+                    plan.skip(table.name.to_string(), reason);
+                    plan.findings.push(uncleaned::finding(table));
                 }
                 Decision::Work(_) if !table.may => {
                     forbidden.push(Forbidden::table(&table.name, &table.owner));
@@ -345,7 +227,7 @@ impl Vacuum {
         let sql = format!("VACUUM ({}) {only}{}", options.join(", "), table.name);
         let oid = table.heap.oid;
         let action = if round > 1 { "vacuum_again" } else { "vacuum" };
-        Step::new(action, table.name.to_string(), format!("table {oid}"))
+        let mut step = Step::new(action, table.name.to_string(), format!("table {oid}"))
             .because(want.reasons.join("; "))
             .locking(oid)
             .run(Statement::brief(sql))
@@ -357,7 +239,11 @@ impl Vacuum {
             .measured_by(Query::new(MEASURE, [Param::Oid(oid)]))
             .shedding()
             .expecting(table.heap.bytes, None)
-            .urgently(want.freeze_age > 0)
+            .urgently(want.freeze_age > 0);
+        if uncleaned::is_in(table) {
+            step.details.push(uncleaned::SAID.to_owned());
+        }
+        step
     }
 }
 

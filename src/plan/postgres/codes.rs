@@ -548,6 +548,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "End the old transaction, drop the slot, or roll back the prepared transaction named.",
     ),
     code(
+        "vacuum.uncleaned",
+        "The dead rows that the server counts are what VACUUM leaves of such where `vacuum_index_cleanup` is off.",
+        "Another VACUUM removes nothing of it; indexes keep their entries, and grow.",
+        "VACUUM (INDEX_CLEANUP ON) now and then, or ALTER TABLE … RESET (vacuum_index_cleanup).",
+    ),
+    code(
         "view.no_unique_index",
         "A materialized view has no unique index that CONCURRENTLY needs.",
         "Readers wait while it is refreshed.",

@@ -2,7 +2,8 @@
 
 use super::super::common::{of_rows, rows};
 use super::super::horizon::{self, Holder, Vacuumed};
-use super::{Facts, Heap, TableFacts, Vacuum};
+use super::facts::{Facts, Heap, TableFacts};
+use super::{Vacuum, uncleaned};
 use crate::engines::postgres::RelationName;
 use crate::plan::Moment;
 
@@ -24,6 +25,8 @@ pub(super) struct Want<'a> {
 pub(super) enum Decision<'a> {
     Leave,
     HeldBack(&'a Holder, String, InVain),
+    /// What the server counts is not dead rows, and stays.
+    Uncleaned(String),
     Work(Want<'a>),
 }
 
@@ -51,6 +54,7 @@ impl Vacuum {
             dead: false,
         };
         let mut in_vain: Option<(&Holder, String, InVain)> = None;
+        let mut stays = None;
         let heaps = [("", Some(&table.heap)), ("TOAST: ", table.toast.as_ref())];
         for (prefix, heap) in heaps {
             let Some(heap) = heap else { continue };
@@ -68,7 +72,11 @@ impl Vacuum {
             }
             // Catalogs are autovacuum's business until their age endangers everybody.
             if !table.system {
-                if let Some(reason) = self.why_dead(heap) {
+                if let Some(reason) = self.why_dead(heap)
+                    && self.stays(table, heap, at)
+                {
+                    stays = Some(uncleaned::reason(&format!("{prefix}{reason}")));
+                } else if let Some(reason) = self.why_dead(heap) {
                     let vacuumed = Vacuumed {
                         at: heap.last_vacuum,
                         in_vain: round > 1,
@@ -110,7 +118,7 @@ impl Vacuum {
                 format!("{reason}; but a vacuum could do nothing while {holder} is open"),
                 what,
             ),
-            (true, None) => Decision::Leave,
+            (true, None) => stays.map_or(Decision::Leave, Decision::Uncleaned),
         }
     }
 
@@ -131,7 +139,7 @@ impl Vacuum {
         }
     }
 
-    fn why_dead(&self, heap: &Heap) -> Option<String> {
+    pub(super) fn why_dead(&self, heap: &Heap) -> Option<String> {
         let total = heap.live.max(0.0) + heap.dead as f64;
         let threshold = (total * self.min_dead.share()).max(self.min_dead_rows.max(1) as f64);
         (heap.dead as f64 >= threshold).then(|| {
@@ -140,6 +148,18 @@ impl Vacuum {
                 rows(heap.dead as f64),
                 rows(heap.live.max(0.0))
             )
+        })
+    }
+
+    /// Whether what is counted as dead rows is what a vacuum that leaves the indexes alone has left of such.
+    fn stays(&self, table: &TableFacts, heap: &Heap, at: &Moment) -> bool {
+        let died = uncleaned::died_since(table, heap, at);
+        died.is_some_and(|died| {
+            let dead = Heap {
+                dead: died,
+                ..heap.clone()
+            };
+            self.why_dead(&dead).is_none()
         })
     }
 

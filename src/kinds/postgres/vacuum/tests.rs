@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use chrono::{TimeZone, Utc};
 
+use super::super::rights::Rights;
+use super::super::uncounted::Uncounted;
+use super::facts::{Heap, TableFacts};
 use super::*;
 use crate::plan::postgres::Work;
 
