@@ -7,11 +7,11 @@ use crate::engines::EngineError;
 /// others, whichever leaves least. Nobody counts those of superusers. Whose a session is, the server shows everybody.
 const LIMIT: &str = "SELECT l.what, l.most::int8 AS most, l.used, l.raise FROM (
         SELECT pg_catalog.format('role %I', r.rolname) AS what, r.rolconnlimit AS most,
-            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid AND a.backend_type = 'client backend') AS used,
+            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid AND {client}) AS used,
             pg_catalog.format('ALTER ROLE %I', r.rolname) AS raise
         FROM pg_catalog.pg_roles r WHERE r.rolname = session_user AND r.rolconnlimit >= 0
         UNION ALL SELECT pg_catalog.format('database %I', d.datname), d.datconnlimit,
-            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid AND a.backend_type = 'client backend'),
+            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid AND {client}),
             pg_catalog.format('ALTER DATABASE %I', d.datname)
         FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND d.datconnlimit >= 0
         UNION ALL SELECT 'the server', pg_catalog.current_setting('max_connections')::int8
@@ -19,9 +19,14 @@ const LIMIT: &str = "SELECT l.what, l.most::int8 AS most, l.used, l.raise FROM (
                 - CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = 'pg_use_reserved_connections'
                     AND pg_catalog.pg_has_role(session_user, r.oid, 'USAGE')) THEN 0
                     ELSE coalesce(nullif(pg_catalog.current_setting('reserved_connections', true), '')::int8, 0) END,
-            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.backend_type = 'client backend'), NULL) l
+            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE {client}), NULL) l
     WHERE NOT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = session_user)
     ORDER BY l.most - l.used, l.what DESC LIMIT 1";
+
+/// Whether a session of the server's is a client's. What it is, of those of other roles, is seen only by who may; that it
+/// has a role and a database, by everybody, and of what is no client only few have both.
+const CLIENT: &str =
+    "coalesce(a.backend_type = 'client backend', a.usesysid IS NOT NULL AND a.datid IS NOT NULL)";
 
 /// A limit of connections, and how many there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +49,10 @@ impl Seats {
     /// When the server cannot be asked.
     pub async fn of(db: &Session) -> Result<Option<Seats>, EngineError> {
         let doing = "asking how many connections there may be";
-        let rows = match db.query(doing, LIMIT, &[]).await {
+        let rows = match db
+            .query(doing, &LIMIT.replace("{client}", CLIENT), &[])
+            .await
+        {
             Err(error) if Fault::of(&error) == Fault::Forbidden => return Ok(None),
             rows => rows?,
         };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::settings::role;
 use crate::support::patience::Patience;
-use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::servers::{TestDatabase, connect, fresh_database, private_cluster};
 use crate::support::workspace::Workspace;
 
 fn run(workspace: &Workspace, task: &str) -> Value {
@@ -291,6 +291,64 @@ for_oldest_and_newest! {
         let check = workspace.run(["check", "--connect"]).expect(0).stdout;
         assert!(!check.contains("CONNECTION LIMIT"), "{check}");
         db.execute(&format!("DROP OWNED BY {keeper} CASCADE; DROP ROLE {keeper}")).await;
+    }
+}
+
+for_oldest_and_newest! {
+    /// A server that has few connections left, without those that it keeps for others: told before a run, and heeded by it.
+    async fn what_the_server_has_left_is_told_and_heeded(major: u32) {
+        let mut settings = vec![("max_connections", "12"), ("superuser_reserved_connections", "2"), ("max_wal_senders", "0")];
+        let mut most = 10;
+        if major >= 16 {
+            settings.push(("reserved_connections", "2"));
+            most -= 2;
+        }
+        let cluster = private_cluster(major, &settings);
+        let admin = connect(&cluster.url("postgres")).await;
+        admin.batch_execute("CREATE ROLE keeper LOGIN PASSWORD 'k'; GRANT CREATE, USAGE ON SCHEMA public TO keeper").await.unwrap();
+        for n in 1..=4 {
+            admin.batch_execute(&format!("CREATE TABLE t{n} (id int); INSERT INTO t{n} SELECT generate_series(1, 100); ALTER TABLE t{n} OWNER TO keeper")).await.unwrap();
+        }
+        let mut url = url::Url::parse(&cluster.url("postgres")).unwrap();
+        url.set_username("keeper").unwrap();
+        url.set_password(Some("k")).unwrap();
+        let workspace = Workspace::for_target(url.as_str()).task("a", "kind: analyze\ntarget: app\nlimits: { jobs: 3 }\n");
+        // This one, and as many as leave two.
+        let mut others = Vec::new();
+        for _ in 0..most - 3 {
+            others.push(connect(&cluster.url("postgres")).await);
+        }
+        let alone = async || {
+            let patience = Patience::until("the sessions of the role to end");
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'keeper'";
+            while admin.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+                patience.pause().await;
+            }
+        };
+        let few = |needed: u32| format!("a: the server takes {most} connections at once (max_connections, without those that it keeps for others), {} of which are taken, and a run needs {needed}: raise max_connections", most - 2);
+        let said = |doctor: &str| doctor.replace("\n          ", " ");
+        let doctor = said(&workspace.run(["doctor"]).expect(1).stdout);
+        assert!(doctor.contains(&few(3)), "{doctor}");
+        alone().await;
+        if major >= 16 {
+            // What is kept for those that may use it is there for the role then.
+            admin.batch_execute("GRANT pg_use_reserved_connections TO keeper").await.unwrap();
+            let doctor = said(&workspace.run(["doctor"]).stdout);
+            assert!(!doctor.contains("a run needs 3"), "{doctor}");
+            assert!(doctor.contains("and a run needs 5"), "{doctor}");
+            alone().await;
+            admin.batch_execute("REVOKE pg_use_reserved_connections FROM keeper").await.unwrap();
+        }
+        drop(others.pop());
+        let patience = Patience::until("one of the others to end");
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
+        while admin.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) > most - 3 {
+            patience.pause().await;
+        }
+        // There is room for one step at once.
+        let run = run(&workspace, "a");
+        assert_eq!(run["status"], "succeeded", "{run:#}");
+        assert_eq!(run["steps"].as_array().unwrap().len(), 4, "{run:#}");
     }
 }
 
