@@ -151,6 +151,10 @@ pub(super) async fn restore(
     let session = Session::open(&dial, execute::RESTORING)
         .await
         .map_err(PipelineError::from)?;
+    if session.server.in_recovery {
+        let server = dial.describe();
+        return Err(PipelineError::from(EngineError::InRecovery { server }).into());
+    }
     let notes = Notes::open(context, &target.name, from).await?;
     let last = notes.last_place().await?;
     copies::none_left_behind(&dial, execute::RESTORING, &session, last.as_ref())

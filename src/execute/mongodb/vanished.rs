@@ -44,7 +44,8 @@ impl<'a> Begun<'a> {
     }
 
     /// Ends a step that seems to have done its work, or has failed, and whose collection is not
-    /// there any more: the step is skipped, and says what is left.
+    /// there any more, and says what is left: it is skipped. Where it has taken documents before, it has
+    /// failed: somebody has to look at where they were to come from.
     pub(super) async fn told(
         &self,
         done: Result<(), EngineError>,
@@ -59,13 +60,16 @@ impl<'a> Begun<'a> {
             return done;
         };
         let whole = namespace(self.database, self.collection);
-        let had = match record.rows {
-            None => String::new(),
-            Some(rows) => format!("; {} had been dealt with before", several(rows, "document")),
+        let (status, had) = match record.rows {
+            Some(rows @ 1..) => (
+                StepStatus::Failed,
+                format!("; {} had gone before", several(rows, "document")),
+            ),
+            _ => (StepStatus::Skipped, String::new()),
         };
         let what = format!("vanished: {whole} {}{had}", became.said(self.database));
         record.error = None;
-        end(record, StepStatus::Skipped, what.clone());
+        end(record, status, what.clone());
         let helps = match became {
             Became::Renamed(name) => format!(
                 "what is left is in {}, and was not looked at; if that name stays, correct it in the task file",

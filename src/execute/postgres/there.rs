@@ -170,6 +170,10 @@ pub(super) fn trusted(target: &str, job: Job<'_>) -> Vec<String> {
 pub(super) async fn connect(target: &str, job: Job<'_>) -> Result<Session, ExportError> {
     let dial = dial(target, job)?;
     let there = Session::open(&dial, &job.door.name).await?;
+    if there.server.in_recovery {
+        let server = dial.describe();
+        return Err(EngineError::InRecovery { server }.into());
+    }
     let copy = copies::only_one(&dial, &job.door.name, &there).await?;
     let history = &job.execution.history;
     let known = history.ask(history.store().memories(target, PLACES));

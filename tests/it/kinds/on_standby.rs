@@ -117,3 +117,70 @@ async fn what_only_reads_works_there() {
         "{words}"
     );
 }
+
+/// Rows can neither come back into a standby nor go into one: both are said before anything is done, by dry runs, too.
+#[tokio::test]
+async fn rows_neither_come_back_into_a_standby_nor_go_there() {
+    let cluster = private_cluster(18, &[("wal_level", "replica")]);
+    let client = connect(&cluster.url("postgres")).await;
+    client
+        .batch_execute("CREATE TABLE events (id int PRIMARY KEY, at timestamptz NOT NULL); INSERT INTO events SELECT g, '2020-01-01' FROM generate_series(1, 20) g")
+        .await
+        .unwrap();
+    let replica = standby(18, &cluster, |_| {}).await;
+    let files = tempfile::tempdir().unwrap();
+    let config = |url: &str| {
+        format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\" }}\n  copy: {{ engine: postgres, url: \"{}\" }}\n",
+            replica.url("postgres")
+        )
+    };
+    let task = |destination: &str| {
+        format!(
+            "kind: archive\ntarget: app\noptions: {{ table: events, column: at, older_than: 90d, destination: {destination} }}\n"
+        )
+    };
+    let workspace = Workspace::new(&config(&cluster.url("postgres")))
+        .task("there", &task("{ database: copy, table: kept }"))
+        .task(
+            "files",
+            &task(&format!(
+                "{{ files: \"file://{}\" }}",
+                files.path().display()
+            )),
+        );
+    let failed = workspace.run(["run", "there", "--now"]).expect(1);
+    let told = format!("{}{}", failed.stdout, failed.stderr);
+    assert!(
+        told.contains("is a standby (in recovery), where nothing can be changed"),
+        "{told}"
+    );
+    let count = "SELECT count(*) FROM events";
+    let rows: i64 = client.query_one(count, &[]).await.unwrap().get(0);
+    assert_eq!(rows, 20, "{told}");
+    workspace.run(["run", "files", "--now"]).expect(0);
+    std::fs::write(
+        workspace.path().join("schedules.yaml"),
+        config(&replica.url("postgres")),
+    )
+    .unwrap();
+    for more in [&["--dry-run"][..], &[]] {
+        let mut words = vec![
+            "archive",
+            "restore",
+            "--from",
+            "public.events",
+            "--into",
+            "public.back",
+        ];
+        words.extend_from_slice(more);
+        let refused = workspace.run(words);
+        assert_ne!(refused.code, 0, "{refused:#?}");
+        assert!(
+            refused
+                .stderr
+                .contains("is a standby (in recovery), where nothing can be changed"),
+            "{refused:#?}"
+        );
+    }
+}

@@ -1,6 +1,8 @@
 //! What is renamed, dropped or swapped between plan and step, and what could never work: told, and
 //! nothing is done to the wrong one.
 
+use std::time::Duration;
+
 use mongodb::IndexModel;
 use mongodb::bson::{DateTime, Document, doc};
 use mongodb::options::IndexOptions;
@@ -9,6 +11,7 @@ use serde_json::Value;
 use super::cleanup::days_ago;
 use super::{codes, for_base, run, run_with, steps};
 use crate::support::mongo::TestBase;
+use crate::support::patience::Patience;
 
 /// What happens to `events` meanwhile.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +91,74 @@ async fn a_collection_that_is_not_what_was_looked_at_is_left_out_and_told_4_4() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collection_that_is_not_what_was_looked_at_is_left_out_and_told_6_0() {
     vanishes(60).await;
+}
+
+/// The application renames the collection in the middle: what had gone before is told, and the step has failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_that_goes_in_the_middle_of_a_step_fails_it() {
+    const ALL: i64 = 30_000;
+    let rules = "rules: [{ collection: events, field: at, older_than: 30d }], batch_goal: 10ms";
+    for (kind, options) in [
+        ("cleanup", rules.to_owned()),
+        (
+            "archive",
+            format!("{rules}, destination: {{ collection: kept }}"),
+        ),
+    ] {
+        let base = TestBase::new(60).await;
+        let documents = (0..ALL).map(|n| doc! { "_id": n, "at": days_ago(100) });
+        base.collection("events")
+            .insert_many(documents)
+            .await
+            .unwrap();
+        let workspace = for_base(&base).task("t", &format!(
+            "kind: {kind}\ntarget: app\noptions: {{ {options} }}\nthrottle: {{ pause_file: held }}\n"
+        ));
+        let mut process = workspace.begins(["run", "t", "--now"]);
+        let patience = Patience::until("the first documents to go");
+        while base.count("events", doc! {}).await == ALL as u64 {
+            assert!(process.try_wait().unwrap().is_none(), "it ended by itself");
+            patience.pause().await;
+        }
+        workspace.file("held", "");
+        let patience = Patience::until("the step to be held up");
+        let mut left = 0;
+        loop {
+            let now = base.count("events", doc! {}).await;
+            if now == left {
+                break;
+            }
+            left = now;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            patience.pause().await;
+        }
+        assert!(
+            left > 0,
+            "{kind}: it was done before anybody could hold it up"
+        );
+        happens(&base, Meanwhile::Renamed).await;
+        std::fs::remove_file(workspace.path().join("held")).unwrap();
+        process.wait().unwrap();
+        let shown = workspace
+            .run(["show", "last", "--output", "json"])
+            .expect(0)
+            .json();
+        let done = shown["runs"][0].clone();
+        assert_eq!(done["status"], "failed", "{kind}: {done:#}");
+        assert_eq!(codes(&done), ["collection.vanished"], "{kind}: {done:#}");
+        let told = said(&done, "collection.vanished");
+        let gone = ALL as u64 - left;
+        assert_eq!(done["rows"], gone, "{kind}: {done:#}");
+        assert!(told.contains("documents had gone before"), "{kind}: {told}");
+        assert_eq!(
+            base.count("before", doc! {}).await,
+            left,
+            "{kind}: {done:#}"
+        );
+        assert_eq!(base.count("events", doc! {}).await, 0, "{kind}: {done:#}");
+        let kept = if kind == "archive" { gone } else { 0 };
+        assert_eq!(base.count("kept", doc! {}).await, kept, "{kind}: {done:#}");
+    }
 }
 
 fn said(run: &Value, code: &str) -> String {
