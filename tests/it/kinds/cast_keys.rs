@@ -188,3 +188,43 @@ for_versions! {
         }
     }
 }
+
+/// Periods (18 on) are compared by whether they cover others: without a foreign key that says so nothing goes.
+#[tokio::test]
+async fn periods_are_not_taken_for_equal() {
+    let db = fresh_database(18).await;
+    db.execute("CREATE EXTENSION btree_gist; CREATE TABLE rooms (id int, open daterange, PRIMARY KEY (id, open WITHOUT OVERLAPS));
+        INSERT INTO rooms VALUES (1, '[2020-01-01,2021-01-01)');
+        CREATE TABLE bookings (n int PRIMARY KEY, room int, during daterange);
+        INSERT INTO bookings VALUES (1, 1, '[2020-02-01,2020-02-03)'), (2, 2, '[2020-02-01,2020-02-03)')").await;
+    let rule = json!({ "table": "bookings", "orphaned": { "columns": ["room", "during"], "parent": "rooms", "parent_columns": ["id", "open"] }, "max_share": "100%" });
+    let options = json!({ "rules": [rule] });
+    let workspace = Workspace::for_target(&db.url).task(
+        "orphans",
+        &format!("kind: cleanup\ntarget: app\noptions: {options}\n"),
+    );
+    let document = workspace
+        .run(["run", "orphans", "--now", "--output", "json"])
+        .expect(1)
+        .json();
+    assert!(
+        document
+            .to_string()
+            .contains("the period of a key WITHOUT OVERLAPS"),
+        "{document:#}"
+    );
+    assert_eq!(
+        db.number("SELECT count(*) FROM bookings").await,
+        2,
+        "{document:#}"
+    );
+    db.execute("ALTER TABLE bookings ADD FOREIGN KEY (room, PERIOD during) REFERENCES rooms (id, PERIOD open) NOT VALID").await;
+    let document = workspace
+        .run(["run", "orphans", "--now", "--output", "json"])
+        .json();
+    assert_eq!(
+        db.strings("SELECT n::text FROM bookings ORDER BY 1").await,
+        ["1"],
+        "{document:#}"
+    );
+}

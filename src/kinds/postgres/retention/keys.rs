@@ -117,6 +117,9 @@ const EQUAL: &str = "WITH RECURSIVE wanted AS (
             JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = also.p_as) AS other_parent_as,
         (SELECT pg_catalog.format('%I.%I', tn.nspname, x.typname) FROM pg_catalog.pg_type x
             JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = also.c_as) AS other_child_as,
+        -- Of such a key (18 on) the last column is a period, and a child is none's where no periods of its parent cover its own.
+        b.worth > 0 AND EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = t.parent AND k.contype IN ('p', 'u')
+            AND pg_catalog.to_jsonb(k) ->> 'conperiod' = 'true' AND k.conkey[pg_catalog.array_upper(k.conkey, 1)] = t.parent_num) AS of_period,
         t.parent_num AS parent_number, t.nth
     FROM typed t LEFT JOIN LATERAL (
         -- By its name in the catalog: as people write it, `character` is one character long.
@@ -184,6 +187,12 @@ pub(super) async fn read(
             )));
             continue;
         };
+        if row.named::<Option<bool>>("of_period")? == Some(true) {
+            parent.equal.push(Err(format!(
+                "`{parent_column}` of {of} is the period of a key WITHOUT OVERLAPS, and who has a parent is told by whether periods cover `{child_column}`, not by whether one equals it: declare the foreign key (NOT VALID will do)"
+            )));
+            continue;
+        }
         parent.numbers.push(row.named("parent_number")?);
         let cast = |to: Option<String>| to.map(|to| format!("::{to}")).unwrap_or_default();
         let (parent_as, child_as) = (cast(text("parent_as")?), cast(text("child_as")?));
