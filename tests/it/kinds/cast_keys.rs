@@ -101,13 +101,13 @@ for_versions! {
                 let options = json!({ "table": format!("p{n}"), "column": "at", "older_than": "90d", "destination": { "files": files } });
                 workspace = workspace.task(&format!("archive{n}"), &format!("kind: archive\ntarget: app\noptions: {options}\n"));
             }
-            for n in 0..KEYS.len() {
+            for (n, key) in KEYS.iter().enumerate() {
                 let document = workspace.run(["run", &format!("archive{n}"), "--now", "--output", "json"]).json();
                 let (parents, children) = (format!("SELECT count(*) FROM p{n}"), format!("SELECT count(id) FROM c{n}"));
-                assert_eq!(db.number(&parents).await, 2, "{action} {:?} {document:#}", KEYS[n]);
-                assert_eq!(db.number(&children).await, 1, "{action} {:?} {document:#}", KEYS[n]);
+                assert_eq!(db.number(&parents).await, 2, "{action} {:?} {document:#}", key);
+                assert_eq!(db.number(&children).await, 1, "{action} {:?} {document:#}", key);
                 let of_child = format!("c{n}_key");
-                assert!(document.to_string().contains(&of_child), "{action} {:?} {document:#}", KEYS[n]);
+                assert!(document.to_string().contains(&of_child), "{action} {:?} {document:#}", key);
             }
         }
     }
