@@ -16,7 +16,7 @@ const MOST_RUNS: u32 = 30;
 /// Whoever types does not wait longer for a history.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// In bash names take the place of what clap knows, and files stay where there are none.
+/// Names take the place of what clap knows, and files stay where there are none: in all three.
 const BASH: &str = r#"
 _maint_names() {
     _maint "$@"
@@ -45,7 +45,7 @@ function __maint_names
     set -l words (commandline -opc)
     command $words[1] complete -- $words[2..-1] 2>/dev/null
 end
-complete -c maint -n "not __fish_maint_needs_command" -a "(__maint_names)"
+complete -c maint -n "not __fish_maint_needs_command; and count (__maint_names) >/dev/null" -f -a "(__maint_names)"
 "#;
 
 /// What a name on the command line is one of.
@@ -173,7 +173,7 @@ fn asked_for(all: &Command, words: &[String]) -> Option<Named> {
 /// What a shell is to load.
 pub(super) fn script(shell: Shell) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "maint", &mut script);
+    clap_complete::generate(shell, &mut shown(), "maint", &mut script);
     let script = String::from_utf8_lossy(&script);
     match shell {
         Shell::Bash => format!("{script}{BASH}"),
@@ -181,6 +181,16 @@ pub(super) fn script(shell: Shell) -> String {
         Shell::Fish => fish(&script),
         _ => script.into_owned(),
     }
+}
+
+/// All of the command line but for what only scripts call.
+fn shown() -> Command {
+    let all = Args::command();
+    let verbs = all.get_subcommands().filter(|verb| !verb.is_hide_set());
+    Command::new("maint")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(all.get_arguments())
+        .subcommands(verbs.cloned())
 }
 
 /// zsh asks where clap would offer files.

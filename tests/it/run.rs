@@ -175,6 +175,14 @@ fn completions_can_be_loaded() {
     assert!(lines.last().unwrap().contains("-F _maint"), "{said}");
     assert!(script("zsh").starts_with("#compdef maint"));
     assert!(script("fish").contains("complete -c maint"));
+    // What only these scripts call is no verb for people.
+    for shell in ["bash", "zsh", "fish"] {
+        let script = script(shell);
+        assert!(
+            !script.contains("The names that may come next") && !script.contains("maint,complete)"),
+            "{shell}"
+        );
+    }
 }
 
 /// Names of tasks, targets, schedules and runs are completed, and nothing is connected to.
@@ -239,7 +247,7 @@ fn names_are_completed() {
             "fish",
             [
                 "-l target -d 'Only on this target' -r -f -a \"(__maint_names)\"",
-                "-a \"(__maint_names)\"",
+                "count (__maint_names) >/dev/null\" -f -a \"(__maint_names)\"",
             ],
         ),
     ] {

@@ -9,6 +9,7 @@ mod restore;
 mod returning;
 mod rows;
 mod settle;
+mod twins;
 mod unknown;
 
 use std::collections::BTreeSet;

@@ -2,6 +2,8 @@
 //! other: a document in the target, renewed while the run lasts. The server's
 //! own clock decides when it has run out.
 
+mod held_by;
+
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use mongodb::bson::{Bson, Document, doc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use self::held_by::HeldBy;
 use super::names::CLAIMS;
 use super::session::Claim;
 use super::{Limit, MongoError, Session, number, unconfirmed};
@@ -108,7 +111,7 @@ impl Session {
         tracing::warn!(
             "the claim was not renewed for {} s, and is taken: {}",
             LEASE.as_secs(),
-            told(holder, self.database())
+            HeldBy::of(holder, self.database()).who
         );
         Ok(true)
     }
@@ -363,64 +366,6 @@ impl Drop for Claim {
             runtime.spawn(async move { claim.remove().await });
         }
     }
-}
-
-/// Who has a task.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeldBy {
-    /// For people: who, since when, until when.
-    pub who: String,
-    /// The run, as it calls itself; none where the claim is free again.
-    pub owner: Option<String>,
-    /// What ends the claim, and no other.
-    pub end: Option<String>,
-}
-
-impl HeldBy {
-    fn of(holder: &Document, database: &str) -> HeldBy {
-        HeldBy {
-            who: told(holder, database),
-            owner: Some(holder.get_str("owner").unwrap_or_default().to_owned()),
-            end: Some(ending(holder, database)),
-        }
-    }
-}
-
-/// More characters than a name has that maint writes into a claim.
-const LONGEST: usize = 100;
-
-/// A text of a claim, which anybody may have written, in one line.
-fn short(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    let mut short: String = text.chars().take(LONGEST).map(plain).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        short.push('…');
-    }
-    short
-}
-
-/// What removes a claim.
-fn ending(holder: &Document, database: &str) -> String {
-    let id = holder.get_str("_id").unwrap_or_default();
-    format!("db.getSiblingDB({database:?}).getCollection({CLAIMS:?}).deleteOne({{_id: {id:?}}})")
-}
-
-/// Whose a claim of this database is, since when and until when, and what ends one that is nobody's.
-fn told(holder: &Document, database: &str) -> String {
-    let at = |name: &str| {
-        let at = holder.get_datetime(name).ok();
-        let at = at.and_then(|at| chrono::DateTime::from_timestamp_millis(at.timestamp_millis()));
-        at.map(|at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string())
-            .unwrap_or_default()
-    };
-    format!(
-        "{} on {}, since {}; its claim holds until {} unless it is renewed, and {} ends one that is nobody's",
-        short(holder.get_str("owner").unwrap_or("another run")),
-        short(holder.get_str("host").unwrap_or("another machine")),
-        at("since"),
-        at("expires"),
-        ending(holder, database),
-    )
 }
 
 /// Whether the process that holds a claim ran on this machine and is no more.

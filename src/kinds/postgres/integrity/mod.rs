@@ -12,6 +12,7 @@ mod identity;
 mod options;
 mod order;
 mod pages;
+mod replicas;
 mod rows;
 mod server;
 mod spread;
@@ -121,17 +122,17 @@ impl Kind for Integrity {
         let db = &site.primary;
         let mut findings = Vec::new();
         findings.extend(server::checksum_failures(db, "", site.scope).await?);
-        let mut replicas = Vec::new();
+        let mut usable = Vec::new();
         for (n, session) in &site.replicas {
-            if let Some(finding) = order::not_a_copy(db, session, *n).await? {
+            if let Some(finding) = replicas::not_a_copy(db, session, *n).await? {
                 findings.push(finding);
                 continue;
             }
-            if let Some(finding) = order::held_back(db, session, *n).await? {
+            if let Some(finding) = replicas::held_back(db, session, *n).await? {
                 findings.push(finding);
                 continue;
             }
-            replicas.push(*n);
+            usable.push(*n);
             let there = format!(" (seen on replica {})", n + 1);
             findings.extend(server::checksum_failures(session, &there, site.scope).await?);
         }
@@ -143,7 +144,7 @@ impl Kind for Integrity {
             });
         }
         let replica_missing =
-            replicas.is_empty() && !(site.replicas.is_empty() && site.findings.is_empty());
+            usable.is_empty() && !(site.replicas.is_empty() && site.findings.is_empty());
         let mut meanings = Vec::new();
         for query in &self.queries {
             let mut meaning = meaning::of(db, &[&query.sql], &[]).await?;
@@ -186,7 +187,7 @@ impl Kind for Integrity {
             keys: counters::keys(db, self.near_end.share()).await?,
             unseen: counters::unseen(db).await?,
             collations: server::changed_collations(db).await?,
-            replicas,
+            replicas: usable,
             replica: None,
             in_recovery: db.server.in_recovery,
             replica_missing,
@@ -206,7 +207,7 @@ impl Kind for Integrity {
             plan.considered = 1;
             return plan;
         }
-        let replica = order::next_replica(&facts.replicas, at, &mut plan);
+        let replica = replicas::next_replica(&facts.replicas, at, &mut plan);
         let facts = Facts { replica, ..facts };
         let mut candidates = Vec::new();
         let mut unreadable = Vec::new();

@@ -356,7 +356,7 @@ pub(in crate::kinds::postgres) fn unknown(name: &RelationName, root: &str, plan:
         severity: Severity::Warning,
         object: name.to_string(),
         message: format!(
-            "the comment of {name} says that maint detached it from {root} to have it leave, and the history knows nothing of that: somebody wrote the comment, an older version did, the target had another name then, or the history is another one. Nothing is done with it: give the target the name that it had, attach it again, drop it by hand if its rows are not wanted, or take the comment away"
+            "the comment of {name} says that maint detached it from {root} to have it leave, and the history knows nothing of that: somebody wrote the comment, an older version did, the target had another name then, the database was put back from a dump (ids of tables are others there), or the history is another one. Nothing is done with it: give the target the name that it had, attach it again, drop it by hand if its rows are not wanted, or take the comment away"
         ),
         suggestion: None,
     });
