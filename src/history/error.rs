@@ -129,7 +129,15 @@ pub enum HistoryError {
         /// What the system said.
         source: Cause,
     },
-    /// Bytes that are no SQLite database, or no sound one.
+    /// A file of something else: it does not begin as SQLite databases do.
+    #[error("{} is no SQLite database", .path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: Cause,
+    },
+    /// A SQLite database that is not sound.
     #[error("the history {} is damaged", .path.display())]
     Damaged {
         /// The file.
@@ -309,6 +317,7 @@ impl HistoryError {
             | HistoryError::Published { .. }
             | HistoryError::Missing { .. }
             | HistoryError::NoFolder { .. }
+            | HistoryError::NotADatabase { .. }
             | HistoryError::Damaged { .. }
             | HistoryError::NotAHistory { .. }
             | HistoryError::NewerSchema { .. }

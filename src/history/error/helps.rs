@@ -61,6 +61,9 @@ impl HistoryError {
                 "move it away to start a new one; `sqlite3 {} .recover` may save what it holds",
                 path.display()
             ),
+            HistoryError::NotADatabase { .. } => {
+                "name another file in `history:`; if this was the history, put it back from a backup".to_owned()
+            }
             HistoryError::NotAHistory { .. } => "name another file in `history:`".to_owned(),
             HistoryError::NewerSchema { place: Place::File(_), .. } => {
                 "use the newer maint everywhere, or name another file in `history:`".to_owned()

@@ -1,5 +1,6 @@
 //! What SQLite says, sorted by its codes.
 
+use std::io::Read;
 use std::path::Path;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -53,6 +54,11 @@ impl HistoryError {
                 place,
                 source: error.into(),
             },
+            // It says so of a page that it cannot read, too.
+            Some(NOTADB) if !begins_as_one(&path) => HistoryError::NotADatabase {
+                path,
+                source: error.into(),
+            },
             Some(CORRUPT | NOTADB) => HistoryError::Damaged {
                 path,
                 source: error.into(),
@@ -78,6 +84,16 @@ impl HistoryError {
                 source: error.into(),
             },
         }
+    }
+}
+
+/// Whether a file begins as SQLite databases do, <https://sqlite.org/fileformat.html>; what cannot be read may.
+fn begins_as_one(path: &Path) -> bool {
+    let mut first = [0; 16];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut first));
+    match read {
+        Ok(()) => &first == b"SQLite format 3\0",
+        Err(error) => error.kind() != std::io::ErrorKind::UnexpectedEof,
     }
 }
 

@@ -187,9 +187,14 @@ async fn damage_is_named_with_its_file() {
         "this was never a database, whatever its name says\n".repeat(100),
     )
     .unwrap();
+    let before = std::fs::read(&text).unwrap();
     let error = refused(open(&location(&text)).await);
-    assert!(matches!(error, HistoryError::Damaged { .. }), "{error:?}");
+    assert!(
+        matches!(error, HistoryError::NotADatabase { .. }),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("text.db"), "{error}");
+    assert_eq!(std::fs::read(&text).unwrap(), before);
 
     let torn = folder.path().join("torn.db");
     let store = open(&location(&torn)).await.unwrap();
