@@ -109,7 +109,7 @@ pub fn serves(k: &str, relation: &str) -> String {
             JOIN ({columns}
                 JOIN pg_catalog.pg_attribute theirs ON theirs.attrelid = {k}.confrelid AND theirs.attnum = u.far
                 LEFT JOIN pg_catalog.pg_collation parents ON parents.oid = theirs.attcollation
-                JOIN pg_catalog.pg_operator op ON op.oid = u.operator) ON own.attnum = x.indkey[at.n]
+                CROSS JOIN LATERAL (SELECT w.* FROM pg_catalog.pg_operator w WHERE w.oid = u.operator OFFSET 0) AS op) ON own.attnum = x.indkey[at.n]
                     OR (at.n = 0 AND x.indkey[0] = 0 AND {cast})
             JOIN pg_catalog.pg_opclass oc ON oc.oid = x.indclass[at.n]
             JOIN pg_catalog.pg_amop ap ON ap.amopfamily = oc.opcfamily AND ap.amopopr = op.oprcom AND ap.amoppurpose = 's'

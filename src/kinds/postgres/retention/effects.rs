@@ -85,7 +85,7 @@ const FOREIGN_KEYS: &str = "WITH RECURSIVE of_rule AS MATERIALIZED (SELECT o.roo
             JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum ORDER BY k.ord) AS columns,
         ARRAY(SELECT {indexed} FROM ROWS FROM (pg_catalog.unnest(whole.conkey), pg_catalog.unnest(whole.conpfeqop)) WITH ORDINALITY AS k (attnum, op, ord)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum
-            JOIN pg_catalog.pg_operator o ON o.oid = k.op ORDER BY k.ord) AS served_by,
+            CROSS JOIN LATERAL (SELECT w.* FROM pg_catalog.pg_operator w WHERE w.oid = k.op OFFSET 0) AS o ORDER BY k.ord) AS served_by,
         {rows_c} AS child_rows, {bytes_c} AS child_bytes,
         NOT {without_index} AS indexed,
         fk.depth,
@@ -130,12 +130,13 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
     if !each(&pointed_at, |row| row.named("pointed_at"))?.contains(&true) {
         return Ok(Vec::new());
     }
-    // A partitioned table has what its partitions have.
+    // A partitioned table has what its partitions have. One look into the catalog's index for each, whatever the
+    // planner knows of the catalog.
     let over_leaves = |alias: &str, what: &str| {
         format!(
-            "(SELECT {what} FROM pg_catalog.pg_class l
-                WHERE l.oid = {alias}.oid OR ({alias}.relkind = 'p' AND l.oid IN
-                    {}))",
+            "(SELECT {what} FROM (SELECT {alias}.oid AS relid WHERE {alias}.relkind <> 'p'
+                    UNION ALL SELECT w.relid FROM {} AS w WHERE {alias}.relkind = 'p') AS w
+                CROSS JOIN LATERAL (SELECT c.* FROM pg_catalog.pg_class c WHERE c.oid = w.relid OFFSET 0) AS l)",
             tree(&format!("{alias}.oid"))
         )
     };

@@ -70,19 +70,21 @@ const REFERENCES: &str = "WITH own AS (
             CROSS JOIN LATERAL {with_ancestors} AS above)
     SELECT own.member, con.conname::text AS constraint_name, n.nspname::text AS child_schema, c.relname::text AS child_name, c.relkind = 'p' AS partitioned,
         EXISTS (SELECT FROM own o WHERE o.member = own.member AND o.relation = con.conrelid) AS own,
-        ARRAY(SELECT pg_catalog.quote_ident(a.attname) || {cast_child} FROM ROWS FROM (pg_catalog.unnest(con.conkey), pg_catalog.unnest(con.conpfeqop)) WITH ORDINALITY AS k (n, op, ord)
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.n
-            JOIN pg_catalog.pg_operator o ON o.oid = k.op ORDER BY k.ord) AS columns,
-        ARRAY(SELECT pg_catalog.format('OPERATOR(%I.%s)', s.nspname, o.oprname)
-            FROM pg_catalog.unnest(con.conpfeqop) WITH ORDINALITY AS k (op, ord)
-            JOIN pg_catalog.pg_operator o ON o.oid = k.op JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace ORDER BY k.ord) AS operators,
-        ARRAY(SELECT pg_catalog.quote_ident(a.attname) || {cast_parent} FROM ROWS FROM (pg_catalog.unnest(con.confkey), pg_catalog.unnest(con.conpfeqop)) WITH ORDINALITY AS k (n, op, ord)
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = con.confrelid AND a.attnum = k.n
-            JOIN pg_catalog.pg_operator o ON o.oid = k.op ORDER BY k.ord) AS referenced,
+        compared.columns, compared.operators, compared.referenced,
         con.confdeltype NOT IN ('a', 'r') AS takes, con.confdeltype = 'c' AS cascades,
         CASE WHEN con.confdeltype = 'c' THEN {deleted} WHEN con.confdeltype IN ('n', 'd') THEN {updated} ELSE '{}' END AS unfollowed
     FROM own JOIN pg_catalog.pg_constraint con ON con.confrelid = own.relation
         JOIN pg_catalog.pg_class c ON c.oid = con.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        CROSS JOIN LATERAL (SELECT
+                pg_catalog.array_agg(pg_catalog.quote_ident(near.attname) || {cast_child} ORDER BY k.ord) AS columns,
+                pg_catalog.array_agg(pg_catalog.format('OPERATOR(%I.%s)', s.nspname, o.oprname) ORDER BY k.ord) AS operators,
+                pg_catalog.array_agg(pg_catalog.quote_ident(far.attname) || {cast_parent} ORDER BY k.ord) AS referenced
+            FROM ROWS FROM (pg_catalog.unnest(con.conkey), pg_catalog.unnest(con.confkey), pg_catalog.unnest(con.conpfeqop))
+                    WITH ORDINALITY AS k (near, far, op, ord)
+                JOIN pg_catalog.pg_attribute near ON near.attrelid = con.conrelid AND near.attnum = k.near
+                JOIN pg_catalog.pg_attribute far ON far.attrelid = con.confrelid AND far.attnum = k.far
+                CROSS JOIN LATERAL (SELECT w.* FROM pg_catalog.pg_operator w WHERE w.oid = k.op OFFSET 0) AS o
+                JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace) AS compared
     WHERE con.contype = 'f' AND con.conparentid = 0 AND {enforced}
     ORDER BY own.member, n.nspname, c.relname, con.conname";
 
@@ -166,8 +168,8 @@ impl Ties {
         let references = REFERENCES
             .replace("{with_ancestors}", &with_ancestors("m.oid"))
             .replace("{enforced}", &enforced(&db.server, "con"))
-            .replace("{cast_child}", &cast("o.oprright", "a.atttypid"))
-            .replace("{cast_parent}", &cast("o.oprleft", "a.atttypid"))
+            .replace("{cast_child}", &cast("o.oprright", "near.atttypid"))
+            .replace("{cast_parent}", &cast("o.oprleft", "far.atttypid"))
             .replace("{deleted}", &refusals(&db.server, Published::Delete))
             .replace("{updated}", &refusals(&db.server, Published::Update));
         for row in db.query(doing, &references, &[&oids]).await? {

@@ -34,8 +34,9 @@ const IDLE: &str = "WITH leaves AS (
             AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = i.oid)
         -- Without it the next delete of a row that is referred to would read the whole table, or a
         -- whole partition: that may have keys and an order of columns of its own.
-        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index x JOIN pg_catalog.pg_constraint k ON k.conrelid = x.indrelid
-            WHERE x.indexrelid = ANY (l.leaves) AND k.contype = 'f' AND {enforced} AND {serves_k})
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index x
+            CROSS JOIN LATERAL (SELECT f.* FROM pg_catalog.pg_constraint f WHERE f.conrelid = x.indrelid AND f.contype = 'f' OFFSET 0) AS k
+            WHERE x.indexrelid = ANY (l.leaves) AND {enforced} AND {serves_k})
     ORDER BY l.bytes DESC, schema, name";
 
 const USAGE: &str = "SELECT n.nspname::text AS schema, i.relname::text AS name, u.scans, coalesce(pg_catalog.pg_stat_get_tuples_returned(i.oid), 0) AS tuples,
@@ -106,7 +107,7 @@ const MISSING: &str = "SELECT k.conname::text AS constraint_name, n.nspname::tex
         ARRAY(SELECT {indexed}
             FROM ROWS FROM (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.conpfeqop)) WITH ORDINALITY u (att, op, place)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.att
-            JOIN pg_catalog.pg_operator o ON o.oid = u.op ORDER BY u.place) AS indexed,
+            CROSS JOIN LATERAL (SELECT w.* FROM pg_catalog.pg_operator w WHERE w.oid = u.op OFFSET 0) AS o ORDER BY u.place) AS indexed,
         s.bytes::int8 AS bytes, c.relkind = 'p' AS partitioned
     FROM pg_catalog.pg_constraint k
     JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
