@@ -75,7 +75,8 @@ fn options(kind: &str, folder: &std::path::Path) -> String {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// Detached by hand after the plan was made: the table, its rows and its
     /// comment stay; the other one goes.
     async fn by_hand_before_its_step(major: u32) {
@@ -106,7 +107,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// Attached again with other bounds after the plan was made, by which it is young: it stays, whatever becomes
     /// of what retires.
     async fn with_other_bounds_before_its_step(major: u32) {

@@ -83,7 +83,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// After a crash nobody knows what changed before it: views are refreshed,
     /// statistics gathered, tables vacuumed, each once; a healthy index that
     /// grew before is not called bloated.
@@ -243,7 +244,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// What a vacuum leaves where `vacuum_index_cleanup` is off, and ANALYZE counts as dead rows, is neither vacuumed again
     /// nor anybody's fault; what dies since is vacuumed.
     async fn what_points_at_dead_rows_is_told_for_what_it_is(major: u32) {
@@ -276,7 +278,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// An old transaction in another database, with tables vacuumed side by side: a vacuum that
     /// says it succeeded has removed the dead rows, or it is told who keeps them.
     async fn an_old_transaction_elsewhere_makes_no_vacuum_a_lie(major: u32) {
@@ -301,7 +304,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg14 = 14, pg18 = 18]
     /// A name that does not exist, a rule that is refused, no privilege for
     /// anything: the run has not succeeded.
     async fn what_could_not_be_done_has_not_succeeded(major: u32) {

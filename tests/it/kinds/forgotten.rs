@@ -111,7 +111,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// Renamed or moved, it stays, and is told each time, until its comment is gone; with its own name it goes.
     async fn what_was_renamed_on_its_way_out_is_told(major: u32) {
         for (kind, name, change, back) in [
@@ -179,7 +180,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg14 = 14]
     /// A table given to another role takes its partitions along, and not what waits outside: that stays, and is told
     /// each time until both belong to one role again.
     async fn what_belongs_to_another_role_than_its_table_is_told(major: u32) {

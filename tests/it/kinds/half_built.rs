@@ -88,7 +88,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// What an attempt left, and cannot remove while a transaction is open, is left once, not as
     /// often as there are attempts; afterwards it goes, and the index is rebuilt.
     async fn what_cannot_be_removed_is_left_once(major: u32) {
@@ -193,7 +194,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// Whoever reads the table for long keeps what a rebuild has left from being dropped: until it is, no
     /// night makes one more.
     async fn what_cannot_be_dropped_gets_no_company(major: u32) {

@@ -7,7 +7,8 @@ use super::outside::{exists, half_out_of, mark, options, rows, run, told, years}
 use crate::support::servers::fresh_database;
 use crate::support::workspace::Workspace;
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// While it waits it says for whom; then the run has failed and says which partition hangs, with how many
     /// rows, and what ends that. The next run finishes it.
     async fn whoever_holds_up_a_detachment_is_named(major: u32) {

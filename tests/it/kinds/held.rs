@@ -125,7 +125,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// However the table is held, a vacuum of it is left out, and whoever is in the way is named.
     async fn a_vacuum_steps_over_what_is_held_in_any_mode(major: u32) {
         let db = fresh_database(major).await;

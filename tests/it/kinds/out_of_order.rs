@@ -93,7 +93,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// Parents in a partition that is about to leave, or has left and may come back, are parents.
     async fn what_is_out_of_sight_has_children(major: u32) {
         let db = fresh_database(major).await;

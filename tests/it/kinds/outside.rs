@@ -264,7 +264,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// Begun to be detached by somebody else: it is theirs, the others wait, and the finding says
     /// what ends it.
     async fn what_somebody_else_began_is_told(major: u32) {
@@ -291,7 +292,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg14 = 14]
     /// A partition that has partitions itself is named once, and not what is below it; where it is
     /// one of those that is half out, only that one and its siblings wait.
     async fn what_is_below_a_half_detached_partition_is_not_taken_for_it(major: u32) {
@@ -356,7 +358,8 @@ for_versions! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// A run of ours that breaks a detachment off tells of it, the table's other partitions wait,
     /// and the next run goes on.
     async fn what_a_run_breaks_off_is_told(major: u32) {

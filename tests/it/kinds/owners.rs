@@ -41,7 +41,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_each_version! {
+for_versions! {
+    [pg14 = 14, pg16 = 16, pg18 = 18]
     /// A view that its own owner may not read any more is told with the right that is missing.
     async fn a_view_whose_owner_may_not_read_is_told(major: u32) {
         let db = fresh_database(major).await;

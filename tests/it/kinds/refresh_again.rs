@@ -18,7 +18,8 @@ fn refreshed(workspace: &Workspace) -> usize {
     steps.len()
 }
 
-for_each_version! {
+for_versions! {
+    [pg14 = 14, pg15 = 15, pg18 = 18]
     async fn what_it_is_made_of_is_more_than_rows(major: u32) {
         let db = fresh_database(major).await;
         let owner = format!("owner_{}", db.name);
@@ -53,7 +54,8 @@ for_each_version! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// What words mean to a search, which attributes a row has, under which settings a function runs, who
     /// is a member of whom a policy is for: each is of the view that shows it, and of no other.
     async fn what_no_relation_holds_is_seen_too(major: u32) {

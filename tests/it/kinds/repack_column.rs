@@ -21,7 +21,8 @@ fn moved(run: &Value) -> Vec<&str> {
     moves.map(|s| s["object"].as_str().unwrap()).collect()
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// A table all of whose columns are bases of one, or that has a trigger before updates, is refused by name and
     /// keeps the values that are stored; one with a column beside, or whose function is the server's own, shrinks and
     /// keeps them, too.

@@ -115,7 +115,8 @@ for_versions! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// Names that break scripts, in every place where a rule has one.
     async fn hostile_names(major: u32) {
         let db = fresh_database(major).await;

@@ -15,7 +15,8 @@ const ROWS: &str = "INSERT INTO t VALUES ('net', '-infinity'), ('go', '0001-01-0
     ('old', '2001-01-01'), ('early', '1980-01-02'), ('endless', 'infinity'), ('null', NULL), ('new', now())";
 const STAY: [&str; 7] = ["bc", "endless", "go", "net", "new", "null", "unix"];
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// They stay, and are told, in every type that tells an age; and are told no more once they are gone.
     async fn what_stands_for_never_is_nobodys_age(major: u32) {
         let db = fresh_database(major).await;

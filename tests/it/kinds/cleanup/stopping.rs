@@ -36,7 +36,8 @@ fn task(db: &TestDatabase, walk: &str) -> Workspace {
     ))
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// Killed half-way, the run is recorded with the rows that had gone; the
     /// next one goes on behind them, and every row is counted exactly once.
     async fn killed_half_way(major: u32) {
@@ -98,7 +99,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// A signal ends it between two batches, a budget too; the next run goes on.
     async fn stopped_and_out_of_time(major: u32) {
         let db = fresh_database(major).await;
@@ -132,7 +134,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// A row that somebody holds is waited for briefly, again and again; what
     /// had gone before stays gone, and the blocker is named.
     async fn a_held_row_delays_and_is_told(major: u32) {
@@ -157,7 +160,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// Writers work on the same rows all the while. A row that is no longer
     /// old, or got its parent, when its batch comes stays.
     async fn among_writers(major: u32) {
@@ -201,7 +205,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// Where the first batch takes longer than a run has, the next run begins with as little as can be, and gets something
     /// done; once nothing is slow, all goes.
     async fn what_is_too_slow_for_a_batch_gets_on_all_the_same(major: u32) {

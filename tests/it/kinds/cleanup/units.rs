@@ -9,7 +9,8 @@ async fn ids(db: &TestDatabase) -> Vec<String> {
     db.strings("SELECT id::text FROM t ORDER BY id").await
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// Beside times of our days, numbers of a smaller unit, or of none, are not old: they stay, and are told.
     /// Zero and less stand for no time, often for never.
     async fn numbers_of_several_units_stay(major: u32) {

@@ -85,7 +85,8 @@ for_versions! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// What a trigger sets in the session is no setting of the next batch: values are archived as
     /// they are, into files, a table and another database.
     async fn what_a_trigger_sets_spoils_no_value(major: u32) {
@@ -153,7 +154,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg16 = 16]
     /// A trigger that holds a row with a code which elsewhere means "later": the others go, and
     /// the row is named.
     async fn a_row_held_by_the_codes_of_conflicts_keeps_nobody(major: u32) {
@@ -179,7 +181,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// A trigger of a child that goes along puts its parent, and itself, back: nothing hangs on the
     /// parent but the key.
     async fn what_the_trigger_of_a_child_puts_back_has_not_gone(major: u32) {

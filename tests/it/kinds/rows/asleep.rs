@@ -43,7 +43,8 @@ for_versions! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// Nothing comes back into a table whose constraints would not be asked: foreign keys, and keys that are deferred.
     async fn a_key_that_is_asleep_lets_nothing_come_back(major: u32) {
         let db = fresh_database(major).await;

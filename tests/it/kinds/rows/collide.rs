@@ -20,7 +20,8 @@ const LEFT: [&str; 9] = [
     "more@x", "more@x", "same@x", "there@x", "m200", "m250", "m251", "young@x", "",
 ];
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     async fn the_first_of_rows_that_conflict_goes(major: u32) {
         let (db, there) = (fresh_database(major).await, fresh_database(major).await);
         let kept = "CREATE TABLE kept (id int, at timestamptz, mail text, n int NOT NULL, CONSTRAINT positive CHECK (n > 0));

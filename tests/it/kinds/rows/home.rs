@@ -71,14 +71,16 @@ async fn knows_its_family(major: u32, tables: &str) {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// Partitions of partitions.
     async fn partitions_are_their_table(major: u32) {
         knows_its_family(major, PARTITIONED).await;
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// Children of children.
     async fn children_are_their_table(major: u32) {
         knows_its_family(major, INHERITED).await;

@@ -4,7 +4,8 @@ use super::aftermath::ways;
 use super::{attempt, workspace};
 use crate::support::servers::fresh_database;
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg14 = 14]
     /// Triggers take the objects away with their rows, and `vacuumlo` what nothing in the database points
     /// at: such rows are archived nowhere where that is so.
     async fn contents_that_would_be_lost_keep_their_rows(major: u32) {

@@ -20,7 +20,8 @@ async fn archived(db: &TestDatabase) -> (Workspace, tempfile::TempDir) {
 
 const RESTORE: [&str; 6] = ["archive", "restore", "--from", "t", "--into", "back.t"];
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg15 = 15]
     /// Triggers that delete or change rows, at once or at the end of the
     /// transaction, and columns that round: nothing is restored, the reason is
     /// said, and once it is mended all rows come back.

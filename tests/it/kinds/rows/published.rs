@@ -72,7 +72,8 @@ fn cases() -> Vec<(u32, bool, String)> {
     ]
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg17 = 17]
     /// What the server refuses is told instead of tried, and nothing else is.
     async fn what_the_server_would_refuse_is_not_promised(major: u32) {
         let db = fresh_database(major).await;
@@ -97,7 +98,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// So it is for archives, wherever they go; and for `repack`, which would write rows anew.
     async fn nobody_tries_what_a_publication_forbids(major: u32) {
         let (db, there) = (fresh_database(major).await, fresh_database(major).await);

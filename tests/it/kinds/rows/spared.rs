@@ -81,7 +81,8 @@ for_oldest_and_newest! {
     }
 }
 
-for_oldest_and_newest! {
+for_versions! {
+    [pg18 = 18]
     /// A standby that has to confirm, and is not there: a commit waits for it no longer than the step may
     /// take, and what is recorded as gone has gone.
     async fn a_standby_that_is_away_is_not_waited_for_without_end(major: u32) {
