@@ -79,7 +79,7 @@ async fn once(
         }
     };
     let Some(spots) = found else {
-        let why = "its condition reads the table itself, so which rows go is asked once for all of them, and they are more than eight million: nothing was touched";
+        let why = "its condition reads the table itself, or rows that go along, so which rows go is asked once for all of them, and they are more than eight million: nothing was touched";
         end(record, StepStatus::Failed, why);
         return Ok(false);
     };

@@ -123,16 +123,17 @@ impl Archive {
             columns = columns::of(db, &self.table).await?;
             let reading = proof::read(db, &mut [(&mut rule, table)], None).await?;
             let reading = reading.into_iter().next().unwrap_or_default();
+            foreign_keys = effects::foreign_keys(db, std::iter::once(table)).await?;
             let asked = estimate::Asked {
                 reading: self.by_days(db, &columns, reading).await?,
                 rule: &rule,
                 table,
                 age,
                 also: Vec::new(),
+                along: ForeignKey::along(&foreign_keys, table.oid),
             };
             let looks = estimate::look(db, &[asked], wall_clock(), &standing).await?;
             look = looks.into_iter().next().unwrap_or_default();
-            foreign_keys = effects::foreign_keys(db, std::iter::once(table)).await?;
             let members: Vec<u32> = table.members.iter().map(|member| member.oid).collect();
             triggers = effects::triggers(db, &members, &foreign_keys).await?;
         }

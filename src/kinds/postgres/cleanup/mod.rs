@@ -198,10 +198,11 @@ impl Kind for Cleanup {
         let leftovers = leftover::leftovers(db, mark::MARK).await?;
         let relations = relations.chain(parents.values().copied());
         let standing = trust::read(site, relations.chain(leftovers.iter().map(|l| l.oid))).await?;
+        let all_keys = effects::foreign_keys(db, tables.values()).await?;
         let mut looks = HashMap::new();
         let all: Vec<(usize, &mut Followed)> = rules.iter_mut().enumerate().collect();
         for (_, lot) in lots(all, &tables) {
-            let told = look(db, lot, (&tables, &parents), &standing).await?;
+            let told = look(db, lot, (&tables, &parents, &all_keys), &standing).await?;
             looks.extend(told);
         }
         let members: HashSet<u32> = tables
@@ -209,7 +210,6 @@ impl Kind for Cleanup {
             .flat_map(|t| t.members.iter().map(|m| m.oid))
             .collect();
         let members: Vec<u32> = members.into_iter().collect();
-        let all_keys = effects::foreign_keys(db, tables.values()).await?;
         let triggers = effects::triggers(db, &members, &all_keys).await?;
         let mut foreign_keys: HashMap<u32, Vec<ForeignKey>> = HashMap::new();
         for fk in all_keys {
@@ -350,7 +350,11 @@ fn lots<'a>(
 async fn look(
     db: &Session,
     lot: Vec<(usize, &mut Followed)>,
-    (tables, parents): (&HashMap<TableName, Table>, &HashMap<TableName, u32>),
+    (tables, parents, keys): (
+        &HashMap<TableName, Table>,
+        &HashMap<TableName, u32>,
+        &[ForeignKey],
+    ),
     standing: &Standing,
 ) -> Result<Vec<(usize, Look)>, EngineError> {
     let mut looks = Vec::new();
@@ -394,6 +398,7 @@ async fn look(
             age,
             reading,
             also,
+            along: ForeignKey::along(keys, table.oid),
         })
         .collect();
     let told = estimate::look(db, &asked, wall_clock(), standing).await?;

@@ -25,8 +25,11 @@ pub(super) fn children_first(planned: Vec<(&Rule, Vec<Step>)>, facts: &Facts) ->
         let own_names = own.iter().map(|s| (s.action.clone(), s.object.clone()));
         let own_names = own_names.collect();
         for mut step in own {
-            if let (Work::Walk(walk), false) = (&mut step.body.work, names.is_empty()) {
-                // What goes before may leave more orphans than were found.
+            if let (Work::Walk(walk), false) = (&mut step.body.work, names.is_empty())
+                && !walk.once
+            {
+                // What goes before may leave more orphans than were found. What is found once was found for all
+                // parts of the table at the same moment, and stays so.
                 walk.found = Found::default();
             }
             let earlier = before.get(n).into_iter().flatten();

@@ -44,6 +44,8 @@ pub(in crate::kinds::postgres) struct ForeignKey {
     pub(in crate::kinds::postgres) indexed: bool,
     /// 1 where it points at the table of the rule itself.
     pub(super) depth: i32,
+    /// The child and all below it, `schema.table` as they are called in the catalog.
+    family: Vec<String>,
 }
 
 /// A trigger that fires for each row, or statement; or a rule for DELETE.
@@ -89,6 +91,9 @@ const FOREIGN_KEYS: &str = "WITH RECURSIVE of_rule AS MATERIALIZED (SELECT o.roo
         {rows_c} AS child_rows, {bytes_c} AS child_bytes,
         NOT {without_index} AS indexed,
         fk.depth,
+        ARRAY(SELECT mn.nspname::text || '.' || m.relname::text FROM {below} AS w
+            CROSS JOIN LATERAL (SELECT r.* FROM pg_catalog.pg_class r WHERE r.oid = w.relid OFFSET 0) AS m
+            JOIN pg_catalog.pg_namespace mn ON mn.oid = m.relnamespace) AS family,
         ARRAY(SELECT a.attname::text FROM pg_catalog.unnest({set_columns}) WITH ORDINALITY AS k(attnum, ord)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum ORDER BY k.ord) AS sets
     FROM fk JOIN pg_catalog.pg_constraint whole ON whole.oid = fk.oid
@@ -181,6 +186,7 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
             indexed: row.named("indexed")?,
             depth: row.named("depth")?,
             sets: row.named("sets")?,
+            family: row.named("family")?,
         })
     })
 }
@@ -285,6 +291,13 @@ impl ForeignKey {
     /// Whether it points at rows of `member`, a part of `root`.
     pub(in crate::kinds::postgres) fn concerns(&self, root: u32, member: u32) -> bool {
         self.root == root && self.members.binary_search(&member).is_ok()
+    }
+
+    /// The tables, `schema.table`, whose rows go or change along with those of this one.
+    pub(in crate::kinds::postgres) fn along(all: &[ForeignKey], root: u32) -> HashSet<String> {
+        let of_root = all.iter().filter(|fk| fk.root == root);
+        let along = of_root.filter(|fk| fk.action == "c" || fk.changes());
+        along.flat_map(|fk| fk.family.iter().cloned()).collect()
     }
 
     /// Whether rows that point at what goes are changed: set to null, or to a default.

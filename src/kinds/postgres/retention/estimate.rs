@@ -92,6 +92,8 @@ pub(in crate::kinds::postgres) struct Asked<'a> {
     pub(in crate::kinds::postgres) reading: Reading,
     /// What the condition reads besides the table itself.
     pub(in crate::kinds::postgres) also: Vec<Touch>,
+    /// The tables, `schema.table`, whose rows go or change along.
+    pub(in crate::kinds::postgres) along: HashSet<String>,
 }
 
 /// Looks with the conditions of rules that differ in nothing but schemas, as they would be now: with

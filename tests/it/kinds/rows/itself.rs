@@ -1,5 +1,7 @@
 //! Conditions that read the table that the rows go from: what they mean when the run begins goes, and no more.
 
+use serde_json::json;
+
 use super::aftermath::ways;
 use super::{run, workspace};
 use crate::support::servers::{TestDatabase, fresh_database};
@@ -79,4 +81,40 @@ async fn a_saved_plan_asks_once() {
         .await;
     workspace.run(["run", "--plan", "p.json"]).expect(0);
     assert_eq!(db.number("SELECT count(*) FROM t").await, rest);
+}
+
+for_versions! {
+    [pg15 = 15]
+    /// So it is where another rule of the task comes first, and where the condition puts rows together that go along:
+    /// what is meant when the run begins goes, from every partition. A condition that asks for children of the row
+    /// itself is asked as ever.
+    async fn whatever_goes_before_or_along(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE first (id int PRIMARY KEY, at timestamptz NOT NULL); INSERT INTO first SELECT n, '2020-01-01' FROM generate_series(1, 10) n;
+            CREATE TABLE t (id int, score int, pad text) PARTITION BY RANGE (id);
+            CREATE TABLE t_a PARTITION OF t FOR VALUES FROM (MINVALUE) TO (601); CREATE TABLE t_b PARTITION OF t DEFAULT;
+            INSERT INTO t SELECT n, n, repeat('x', 300) FROM generate_series(1, 1200) n;
+            CREATE TABLE parents (id int PRIMARY KEY, score int, pad text); INSERT INTO parents SELECT n, n, repeat('x', 300) FROM generate_series(1, 1200) n;
+            CREATE TABLE children (id int PRIMARY KEY, parent int REFERENCES parents ON DELETE CASCADE, score int) PARTITION BY RANGE (id);
+            CREATE TABLE children_a PARTITION OF children DEFAULT; CREATE INDEX ON children (parent);
+            INSERT INTO children SELECT n, n, n FROM generate_series(1, 1200) n; ANALYZE").await;
+        let rules = json!([
+            { "table": "first", "column": "at", "older_than": "30d" },
+            { "table": "t", "where": "score < (SELECT avg(score) FROM public.t)" },
+            { "table": "parents", "where": "score < (SELECT avg(score) FROM public.children)" },
+        ]);
+        let options = json!({ "rules": rules, "batch_goal": "10ms" });
+        let done = run(&workspace(&db, &db, "cleanup", &options), "cleanup", 0);
+        assert_eq!(done["rows"], 10 + 600 + 600, "{done:#}");
+        for table in ["t", "parents", "children"] {
+            let left = db.strings(&format!("SELECT min(id) || ' ' || count(*) FROM {table}")).await;
+            assert_eq!(left, ["601 600"], "{table} {done:#}");
+        }
+        let rules = json!([{ "table": "parents", "where": "NOT EXISTS (SELECT FROM public.children c WHERE c.parent = parents.id AND c.score < 1190)" }]);
+        let workspace = workspace(&db, &db, "cleanup", &json!({ "rules": rules }));
+        let plan = workspace.run(["plan", "cleanup"]).expect(0).stdout;
+        assert!(!plan.contains("reads the table itself"), "{plan}");
+        let done = run(&workspace, "cleanup", 0);
+        assert_eq!(done["rows"], 11, "{done:#}");
+    }
 }

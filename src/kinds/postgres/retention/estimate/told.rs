@@ -35,7 +35,8 @@ pub(super) fn estimated(
         // What goes makes orphans of others, and those are meant, too.
         let own = rule.orphaned.as_ref();
         let own = own.is_some_and(|orphaned| orphaned.parent == rule.table);
-        let read = itself::is_read(plan, table, &subject.members);
+        let along = &subject.asked.along;
+        let read = itself::is_read(plan, table, &subject.members, along);
         look.itself = (read && !own) || table.relations().iter().any(|oid| called.contains(oid));
     }
 }
