@@ -16,7 +16,7 @@ use crate::notify::Teller;
 use crate::pipeline;
 use crate::plan::KindInfo;
 use crate::report::Templates;
-use crate::report::text::Style;
+use crate::report::text::{Style, shown};
 use crate::values::{closest, host, with_causes};
 
 /// What every verb needs of the command line and the files.
@@ -52,6 +52,14 @@ impl<'a> Context<'a> {
     pub(super) fn config_path(&self) -> Result<std::path::PathBuf, Failure> {
         let env = |name: &str| std::env::var(name).ok();
         Ok(config::locate(self.args.config.as_deref(), &env)?)
+    }
+
+    /// Says of which tasks another takes what they make, as far as it is about one of these.
+    pub(super) fn tell_overwritten(&self, config: &Config, work: &[(Arc<Task>, Target)]) {
+        let names: Vec<&str> = work.iter().map(|(task, _)| task.name.as_str()).collect();
+        for said in config::overwritten_by_others(config, &self.kinds, &names) {
+            errln!("note: {}", shown(&said));
+        }
     }
 
     /// Reads the configuration, or reports every problem in it.

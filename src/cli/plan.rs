@@ -83,6 +83,7 @@ impl Plan {
             }
             let work = context.tasks(&config, tasks, target, &self.settings)?;
             if let Some(file) = &self.save {
+                context.tell_overwritten(&config, &work);
                 return super::saved::save(context, &config, work, file).await;
             }
         }
@@ -115,6 +116,7 @@ pub(super) async fn show_plans(
     if work.is_empty() {
         return Err(super::run::nothing_to_run(&config, 0));
     }
+    context.tell_overwritten(&config, &work);
     let mut spread = Vec::new();
     // What is said of a server is said once, however many tasks are for it.
     let mut looked: BTreeSet<String> = BTreeSet::new();

@@ -174,7 +174,8 @@ pub fn load_with(
         let outlived = outlived::before_their_archive(&config, kinds, wall_clock());
         config.warnings.extend(outlived);
         let overwritten = overwritten::by_each_other(&config, kinds);
-        config.warnings.extend(overwritten);
+        let said = overwritten.into_iter().map(|one| one.said);
+        config.warnings.extend(said);
     }
     config.outside = outside;
     Ok(config)

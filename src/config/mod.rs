@@ -45,6 +45,7 @@ pub use load::{load, load_for_check, load_with};
 pub use locate::locate;
 pub use named_files::{FileUse, NamedFile, named_files};
 pub use opening::{Opening, TaskWindow, had_a_chance, opening, windows_of};
+pub use overwritten::overwritten_by_others;
 pub use reading::Care;
 pub use schema::{schema_for_schedules, schema_for_task, schema_with_id};
 pub use sources::{Answer, Answers, Ask, Source, sources};

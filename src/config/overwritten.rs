@@ -7,8 +7,30 @@ use super::types::{Config, Task};
 use crate::engines::{Whereabouts, whereabouts};
 use crate::plan::{KindInfo, Replaced, Replacing};
 
-/// What is to be said of such tasks.
-pub(super) fn by_each_other(config: &Config, kinds: &[KindInfo]) -> Vec<String> {
+/// What is to be said of such tasks, where it is about one of these.
+pub fn overwritten_by_others(config: &Config, kinds: &[KindInfo], tasks: &[&str]) -> Vec<String> {
+    let all = by_each_other(config, kinds).into_iter();
+    let about = all.filter(|one| one.tasks.iter().any(|name| tasks.contains(&name.as_str())));
+    about.map(|one| one.said).collect()
+}
+
+/// Tasks of which one takes from the other what it makes, be it of another target or database.
+pub(super) struct Overwritten {
+    tasks: [String; 2],
+    pub(super) said: String,
+}
+
+impl Overwritten {
+    fn of(one: &Task, other: &Task, said: String) -> Overwritten {
+        Overwritten {
+            tasks: [one.name.clone(), other.name.clone()],
+            said,
+        }
+    }
+}
+
+/// All that is to be said of such tasks.
+pub(super) fn by_each_other(config: &Config, kinds: &[KindInfo]) -> Vec<Overwritten> {
     let enabled = config.tasks.values().filter(|task| task.enabled);
     let all: Vec<(&Task, Vec<Replacing>)> = enabled
         .filter_map(|task| {
@@ -19,7 +41,8 @@ pub(super) fn by_each_other(config: &Config, kinds: &[KindInfo]) -> Vec<String> 
         .collect();
     let mut said = Vec::new();
     for (n, (task, made)) in all.iter().enumerate() {
-        said.extend(made.iter().filter_map(|of| by_databases(config, task, of)));
+        let by_databases = made.iter().filter_map(|of| by_databases(config, task, of));
+        said.extend(by_databases.map(|text| Overwritten::of(task, task, text)));
         for (other, theirs) in all.iter().skip(n + 1) {
             let shared = |one: &&String| other.targets.contains(one);
             let Some(target) = task.targets.iter().find(shared) else {
@@ -33,13 +56,14 @@ pub(super) fn by_each_other(config: &Config, kinds: &[KindInfo]) -> Vec<String> 
             });
             if let Some((of, to)) = pairs.next() {
                 let all = of.much == Replaced::All || to.much == Replaced::All;
-                said.push(format!(
+                let text = format!(
                     "tasks `{}` and `{}` both put what they make into {} of target {target}, and {}. Give each a place of its own, or make it one task",
                     task.name,
                     other.name,
                     of.object,
                     loses(all)
-                ));
+                );
+                said.push(Overwritten::of(task, other, text));
             }
         }
     }
@@ -48,7 +72,7 @@ pub(super) fn by_each_other(config: &Config, kinds: &[KindInfo]) -> Vec<String> 
 }
 
 /// The same of targets that are on one server, as their addresses say.
-fn on_one_server(config: &Config, all: &[(&Task, Vec<Replacing>)]) -> Vec<String> {
+fn on_one_server(config: &Config, all: &[(&Task, Vec<Replacing>)]) -> Vec<Overwritten> {
     let leads = config.targets.iter().filter_map(|(name, target)| {
         Some((name, whereabouts(target.engine, target.url.as_ref())?))
     });
@@ -98,9 +122,10 @@ fn on_one_server(config: &Config, all: &[(&Task, Vec<Replacing>)]) -> Vec<String
                     task.name, other.name
                 ),
             };
-            said.push(format!(
+            let text = format!(
                 "{who} into {into} of one server, as their addresses say, and {loses}. Give each a place of its own"
-            ));
+            );
+            said.push(Overwritten::of(task, other, text));
         }
     }
     said

@@ -363,6 +363,43 @@ async fn a_result_that_others_replace_is_told() {
     assert!(codes(&alone).is_empty(), "{alone:#}");
 }
 
+/// Two targets that are one server by their addresses: a plan of one task says so, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_which_task_takes_the_place_of_its_result() {
+    let base = TestBase::new(60).await;
+    events(&base, [1, 2].into_iter()).await;
+    let refresh = |target: &str, into: &str| {
+        format!(
+            "kind: refresh\ntarget: {target}\noptions: {{ aggregations: [{{ collection: events, pipeline: [{{ $group: {{ _id: $day }} }}, {{ $out: {into} }}] }}] }}\n"
+        )
+    };
+    let url = base.url();
+    let workspace = Workspace::new(&format!(
+        "history: sqlite:maint.db\ntargets:\n  app: {{ engine: mongodb, url: \"{url}\" }}\n  twin: {{ engine: mongodb, url: \"{url}\" }}\n"
+    ))
+    .task("one", &refresh("app", "days"))
+    .task("two", &refresh("twin", "days"))
+    .task("three", &refresh("app", "others"));
+    let says = "one replaces all that another has put there";
+    for (arguments, told) in [
+        (vec!["plan", "one"], true),
+        (vec!["plan", "two", "--output", "json"], true),
+        (vec!["plan", "two", "--save", "saved.json"], true),
+        (vec!["plan"], true),
+        (vec!["plan", "three"], false),
+    ] {
+        let plan = workspace.run(arguments.clone()).expect(0);
+        assert_eq!(plan.stderr.contains(says), told, "{arguments:?}: {plan:?}");
+        if told {
+            assert!(plan.stderr.contains("`one`"), "{plan:?}");
+            assert!(plan.stderr.contains("`two`"), "{plan:?}");
+        }
+    }
+    for name in ["days", "others"] {
+        assert_eq!(base.count(name, doc! {}).await, 0);
+    }
+}
+
 /// A `$merge` goes along an index that compares as what is read does: by any other, by `_id`, too, the server refuses
 /// it, which is seen before anything is done.
 #[tokio::test(flavor = "multi_thread")]
