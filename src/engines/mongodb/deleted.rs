@@ -4,6 +4,7 @@
 
 use mongodb::bson::{DateTime, Document, doc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::copies::{Copy, copies_of, listed};
 use super::marks::{DELETED, LOOK, MARKS, concern};
@@ -11,14 +12,14 @@ use super::rights::Rights;
 use super::{MongoError, Session};
 
 /// Where it is told what becomes of a batch, and that these are the collections in which it was to be told: what was
-/// dropped and restored has another identity, and may be as it was before the end of the batch.
+/// dropped and restored is another one, and may be as it was before the end of the batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Evidence {
-    /// The identity of the collection that has the mark.
+    /// Which collection has the mark.
     marks: String,
     /// The database that has the record.
     database: String,
-    /// The identity of the collection that has the record.
+    /// Which collection has the record.
     records: String,
 }
 
@@ -61,13 +62,36 @@ impl Session {
             true => source,
             false => own,
         };
-        let marks = self.identity(own, MARKS).await?;
-        let records = self.identity(database, MARKS).await?;
+        let marks = self.incarnation(own).await?;
+        let records = self.incarnation(database).await?;
         Ok(marks.zip(records).map(|(marks, records)| Evidence {
             marks,
             database: database.to_owned(),
             records,
         }))
+    }
+
+    /// What tells the marks of a database from others in their place: the identity of their collection, which a dump
+    /// can bring back, and the file that the server has made for it, which it cannot. Where the server does not say
+    /// which that is, or another member does, they are not known to be the same.
+    async fn incarnation(&self, database: &str) -> Result<Option<String>, MongoError> {
+        let Some(identity) = self.identity(database, MARKS).await? else {
+            return Ok(None);
+        };
+        let command = doc! { "collStats": MARKS };
+        let doing = "looking which collection has the marks";
+        let stats = match self.command(doing, database, command, LOOK).await {
+            Ok(stats) => Some(stats),
+            Err(MongoError::Unauthorized { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let engine = stats
+            .as_ref()
+            .and_then(|s| s.get_document("wiredTiger").ok());
+        let file = engine.and_then(|engine| engine.get_str("uri").ok());
+        // No other has that.
+        let file = file.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
+        Ok(Some(format!("{identity} {file}")))
     }
 
     async fn may_record(&self, database: &str) -> Result<bool, MongoError> {
@@ -111,8 +135,8 @@ impl Session {
             let record = Document::try_from(record).unwrap_or_default();
             return Ok(Fate::Committed(copies_of(&record)));
         }
-        let marks = self.identity(self.database(), MARKS).await?;
-        let records = self.identity(&evidence.database, MARKS).await?;
+        let marks = self.incarnation(self.database()).await?;
+        let records = self.incarnation(&evidence.database).await?;
         let same =
             marks.as_ref() == Some(&evidence.marks) && records.as_ref() == Some(&evidence.records);
         Ok(match same {

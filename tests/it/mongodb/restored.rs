@@ -1,8 +1,9 @@
 //! A mark that is there again as it was in the middle of its batch, because somebody has restored it from a dump: what
 //! its transaction has deleted is known without it, and no copy goes that is the only one.
 
+use futures_util::TryStreamExt;
 use mongodb::Database;
-use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use serde_json::json;
 
 use super::archive::raw;
@@ -21,6 +22,8 @@ const ALL: i32 = 50;
 enum How {
     /// Their collection is dropped, and made anew: `mongorestore --drop`.
     Dropped,
+    /// The same, and it gets the identity that it had: `mongorestore --drop --preserveUUID`.
+    Preserved,
     /// The mark itself is put back, in a collection that is the same.
     PutBack,
     /// Only what is not there any more is put back: `mongorestore`.
@@ -46,8 +49,21 @@ impl Place {
 
     async fn put_back(&self, how: How) {
         let marks = self.db.collection::<Document>(MARKS);
-        if matches!(how, How::Dropped) {
-            marks.drop().await.unwrap();
+        match how {
+            How::Dropped => marks.drop().await.unwrap(),
+            How::Preserved => {
+                let before = uuid(&self.db).await;
+                marks.drop().await.unwrap();
+                let create = doc! {
+                    "op": "c", "ns": format!("{}.$cmd", self.db.name()), "ui": before.clone(),
+                    "o": { "create": MARKS },
+                };
+                let admin = self.db.client().database("admin");
+                let made = doc! { "applyOps": [create] };
+                admin.run_command(made).await.unwrap();
+                assert_eq!(uuid(&self.db).await, before);
+            }
+            How::PutBack | How::Missing => {}
         }
         for mark in &self.dump {
             let by_id = doc! { "_id": mark.get_str("_id").unwrap() };
@@ -59,6 +75,13 @@ impl Place {
             }
         }
     }
+}
+
+/// The identity of the collection that has the marks.
+async fn uuid(db: &Database) -> Bson {
+    let listed = db.list_collections().filter(doc! { "name": MARKS });
+    let listed: Vec<_> = listed.await.unwrap().try_collect().await.unwrap();
+    Bson::Binary(listed[0].info.uuid.clone().unwrap())
 }
 
 /// Archives documents, and kills the run when it has committed, and before it has noted that; `at_its_mark`: when
@@ -166,7 +189,7 @@ async fn the_only_copies_stay(source: &str, at_its_mark: bool, how: How) {
     let kept = raw(&place.db, "kept").await;
     assert!(bytes(&kept) == bytes(&place.original), "{how:?}: {done:#}");
     assert_eq!(place.events().count_documents(doc! {}).await.unwrap(), 50);
-    if matches!(how, How::Dropped) {
+    if matches!(how, How::Dropped | How::Preserved) {
         assert_eq!(codes(&done), ["archive.only_copy"], "{done:#}");
         let told = done["findings"][0]["message"].as_str().unwrap();
         assert!(told.starts_with("50 copies "), "{told}");
@@ -182,6 +205,11 @@ async fn the_only_copies_stay(source: &str, at_its_mark: bool, how: How) {
 #[tokio::test(flavor = "multi_thread")]
 async fn marks_whose_collection_is_restored_take_no_only_copy() {
     the_only_copies_stay("app", false, How::Dropped).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_that_are_restored_as_what_they_were_take_no_only_copy() {
+    the_only_copies_stay("app", false, How::Preserved).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
