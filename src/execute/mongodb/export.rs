@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use mongodb::ClientSession;
-use mongodb::bson::{Bson, Document, RawDocumentBuf};
+use mongodb::bson::{Bson, RawDocumentBuf};
 use uuid::Uuid;
 
 use super::batch::{Batch, BatchError, CLEARING, Key, key_of};
@@ -22,7 +22,7 @@ use super::files::{self, Sum};
 use super::gate::{Ends, make_marks};
 use super::known::{aside, beside, discard, failed, gone, remember, stored};
 use super::settle::{Fate, fate};
-use super::source::{Most, Source, value_at};
+use super::source::{Most, Source, session_id, value_at};
 use super::under_way::Watch;
 use crate::engines::EngineError;
 use crate::engines::storage::Storage;
@@ -351,13 +351,6 @@ fn moment(value: &Bson) -> Option<DateTime<Utc>> {
         _ => return None,
     };
     DateTime::from_timestamp_millis(millis)
-}
-
-pub(super) fn session_id(id: &Document) -> Option<String> {
-    let Some(Bson::Binary(id)) = id.get("id") else {
-        return None;
-    };
-    Some(id.bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Removes marks that nobody asks for any more: their manifests say it.

@@ -20,9 +20,8 @@ use mongodb::{ClientSession, Collection, Cursor};
 use super::Job;
 use super::batch::{Batch, BatchError, CLEARING};
 use super::copies::{self, Seen, Taken, ended, forget_ended, shown, take_back};
-use super::export::session_id;
 use super::gate::{Ends, make_marks};
-use super::source::{Most, Source, id_of, is_misnamed_for, value_at};
+use super::source::{Most, Source, id_of, is_misnamed_for, session_id, value_at};
 use super::under_way::Watch;
 use crate::engines::EngineError;
 use crate::engines::mongodb::{

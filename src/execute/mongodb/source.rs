@@ -325,6 +325,14 @@ pub(super) fn id_of(document: &RawDocumentBuf) -> Option<String> {
     Some(format!("{:?}", RawBson::from(id)))
 }
 
+/// The id of a session, in hexadecimal digits.
+pub(super) fn session_id(id: &Document) -> Option<String> {
+    let Some(Bson::Binary(id)) = id.get("id") else {
+        return None;
+    };
+    Some(id.bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {

@@ -1,6 +1,8 @@
 //! Broken off between the copy and the deletion: what was copied for nothing is taken back, where
 //! nobody has touched it, and everything else stays as it is.
 
+use std::collections::BTreeSet;
+
 use mongodb::Database;
 use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
 use serde_json::{Value, json};
@@ -293,6 +295,83 @@ async fn a_batch_that_fails_takes_its_copies_back_5_0() {
 async fn a_batch_that_fails_takes_its_copies_back_6_0() {
     // Each batch writes its mark twice: when its copies are made, and when their originals are deleted.
     failed(60, "update", &json!({ "skip": 3 }), 1000).await;
+}
+
+/// What becomes of the commit of a deletion that never succeeds.
+#[derive(Clone, Copy, PartialEq)]
+enum Commit {
+    /// The server refuses it, each time.
+    Refused,
+    /// It is made, and each answer says that this is not certain.
+    Unconfirmed,
+}
+
+/// A deletion whose commit fails for good, with whatever would make up for it: nothing is lost or doubled.
+async fn commit_fails_for_good(version: u32, how: Commit) {
+    const ALL: i32 = 500;
+    let set = Servers::set(version).await;
+    let root = set.root().await;
+    let (db, admin) = (root.database("app"), root.database("admin"));
+    old_documents(&db, "events", 0, ALL).await;
+    let original = raw(&db, "events").await;
+    let destination = json!({ "collection": "kept" });
+    let workspace = task(workspace(&set.maint_url("app")), "events", &destination);
+    // Somebody else's transaction keeps the deletion from its end, until all is copied.
+    let mut theirs = root.start_session().await.unwrap();
+    theirs.start_transaction().await.unwrap();
+    db.collection::<Document>("events")
+        .delete_one(doc! { "_id": 0 })
+        .session(&mut theirs)
+        .await
+        .unwrap();
+    let mut process = workspace.begins(["run", "archive", "--now"]);
+    let patience = Patience::until("the copies");
+    while raw(&db, "kept").await.len() != original.len() {
+        assert!(process.try_wait().unwrap().is_none(), "it ended by itself");
+        patience.pause().await;
+    }
+    let error = match how {
+        Commit::Refused => doc! { "errorCode": 2 },
+        Commit::Unconfirmed => {
+            doc! { "writeConcernError": { "code": 64, "errmsg": "waiting for replication timed out" } }
+        }
+    };
+    fail(&admin, COMMIT, &json!("alwaysOn"), error).await;
+    theirs.abort_transaction().await.unwrap();
+    process.wait().unwrap();
+    nothing_fails(&admin).await;
+    let last = workspace
+        .run(["show", "last", "--output", "json"])
+        .expect(0);
+    let failed = last.json()["runs"][0].clone();
+    assert_eq!(failed["status"], "failed", "{failed:#}");
+    assert_eq!(steps(&failed, "failed"), ["archive app.events"]);
+    assert!(!failed["steps"][0]["error"].is_null(), "{failed:#}");
+    let both = [raw(&db, "events").await, raw(&db, "kept").await].concat();
+    let ids: BTreeSet<i32> = both.iter().map(|d| d.get_i32("_id").unwrap()).collect();
+    assert_eq!(ids, (0..ALL).collect(), "{failed:#}");
+    let done = run(&workspace, "archive", 0);
+    assert!(codes(&done).is_empty(), "{done:#}");
+    assert!(bytes(&raw(&db, "kept").await) == bytes(&original));
+    assert!(raw(&db, "events").await.is_empty());
+    assert_eq!(open_marks(&db).await, 0);
+    let again = run(&workspace, "archive", 0);
+    assert_eq!(again["steps"], json!([]), "{again:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_can_never_be_committed_loses_nothing_4_4() {
+    commit_fails_for_good(44, Commit::Refused).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_can_never_be_committed_loses_nothing_6_0() {
+    commit_fails_for_good(60, Commit::Refused).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_is_never_confirmed_loses_nothing() {
+    commit_fails_for_good(60, Commit::Unconfirmed).await;
 }
 
 /// A commit of which the answer is lost, again and again, is no batch that was broken off.

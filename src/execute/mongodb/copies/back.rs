@@ -7,7 +7,7 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::error::Error;
 use mongodb::options::ReadConcern;
 
-use super::super::source::{id_of, key_of, majority, value_at};
+use super::super::source::{id_of, key_of, majority, session_id, value_at};
 use super::shown;
 use super::taken::Taken;
 use crate::engines::mongodb::{Copy, CopyMark, Session, in_parts};
@@ -193,7 +193,13 @@ async fn together(
         let delete = copies.delete_many(doc! { "_id": { "$in": same } });
         back = delete.session(&mut session).await?.deleted_count;
     }
-    session.commit_transaction().await?;
+    if let Err(error) = session.commit_transaction().await {
+        // A commit that was refused leaves its transaction open, and all copies would wait for it.
+        if let Some(id) = session_id(session.id()) {
+            there.end_session(&id).await;
+        }
+        return Err(error);
+    }
     taken.back += i64::try_from(back).unwrap_or(0);
     Ok(())
 }

@@ -10,8 +10,7 @@ use uuid::Uuid;
 
 use super::super::batch::BatchError;
 use super::super::copies::removed_marks;
-use super::super::export::session_id;
-use super::super::source::{can_be_stamped, id_of, key_of, majority, stamp, value_at};
+use super::super::source::{can_be_stamped, id_of, key_of, majority, session_id, stamp, value_at};
 use super::super::under_way::named_by;
 use super::delete::lost;
 use super::origins::Origins;
