@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
 
-use super::marks::{LOOK, MARKS, MOST_MARKS, PATIENCE, PAUSE, concern, is_small};
+use super::marks::{LOOK, MARKS, MOST_MARKS, PATIENCE, PAUSE, concern, is_small, mark};
 use super::{MongoError, Session, counted, counting, number};
 use crate::values::with_causes;
 
@@ -106,6 +106,16 @@ impl CopyMark {
         }
     }
 
+    /// What a transaction on another server writes with the copies: that the batch has made all of them.
+    pub(crate) fn made_there(&self) -> Document {
+        mark(&self.made_as(), &self.uuid)
+    }
+
+    /// By which id that is there: one database may have the marks of both.
+    fn made_as(&self) -> String {
+        format!("{} made", self.id)
+    }
+
     /// Reads a mark; none where it is another kind of mark, or was written by somebody else.
     pub(crate) fn read(mark: &Document) -> Option<CopyMark> {
         let text = |of: &Document, name: &str| of.get_str(name).ok().map(str::to_owned);
@@ -187,6 +197,25 @@ impl Session {
         let doing = "writing down what was copied";
         let answer = self.command(doing, self.database(), command, LOOK).await?;
         Ok(number(answer.get("n")).unwrap_or(0) > 0)
+    }
+
+    /// Whether the transaction was committed, on this server, that makes the copies of a batch. If not, it never will
+    /// be. Where nobody may ask, nobody has written it either.
+    ///
+    /// # Errors
+    /// When the server cannot be asked for long.
+    pub(crate) async fn has_made(&self, mark: &CopyMark) -> Result<bool, MongoError> {
+        match self.was_committed(&mark.into.0, &mark.made_as()).await {
+            Err(MongoError::Unauthorized { .. }) => Ok(false),
+            made => made,
+        }
+    }
+
+    /// Removes what is written down of that on this server, once the mark itself says it, or nobody asks any more.
+    pub(crate) async fn forget_made(&self, mark: &CopyMark) {
+        if let Err(error) = self.forget(&mark.into.0, &[mark.made_as()]).await {
+            tracing::debug!(%error, "a mark remains for now");
+        }
     }
 
     /// Removes the mark of a batch.

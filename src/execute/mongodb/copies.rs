@@ -211,6 +211,10 @@ pub(super) async fn take_back(
         false => here.fate_of(id, sealed.evidence()).await?,
     };
     let proved = fate != Fate::Unknown;
+    let other = there.server.set.is_some() && mark.target.is_some();
+    if other && !mark.made {
+        mark.made = there.has_made(&mark).await?;
+    }
     if let Fate::Committed(left) = fate {
         // Whatever the mark names, these alone were not deleted.
         mark.copies = left;
@@ -245,6 +249,9 @@ pub(super) async fn take_back(
                 return Err(there.error(doing, "delete", &on, &error));
             }
         }
+    }
+    if other {
+        there.forget_made(&mark).await;
     }
     ended(id, sealed, job).await;
     Ok(taken)

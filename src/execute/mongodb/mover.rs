@@ -96,8 +96,13 @@ impl<'a> Mover<'a> {
         make_marks(job).await?;
         let evidence = here.evidence(&walk.database).await?;
         forget_ended(job).await?;
-        if let Err(error) = here.forget(here.database(), &[]).await {
-            tracing::debug!(%error, "marks remain for now");
+        let away = elsewhere
+            .as_ref()
+            .map(|there| (there, into.database.as_str()));
+        for (session, database) in [(here, here.database())].into_iter().chain(away) {
+            if let Err(error) = session.forget(database, &[]).await {
+                tracing::debug!(%error, "marks remain for now");
+            }
         }
         let session = here.client().start_session().await.map_err(|error| {
             here.error("opening a session", "startSession", here.database(), &error)

@@ -229,6 +229,107 @@ async fn copies_on_another_server_are_taken_back_4_4() {
     taken_back_elsewhere(44, 60).await;
 }
 
+/// Where it dies that copies to another replica set.
+#[derive(Clone, Copy, PartialEq)]
+enum Dies {
+    /// Before its copies are committed.
+    Before,
+    /// Behind that, and before its mark says that they are its own.
+    Behind,
+}
+
+/// Copies on another replica set, of a batch that dies while it copies: all of them are known to be its own, or none
+/// is there.
+async fn dies_while_it_copies(dies: Dies, version: u32, other: u32) {
+    let (set, cold) = (Servers::set(version).await, Servers::single(other).await);
+    let db = set.root().await.database("app");
+    let cold_client = cold.direct(0, None).await;
+    let kept = cold_client.database("kept");
+    old_documents(&db, "events", 0, 300).await;
+    // Somebody else's, of the same bytes as one that is to come.
+    let original = raw(&db, "events").await;
+    kept.collection::<RawDocumentBuf>("events")
+        .insert_one(original[200].clone())
+        .await
+        .unwrap();
+    let workspace = task(
+        Workspace::new(&format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: mongodb, url: \"{}\" }}\n  cold: {{ engine: mongodb, url: \"{}\" }}\n",
+            set.maint_url("app"),
+            cold.direct_url(0, "kept")
+        )),
+        "events",
+        &json!({ "target": "cold", "database": "kept" }),
+    );
+    let (admin, command, namespace) = match dies {
+        Dies::Before => (cold_client.database("admin"), COMMIT, None),
+        Dies::Behind => (
+            set.root().await.database("admin"),
+            "update",
+            Some("app.maint.archives"),
+        ),
+    };
+    let mut blocked = doc! { "blockConnection": true, "blockTimeMS": 600_000 };
+    blocked.extend(namespace.map(|all| ("namespace".to_owned(), all.into())));
+    fail(&admin, command, &json!("alwaysOn"), blocked).await;
+    let mut process = workspace.begins(["run", "archive", "--now"]);
+    let patience = Patience::until("the command that does not come to its end");
+    let mut ours = doc! { "currentOp": 1, "appName": { "$regex": "^maint " } };
+    match dies {
+        Dies::Before => ours.insert("command.commitTransaction", 1),
+        Dies::Behind => ours.insert("ns", "app.$cmd"),
+    };
+    let copied = if dies == Dies::Before { 1 } else { 300 };
+    let ops = loop {
+        let ops = admin.run_command(ours.clone()).await.unwrap();
+        let ops = ops.get_array("inprog").unwrap().clone();
+        if !ops.is_empty() && raw(&kept, "events").await.len() == copied {
+            break ops;
+        }
+        assert!(process.try_wait().unwrap().is_none(), "it ended by itself");
+        patience.pause().await;
+    };
+    process.kill().unwrap();
+    process.wait().unwrap();
+    for op in ops {
+        let id = op.as_document().unwrap().get("opid").unwrap().clone();
+        let kill = doc! { "killOp": 1, "op": id };
+        admin.run_command(kill).await.unwrap();
+    }
+    nothing_fails(&admin).await;
+    assert_eq!(raw(&kept, "events").await.len(), copied);
+    // Nothing is left that the rule would take: copies would stay for good.
+    let events = db.collection::<Document>("events");
+    let new = doc! { "$set": { "at": DateTime::now() } };
+    events.update_many(doc! {}, new).await.unwrap();
+    let done = run(&workspace, "archive", 0);
+    assert_eq!(steps(&done, "succeeded"), ["take back app"], "{done:#}");
+    assert!(codes(&done).is_empty(), "{done:#}");
+    let there = raw(&kept, "events").await;
+    assert!(bytes(&there) == bytes(&original[200..201]), "{done:#}");
+    assert_eq!(events.count_documents(doc! {}).await.unwrap(), 300);
+    assert_eq!(open_marks(&db).await, 0);
+    let marks = kept.collection::<Document>("maint.archives");
+    let made = doc! { "state": "committed" };
+    assert_eq!(marks.count_documents(made).await.unwrap(), 0);
+    assert_eq!(run(&workspace, "archive", 0)["steps"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_dies_behind_its_copies_on_another_set_takes_them_back_6_0() {
+    dies_while_it_copies(Dies::Behind, 60, 50).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_dies_behind_its_copies_on_another_set_takes_them_back_4_4() {
+    dies_while_it_copies(Dies::Behind, 44, 44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_dies_before_its_copies_on_another_set_leaves_none() {
+    dies_while_it_copies(Dies::Before, 50, 60).await;
+}
+
 /// Nothing has changed meanwhile, and the transaction of the dead run is still open.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_broken_off_goes_on() {

@@ -97,10 +97,12 @@ impl<'a> Mover<'a> {
             // From here on the next run knows what to look for.
             self.source.job.session.mark_copies(&mark).await?;
             self.open = Some(mark);
-            if self.elsewhere.is_none() && self.put_at_once(&new).await? {
-                inserted.mine = new.iter().filter_map(|d| id_of(d)).collect();
-            } else {
-                met |= self.put(&new, &mut inserted).await?;
+            let at_once = self.can_be_at_once() && self.put_at_once(&new).await?;
+            match at_once {
+                true => inserted.mine = new.iter().filter_map(|d| id_of(d)).collect(),
+                false => met |= self.put(&new, &mut inserted).await?,
+            }
+            if !at_once || self.elsewhere.is_some() {
                 // What somebody else has put there meanwhile is not ours to take back.
                 if let Some(mark) = &mut self.open {
                     let mine = &inserted.mine;
@@ -114,6 +116,9 @@ impl<'a> Mover<'a> {
             }
             if let Some(mark) = &mut self.open {
                 mark.made = true;
+                if let Some(there) = self.elsewhere.as_ref().filter(|_| at_once) {
+                    there.forget_made(mark).await;
+                }
             }
             // What the server has filled in is put back before anybody compares it.
             for document in new {
