@@ -297,6 +297,13 @@ async fn dies_while_it_copies(dies: Dies, version: u32, other: u32) {
         admin.run_command(kill).await.unwrap();
     }
     nothing_fails(&admin).await;
+    // What the dead run has left open; by itself that would take a minute.
+    let all = doc! { "killAllSessions": [] };
+    cold_client
+        .database("admin")
+        .run_command(all)
+        .await
+        .unwrap();
     assert_eq!(raw(&kept, "events").await.len(), copied);
     // Nothing is left that the rule would take: copies would stay for good.
     let events = db.collection::<Document>("events");
