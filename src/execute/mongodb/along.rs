@@ -3,14 +3,13 @@
 
 use mongodb::bson::doc;
 
-use super::vanished::gave_way;
+use super::vanished::{gave_way, has_done};
 use super::{Job, end};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, namespace};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{ALONG, Path, Walk, index_described};
 use crate::plan::{Finding, Severity};
-use crate::values::several;
 
 /// The index that a step goes along, as it was when the plan was made.
 pub(super) struct Along<'a> {
@@ -52,7 +51,7 @@ impl<'a> Along<'a> {
     }
 
     /// Ends a step that seems to have done its work, or has failed, and whose index is not what it was: the
-    /// step is skipped, and says why.
+    /// step is skipped, or has failed where documents have gone before, and says why.
     pub(super) async fn told(
         &self,
         done: Result<(), EngineError>,
@@ -68,16 +67,16 @@ impl<'a> Along<'a> {
             return done;
         };
         let whole = namespace(&self.walk.database, &self.walk.collection);
-        let had = match record.rows {
-            None | Some(0) => String::new(),
-            Some(rows) => format!("; {} had been dealt with before", several(rows, "document")),
+        let (status, had) = match has_done(job, record) {
+            Some(had) => (StepStatus::Failed, format!("; {had}")),
+            None => (StepStatus::Skipped, String::new()),
         };
         let what = format!(
             "the index `{}` of {whole}, which this step goes along, {became}{had}",
             self.index
         );
         record.error = None;
-        end(record, StepStatus::Skipped, what.clone());
+        end(record, status, what.clone());
         findings.push(Finding {
             code: "cleanup.index".to_owned(),
             severity: Severity::Warning,

@@ -320,7 +320,11 @@ impl execute::Door for Door {
                     }
                     (None, None) => walk::carry_out(way, &begun, job, record, findings).await,
                 };
-                let done = begun.told(done, job, record, findings).await;
+                let done = match begun.told(done, job, record, findings).await {
+                    // With the collection its index has gone.
+                    Ok(true) => return Ok(()),
+                    told => told.map(drop),
+                };
                 match &along {
                     Some(along) => along.told(done, job, record, findings).await,
                     None => done,
@@ -337,7 +341,7 @@ impl execute::Door for Door {
                     Some(_) => Ok(()),
                     None => aggregate::carry_out(work, job, record, findings).await,
                 };
-                begun.told(done, job, record, findings).await
+                begun.told(done, job, record, findings).await.map(drop)
             }
             Work::Look(question) => look::carry_out(question, job, record, findings).await,
             Work::Compact(of) => compact::carry_out(of, job, record).await,

@@ -5,7 +5,7 @@ use super::{Job, end};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Became, namespace};
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::mongodb::uuid_of;
+use crate::plan::mongodb::{Work, uuid_of};
 use crate::plan::{Finding, Severity};
 use crate::values::several;
 
@@ -44,28 +44,25 @@ impl<'a> Begun<'a> {
     }
 
     /// Ends a step that seems to have done its work, or has failed, and whose collection is not
-    /// there any more, and says what is left: it is skipped. Where it has taken documents before, it has
-    /// failed: somebody has to look at where they were to come from.
+    /// there any more, and says what is left: it is skipped. Where documents of it have gone before, or a
+    /// result was made of it, it has failed: somebody has to look at them. Whether it was ended here.
     pub(super) async fn told(
         &self,
         done: Result<(), EngineError>,
         job: Job<'_>,
         record: &mut StepRecord,
         findings: &mut Vec<Finding>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
         if gave_way(&done, record) {
-            return done;
+            return done.map(|()| false);
         }
         let Some(became) = self.became(job).await else {
-            return done;
+            return done.map(|()| false);
         };
         let whole = namespace(self.database, self.collection);
-        let (status, had) = match record.rows {
-            Some(rows @ 1..) => (
-                StepStatus::Failed,
-                format!("; {} had gone before", several(rows, "document")),
-            ),
-            _ => (StepStatus::Skipped, String::new()),
+        let (status, had) = match has_done(job, record) {
+            Some(had) => (StepStatus::Failed, format!("; {had}")),
+            None => (StepStatus::Skipped, String::new()),
         };
         let what = format!("vanished: {whole} {}{had}", became.said(self.database));
         record.error = None;
@@ -85,6 +82,19 @@ impl<'a> Begun<'a> {
             message: format!("{what}; {helps}"),
             suggestion: None,
         });
-        Ok(())
+        Ok(true)
+    }
+}
+
+/// What a step has done before what it goes by was no more what it was; none of one that has done nothing.
+pub(super) fn has_done(job: Job<'_>, record: &StepRecord) -> Option<String> {
+    match &job.step.body.work {
+        Work::Aggregate(_) => (record.status == StepStatus::Succeeded).then(|| {
+            "its result was made all the same, and may lack what was there: look at it".to_owned()
+        }),
+        _ => match record.rows {
+            Some(rows @ 1..) => Some(format!("{} had gone before", several(rows, "document"))),
+            _ => None,
+        },
     }
 }

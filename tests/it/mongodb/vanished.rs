@@ -12,6 +12,7 @@ use super::cleanup::days_ago;
 use super::{codes, for_base, run, run_with, steps};
 use crate::support::mongo::TestBase;
 use crate::support::patience::Patience;
+use crate::support::workspace::Workspace;
 
 /// What happens to `events` meanwhile.
 #[derive(Clone, Copy, Debug)]
@@ -93,74 +94,163 @@ async fn a_collection_that_is_not_what_was_looked_at_is_left_out_and_told_6_0() 
     vanishes(60).await;
 }
 
-/// The application renames the collection in the middle: what had gone before is told, and the step has failed.
+const IN_THE_MIDDLE: i64 = 30_000;
+
+/// A run that is held up when the first documents have gone, while something happens; and how many were left then.
+async fn in_the_middle(
+    workspace: &Workspace,
+    base: &TestBase,
+    happens: impl Future<Output = ()>,
+) -> (Value, i64) {
+    let documents = (0..IN_THE_MIDDLE).map(|n| doc! { "_id": n, "at": days_ago(100) });
+    base.collection("events")
+        .insert_many(documents)
+        .await
+        .unwrap();
+    let mut process = workspace.begins(["run", "t", "--now"]);
+    let counted = async || base.count("events", doc! {}).await.cast_signed();
+    let patience = Patience::until("the first documents to go");
+    while counted().await == IN_THE_MIDDLE {
+        if process.try_wait().unwrap().is_some() {
+            let shown = workspace.run(["show", "last"]);
+            panic!("it ended by itself: {shown:#?}");
+        }
+        patience.pause().await;
+    }
+    workspace.file("held", "");
+    let patience = Patience::until("the step to be held up");
+    let mut left = 0;
+    loop {
+        let now = counted().await;
+        if now == left {
+            break;
+        }
+        left = now;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        patience.pause().await;
+    }
+    assert!(left > 0, "it was done before anybody could hold it up");
+    happens.await;
+    std::fs::remove_file(workspace.path().join("held")).unwrap();
+    process.wait().unwrap();
+    let shown = workspace
+        .run(["show", "last", "--output", "json"])
+        .expect(0)
+        .json();
+    (shown["runs"][0].clone(), left)
+}
+
+fn held(base: &TestBase, kind: &str, options: &str) -> Workspace {
+    let workspace = for_base(base);
+    let options = options.replace(
+        "FILES",
+        &workspace.path().join("kept").display().to_string(),
+    );
+    workspace.task(
+        "t",
+        &format!("kind: {kind}\ntarget: app\noptions: {{ rules: [{{ collection: events, field: at, older_than: 30d }}], {options} }}\nthrottle: {{ pause_file: held }}\n"),
+    )
+}
+
+/// What had gone before is told, and the step has failed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collection_that_goes_in_the_middle_of_a_step_fails_it() {
-    const ALL: i64 = 30_000;
-    let rules = "rules: [{ collection: events, field: at, older_than: 30d }]";
+    let kept = "destination: { collection: kept }";
+    let files = "destination: { files: \"file://FILES\" }";
+    for (version, kind, options, what) in [
+        (60, "cleanup", "batch_goal: 10ms", Meanwhile::Renamed),
+        (44, "cleanup", "batch_goal: 10ms", Meanwhile::Swapped),
+        (44, "archive", kept, Meanwhile::Renamed),
+        (60, "archive", kept, Meanwhile::Swapped),
+        (50, "archive", kept, Meanwhile::Dropped),
+        (60, "archive", files, Meanwhile::Renamed),
+    ] {
+        let base = TestBase::new(version).await;
+        let workspace = held(&base, kind, options);
+        let (done, left) = in_the_middle(&workspace, &base, happens(&base, what)).await;
+        let why = format!("{version} {kind} {options} {what:?}: {done:#}");
+        assert_eq!(done["status"], "failed", "{why}");
+        assert_eq!(codes(&done), ["collection.vanished"], "{why}");
+        let told = said(&done, "collection.vanished");
+        let gone = IN_THE_MIDDLE - left;
+        assert_eq!(done["rows"], gone, "{why}");
+        assert!(told.contains("documents had gone before"), "{why}");
+        let (before, events) = match what {
+            Meanwhile::Renamed => (left, 0),
+            Meanwhile::Swapped => (left, 40),
+            Meanwhile::Dropped => (0, 0),
+        };
+        let count = async |of: &str| base.count(of, doc! {}).await.cast_signed();
+        assert_eq!(count("before").await, before, "{why}");
+        assert_eq!(count("events").await, events, "{why}");
+        let kept = if options == kept { gone } else { 0 };
+        assert_eq!(count("kept").await, kept, "{why}");
+    }
+}
+
+/// So it has where the index that it goes along is not there any more: what is left was not looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_goes_in_the_middle_of_a_step_fails_it() {
     for (kind, options) in [
-        ("cleanup", format!("{rules}, batch_goal: 10ms")),
-        (
-            "archive",
-            format!("{rules}, destination: {{ collection: kept }}"),
-        ),
+        ("cleanup", "batch_goal: 10ms"),
+        ("archive", "destination: { collection: kept }"),
     ] {
         let base = TestBase::new(60).await;
-        let documents = (0..ALL).map(|n| doc! { "_id": n, "at": days_ago(100) });
-        base.collection("events")
-            .insert_many(documents)
-            .await
-            .unwrap();
-        let workspace = for_base(&base).task("t", &format!(
-            "kind: {kind}\ntarget: app\noptions: {{ {options} }}\nthrottle: {{ pause_file: held }}\n"
-        ));
+        let events = base.collection("events");
+        let index = IndexModel::builder().keys(doc! { "at": 1 }).build();
+        events.create_index(index).await.unwrap();
+        let workspace = held(&base, kind, options);
+        let goes = async { events.drop_index("at_1").await.unwrap() };
+        let (done, left) = in_the_middle(&workspace, &base, goes).await;
+        let why = format!("{kind}: {done:#}");
+        assert_eq!(done["status"], "failed", "{why}");
+        assert_eq!(codes(&done), ["cleanup.index"], "{why}");
+        let gone = IN_THE_MIDDLE - left;
+        assert_eq!(done["rows"], gone, "{why}");
+        let told = said(&done, "cleanup.index");
+        assert!(told.contains("documents had gone before"), "{why}");
+        let again = run(&workspace, "t", 0);
+        assert_eq!(again["rows"], left, "{again:#}");
+        let kept = if kind == "archive" { IN_THE_MIDDLE } else { 0 };
+        let there = base.count("kept", doc! {}).await;
+        assert_eq!(there.cast_signed(), kept, "{again:#}");
+    }
+}
+
+/// What is made of a collection that goes meanwhile may lack some of it; no document of it has gone by that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_whose_collection_goes_while_it_is_made_is_not_believed() {
+    for version in [44, 60] {
+        let base = TestBase::new(version).await;
+        fill(&base).await;
+        // All has been read when it sleeps.
+        let workspace = for_base(&base).task("t", "kind: refresh\ntarget: app\noptions: { aggregations: [{ collection: events, pipeline: [{ $group: { _id: null, n: { $sum: 1 } } }, { $addFields: { slept: { $function: { body: 'function() { sleep(4000); return 1; }', args: [], lang: js } } } }, { $out: days }] }] }\n");
         let mut process = workspace.begins(["run", "t", "--now"]);
-        let patience = Patience::until("the first documents to go");
-        while base.count("events", doc! {}).await == ALL as u64 {
-            if process.try_wait().unwrap().is_some() {
-                let shown = workspace.run(["show", "last"]);
-                panic!("it ended by itself: {shown:#?}");
-            }
-            patience.pause().await;
-        }
-        workspace.file("held", "");
-        let patience = Patience::until("the step to be held up");
-        let mut left = 0;
+        let admin = base.servers.root().await.database("admin");
+        let patience = Patience::until("the result to be made");
         loop {
-            let now = base.count("events", doc! {}).await;
-            if now == left {
+            let whole = format!("{}.events", base.name);
+            let making = doc! { "currentOp": 1, "ns": whole, "command.aggregate": "events", "secs_running": { "$gte": 1 } };
+            let found = admin.run_command(making).await.unwrap();
+            if !found.get_array("inprog").unwrap().is_empty() {
                 break;
             }
-            left = now;
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(process.try_wait().unwrap().is_none(), "it ended before");
             patience.pause().await;
         }
-        assert!(
-            left > 0,
-            "{kind}: it was done before anybody could hold it up"
-        );
         happens(&base, Meanwhile::Renamed).await;
-        std::fs::remove_file(workspace.path().join("held")).unwrap();
         process.wait().unwrap();
-        let shown = workspace
-            .run(["show", "last", "--output", "json"])
-            .expect(0)
-            .json();
-        let done = shown["runs"][0].clone();
-        assert_eq!(done["status"], "failed", "{kind}: {done:#}");
-        assert_eq!(codes(&done), ["collection.vanished"], "{kind}: {done:#}");
+        let shown = workspace.run(["show", "last", "--output", "json"]);
+        let done = shown.expect(0).json()["runs"][0].clone();
+        assert_eq!(done["status"], "failed", "{version}: {done:#}");
+        assert_eq!(codes(&done), ["collection.vanished"], "{version}: {done:#}");
         let told = said(&done, "collection.vanished");
-        let gone = ALL as u64 - left;
-        assert_eq!(done["rows"], gone, "{kind}: {done:#}");
-        assert!(told.contains("documents had gone before"), "{kind}: {told}");
-        assert_eq!(
-            base.count("before", doc! {}).await,
-            left,
-            "{kind}: {done:#}"
+        assert!(
+            told.contains("its result was made all the same") && !told.contains("had gone"),
+            "{version}: {told}"
         );
-        assert_eq!(base.count("events", doc! {}).await, 0, "{kind}: {done:#}");
-        let kept = if kind == "archive" { gone } else { 0 };
-        assert_eq!(base.count("kept", doc! {}).await, kept, "{kind}: {done:#}");
+        assert_eq!(base.count("days", doc! { "n": 40 }).await, 1);
+        assert_eq!(base.count("before", doc! {}).await, 40);
     }
 }
 

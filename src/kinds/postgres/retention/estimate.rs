@@ -14,7 +14,7 @@ use self::told::{count_in, estimated};
 use super::counting;
 use super::facts::{Member, Table};
 use super::glance::{begin, which};
-use super::itself;
+use super::itself::Unseen;
 use super::never::{self, Never};
 use super::proof::Reading;
 use super::rule::{AgeType, Rule};
@@ -121,10 +121,7 @@ pub(in crate::kinds::postgres) async fn look(
         }
         [] => definitions::Named::default(),
     };
-    let called = match asked {
-        [one, ..] => itself::by_functions(db, one.rule).await?,
-        [] => HashSet::new(),
-    };
+    let unseen = Unseen::read(db, asked).await?;
     let mut waiting = vec![asked];
     while let Some(some) = waiting.pop() {
         if some.is_empty() {
@@ -139,7 +136,7 @@ pub(in crate::kinds::postgres) async fn look(
             _ => true,
         });
         let answer = match alike {
-            true => together(db, some, &called, now, standing).await?,
+            true => together(db, some, &unseen, now, standing).await?,
             false => None,
         };
         match answer {
@@ -181,7 +178,7 @@ impl Subject<'_> {
 async fn together(
     db: &Session,
     asked: &[Asked<'_>],
-    called: &HashSet<u32>,
+    unseen: &Unseen,
     now: DateTime<Utc>,
     standing: &Standing,
 ) -> Result<Option<Vec<Look>>, EngineError> {
@@ -263,7 +260,7 @@ async fn together(
         Ok(rows) => {
             if let Some(row) = rows.first() {
                 let plan: Value = row.get(0)?;
-                estimated(&mut looks, &subjects, rule, &plan[0]["Plan"], called);
+                estimated(&mut looks, &subjects, rule, &plan[0]["Plan"], unseen);
             }
         }
         Err(error) if error.is_unreachable() || alone => {

@@ -164,7 +164,7 @@ impl Removal<'_> {
                 .to_owned();
         }
         if self.once {
-            chosen.push_str("; its condition reads the table itself, or rows that go along, and no other row goes");
+            chosen.push_str("; its condition reads the table itself, or what changes along, and no other row goes");
         }
         let walk = Walk {
             table: member.name.to_string(),

@@ -118,3 +118,52 @@ for_versions! {
         assert_eq!(done["rows"], 11, "{done:#}");
     }
 }
+
+for_versions! {
+    [pg16 = 16]
+    /// Nor does more go where the condition reads what a trigger or a rule changes as rows go, by a query or a function,
+    /// or a function reads rows that go along. What fires elsewhere, or not at all, changes nothing.
+    async fn nor_where_something_else_changes_along(major: u32) {
+        let conditions = [
+            ("score < (SELECT usual FROM public.stats)", ""),
+            ("score < (SELECT usual FROM public.shown)", ""),
+            ("score < public.told()", ""),
+            ("score < (SELECT usual FROM public.stats)", "DROP TRIGGER follow ON t; CREATE RULE follow AS ON DELETE TO t DO ALSO UPDATE public.stats SET usual = usual + 1"),
+            ("score < public.of_children()", "DROP TRIGGER follow ON t"),
+        ];
+        for (condition, otherwise) in conditions {
+            let db = fresh_database(major).await;
+            db.execute("CREATE TABLE t (id int PRIMARY KEY, score int, pad text); INSERT INTO t SELECT n, n, repeat('x', 300) FROM generate_series(1, 1200) n;
+                CREATE TABLE children (id int PRIMARY KEY, parent int REFERENCES t ON DELETE CASCADE, score int); CREATE INDEX ON children (parent);
+                INSERT INTO children SELECT n, n, n FROM generate_series(1, 1200) n;
+                CREATE TABLE stats (usual int); INSERT INTO stats VALUES (601); CREATE VIEW shown AS SELECT * FROM stats;
+                CREATE FUNCTION told() RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN RETURN (SELECT usual FROM public.stats); END';
+                CREATE FUNCTION of_children() RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN RETURN (SELECT avg(score) + 0.5 FROM public.children); END';
+                CREATE FUNCTION follows() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE public.stats SET usual = usual + 1; RETURN NULL; END';
+                CREATE TRIGGER follow AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION follows(); ANALYZE").await;
+            if !otherwise.is_empty() {
+                db.execute(otherwise).await;
+            }
+            let options = json!({ "rules": [{ "table": "t", "where": condition }], "batch_goal": "10ms" });
+            let workspace = workspace(&db, &db, "cleanup", &options);
+            let plan = workspace.run(["plan", "cleanup"]).expect(0).stdout;
+            assert!(plan.contains("or what changes along"), "{condition} {otherwise}: {plan}");
+            let done = run(&workspace, "cleanup", 0);
+            assert_eq!(done["rows"], 600, "{condition} {otherwise}: {done:#}");
+            let left = db.strings("SELECT min(id) || ' ' || count(*) FROM t").await;
+            assert_eq!(left, ["601 600"], "{condition} {otherwise}: {done:#}");
+        }
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int PRIMARY KEY, score int); INSERT INTO t SELECT n, n FROM generate_series(1, 1200) n;
+            CREATE TABLE stats (usual int); INSERT INTO stats VALUES (601); CREATE TABLE log (id int);
+            CREATE FUNCTION follows() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.log VALUES (OLD.id); RETURN NULL; END';
+            CREATE TRIGGER follow AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION follows(); ANALYZE").await;
+        let options = json!({ "rules": [{ "table": "t", "where": "score < (SELECT usual FROM public.stats)" }] });
+        let workspace = workspace(&db, &db, "cleanup", &options);
+        let plan = workspace.run(["plan", "cleanup"]).expect(0).stdout;
+        assert!(!plan.contains("or what changes along"), "{plan}");
+        let done = run(&workspace, "cleanup", 0);
+        assert_eq!(done["rows"], 600, "{done:#}");
+        assert_eq!(db.number("SELECT count(*) FROM log").await, 600);
+    }
+}

@@ -1,18 +1,18 @@
 //! What the planner estimated, or was counted, of each rule.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde_json::Value;
 
 use super::super::counting::Counted;
 use super::super::facts::Member;
-use super::super::itself;
+use super::super::itself::{self, Unseen};
 use super::super::proof;
 use super::super::rule::Rule;
 use super::{Look, Subject};
 
 /// Which rows go is asked once, and they are too many, or in tables whose rows have no places.
-const UNFOUND: &str = "its condition reads the table that the rows go from, and means others as they go: so which rows go is asked once for all of them, and here that is more than eight million rows, or a table that is no heap. Have the condition read a copy of what it needs (a materialized view, say), or let fewer rows go at a time by `older_than`";
+const UNFOUND: &str = "its condition reads the table that the rows go from, or one that changes along, and means others as they go: so which rows go is asked once for all of them, and here that is more than eight million rows, or a table that is no heap. Have the condition read a copy of what it needs (a materialized view, say), or let fewer rows go at a time by `older_than`";
 
 /// What the planner estimates, and whether the condition reads the table itself.
 pub(super) fn estimated(
@@ -20,7 +20,7 @@ pub(super) fn estimated(
     subjects: &[(usize, Subject<'_>)],
     rule: &Rule,
     plan: &Value,
-    called: &HashSet<u32>,
+    unseen: &Unseen,
 ) {
     let arms = arms_of(plan);
     for (n, subject) in subjects {
@@ -36,8 +36,8 @@ pub(super) fn estimated(
         let own = rule.orphaned.as_ref();
         let own = own.is_some_and(|orphaned| orphaned.parent == rule.table);
         let along = &subject.asked.along;
-        let read = itself::is_read(plan, table, &subject.members, along);
-        look.itself = (read && !own) || table.relations().iter().any(|oid| called.contains(oid));
+        let read = itself::is_read(plan, table, &subject.members, (along, unseen));
+        look.itself = (read && !own) || unseen.is_called(table, along);
     }
 }
 
