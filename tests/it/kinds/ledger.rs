@@ -73,7 +73,7 @@ impl Case {
             s3: None,
             files: None,
             at_work: "DELETE FROM",
-            kills: kills(3),
+            kills: kills(2),
         }
     }
 
@@ -90,7 +90,7 @@ impl Case {
             s3: None,
             files: None,
             at_work,
-            kills: kills(8),
+            kills: kills(5),
         }
     }
 

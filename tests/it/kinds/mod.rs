@@ -118,7 +118,7 @@ fn finding<'a>(run: &'a Value, code: &str) -> &'a Value {
 }
 
 for_versions! {
-    [pg14 = 14, pg16 = 16, pg18 = 18]
+    [pg14 = 14, pg18 = 18]
     /// Of 200 indexes exactly the 24 bloated ones are rebuilt, once; all stay
     /// valid and sound, and every rebuilt one really shrank.
     async fn rebuilds_the_bloated_and_no_other(major: u32) {

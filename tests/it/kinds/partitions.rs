@@ -83,7 +83,7 @@ for_versions! {
     async fn days_begin_at_midnight_of_the_zone_all_year(major: u32) {
         let db = fresh_database(major).await;
         db.execute(&format!("ALTER DATABASE \"{}\" SET TimeZone = 'Pacific/Chatham'", db.name)).await;
-        for zone in ["America/New_York", "Europe/Berlin", "Asia/Kathmandu"] {
+        for zone in ["America/New_York", "Asia/Kathmandu"] {
             db.execute("DROP TABLE IF EXISTS e; CREATE TABLE e (at timestamptz NOT NULL) PARTITION BY RANGE (at)").await;
             let workspace = workspace(&db.url, &format!("tables: [e], interval: day, ahead: 400, time_zone: {zone}"));
             assert_eq!(steps(&run(&workspace)), 401);
@@ -110,7 +110,9 @@ for_versions! {
             ("bigint", ", epoch: millis", &*format!("({millis})::text")),
             ("uuid", "", &*uuid),
         ].into_iter().enumerate() {
-            for (interval, step) in [("day", "1 day"), ("week", "1 week"), ("month", "1 month"), ("quarter", "3 months"), ("year", "1 year")] {
+            let all = [("day", "1 day"), ("week", "1 week"), ("month", "1 month"), ("quarter", "3 months"), ("year", "1 year")];
+            // All of them for the key that has every difficulty, two in turn for the others.
+            for (_, (interval, step)) in all.into_iter().enumerate().filter(|(at, _)| n == 2 || (at + n) % 5 < 2) {
                 let table = format!("t_{n}_{interval}");
                 db.execute(&format!("CREATE TABLE {table} (k {key}, v int, PRIMARY KEY (k)) PARTITION BY RANGE (k)")).await;
                 let workspace = workspace(&db.url, &format!("tables: [{table}], interval: {interval}, ahead: 5, time_zone: {zone}{options}"));

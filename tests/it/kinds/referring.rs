@@ -5,7 +5,7 @@
 use super::trust::{Scene, as_role, told};
 use super::whose::all_ways;
 use crate::support::patience::Patience;
-use crate::support::servers::{fresh_database, has_19};
+use crate::support::servers::fresh_database;
 use crate::support::workspace::Workspace;
 
 /// Ways to hang code where the planner evaluates it; `app.p()` leaves behind what runs later.
@@ -154,13 +154,6 @@ async fn nothing_is_lent_for_foreign_keys_14() {
 #[tokio::test]
 async fn nothing_is_lent_for_foreign_keys_18() {
     keys(18).await;
-}
-
-#[tokio::test]
-async fn nothing_is_lent_for_foreign_keys_19() {
-    if has_19() {
-        keys(19).await;
-    }
 }
 
 /// Where nothing hangs on the other table it is kept so, and everything is done as ever.

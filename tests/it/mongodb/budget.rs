@@ -83,11 +83,6 @@ async fn every_run_gets_further(version: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_run_gets_further_5_0() {
-    every_run_gets_further(50).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn every_run_gets_further_6_0() {
     every_run_gets_further(60).await;
 }
@@ -143,9 +138,4 @@ async fn what_a_batch_did_that_was_cut_off_counts(version: u32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_batch_did_that_was_cut_off_counts_4_4() {
     what_a_batch_did_that_was_cut_off_counts(44).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_batch_did_that_was_cut_off_counts_6_0() {
-    what_a_batch_did_that_was_cut_off_counts(60).await;
 }

@@ -201,10 +201,13 @@ async fn an_index_that_goes_in_the_middle_of_a_step_fails_it() {
         events.create_index(index).await.unwrap();
         let workspace = held(&base, kind, options);
         let goes = async { events.drop_index("at_1").await.unwrap() };
-        let (done, left) = in_the_middle(&workspace, &base, goes).await;
+        let (done, held) = in_the_middle(&workspace, &base, goes).await;
         let why = format!("{kind}: {done:#}");
         assert_eq!(done["status"], "failed", "{why}");
         assert_eq!(codes(&done), ["cleanup.index"], "{why}");
+        // A batch whose end had been found was not stopped by it.
+        let left = base.count("events", doc! {}).await.cast_signed();
+        assert!(left > 0 && left <= held, "{left} {held} {why}");
         let gone = IN_THE_MIDDLE - left;
         assert_eq!(done["rows"], gone, "{why}");
         let told = said(&done, "cleanup.index");

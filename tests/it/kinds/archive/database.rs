@@ -175,9 +175,9 @@ for_versions! {
     }
 }
 
-/// Fifty kills on the way: every row is in exactly one of the two.
+/// Thirty kills on the way: every row is in exactly one of the two.
 #[tokio::test]
-async fn killed_fifty_times_on_the_way() {
+async fn killed_thirty_times_on_the_way() {
     let (db, there) = (fresh_database(17).await, fresh_database(15).await);
     rows(&db).await;
     let workspace = task(
@@ -186,7 +186,7 @@ async fn killed_fifty_times_on_the_way() {
         json!({ "table": "t", "column": "at", "older_than": "30d", "batch_goal": "20ms",
         "walk": "key", "destination": { "database": "warehouse", "table": "old" } }),
     );
-    kill_often(&db, &workspace, 50, async |lot| more_rows(&db, lot).await).await;
+    kill_often(&db, &workspace, 30, async |lot| more_rows(&db, lot).await).await;
     let original = checksum(&db, "SELECT * FROM original").await;
     assert_eq!(checksum(&there, "SELECT * FROM old").await, original);
 }

@@ -93,17 +93,17 @@ pub(super) fn nothing_else(workspace: &Workspace, folder: &std::path::Path) {
     assert_eq!(there, known);
 }
 
-/// Fifty kills while it writes to S3: in the end the store holds every row
+/// Thirty kills while it writes to S3: in the end the store holds every row
 /// once, the table none, and there is no file that no manifest names.
 #[tokio::test]
-async fn killed_fifty_times_on_the_way_to_s3() {
+async fn killed_thirty_times_on_the_way_to_s3() {
     let db = fresh_database(17).await;
     rows(&db).await;
     let s3 = S3::start();
     let options = json!({ "table": "t", "column": "at", "older_than": "30d", "batch_goal": "20ms", "walk": "key",
         "destination": { "files": format!("s3://{BUCKET}/a") } });
     let workspace = s3.known_to(task(&db, &options));
-    kill_often(&db, &workspace, 50, async |lot| more_rows(&db, lot).await).await;
+    kill_often(&db, &workspace, 30, async |lot| more_rows(&db, lot).await).await;
     let all = archived(&workspace);
     let sum: i64 = all
         .iter()
@@ -122,7 +122,7 @@ async fn killed_fifty_times_on_the_way_to_s3() {
 
 /// The same on the way to files, and to another table.
 #[tokio::test]
-async fn killed_fifty_times_on_the_way_to_disk_and_table() {
+async fn killed_thirty_times_on_the_way_to_disk_and_table() {
     for destination in ["files", "table"] {
         let db = fresh_database(17).await;
         rows(&db).await;
@@ -134,7 +134,7 @@ async fn killed_fifty_times_on_the_way_to_disk_and_table() {
         let options = json!({ "table": "t", "column": "at", "older_than": "30d", "batch_goal": "20ms", "walk": "blocks",
             "destination": { destination: value } });
         let workspace = task(&db, &options);
-        kill_often(&db, &workspace, 25, async |lot| more_rows(&db, lot).await).await;
+        kill_often(&db, &workspace, 15, async |lot| more_rows(&db, lot).await).await;
         if destination == "files" {
             workspace.run(["archive", "verify"]).expect(0);
             workspace

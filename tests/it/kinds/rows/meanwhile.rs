@@ -187,6 +187,9 @@ for_versions! {
         let folder = tempfile::tempdir().unwrap();
         for (n, change) in ["ALTER TABLE t ADD COLUMN more text; UPDATE t SET more = 'm' || id", "ALTER TABLE t ALTER n TYPE real USING n"].into_iter().enumerate() {
             for (name, kind, mut options) in ways(&format!("file://{}/{n}", folder.path().display())) {
+                if n == 1 && matches!(name, "delete" | "table") {
+                    continue;
+                }
                 db.execute(&format!("DROP TABLE IF EXISTS t; CREATE TABLE t (id int, n int, at timestamptz NOT NULL, pad text);
                     INSERT INTO t SELECT n, n, now() - interval '2 years', repeat('x', 500) FROM generate_series(1, 3000) n; {}; ANALYZE t", slow("t"))).await;
                 for one in [&db, &there] {
