@@ -3,6 +3,7 @@
 mod busy;
 mod claimed;
 mod count;
+mod given;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 use self::claimed::holder;
 pub(crate) use self::claimed::is_strangers;
 use self::count::{COUNTING, REVIEWING, count, soon};
+use self::given::given;
 use super::along::Along;
 use super::dial;
-use super::gate::{Again, Ends, FAILOVER, pass};
+use super::gate::{Again, FAILOVER};
 use super::vanished::Begun;
 use super::{aggregate, archive, compact, copies, look, settle, strangers, walk};
 use crate::config::{Target, Throttle};
@@ -28,8 +30,8 @@ use crate::engines::mongodb::{
     Dial, Limit, Members, MongoError, Refusal, Session, kill_operations, number,
 };
 use crate::execute::{self, Busy, Counts, Database, Execution, Holder, Size};
-use crate::history::{StepRecord, StepStatus};
-use crate::plan::mongodb::{Body, Command, Work};
+use crate::history::StepRecord;
+use crate::plan::mongodb::{Body, Work};
 use crate::plan::{Finding, Place, Scope, Severity, Site, Step};
 use crate::values::with_causes;
 
@@ -369,33 +371,4 @@ fn away(members: &Members) -> Vec<Finding> {
             suggestion: Some("rs.status()".to_owned()),
         })
         .collect()
-}
-
-async fn given(
-    commands: &[Command],
-    job: Job<'_>,
-    record: &mut StepRecord,
-) -> Result<(), EngineError> {
-    let ends = Ends::of(job.execution);
-    for command in commands {
-        let document = command.command.document().map_err(bad)?;
-        let at = ("running it", command.database.as_str());
-        let mut lost = 0;
-        if pass(job, job.session, ends, record, at, &document, &mut lost)
-            .await?
-            .is_none()
-        {
-            return Ok(());
-        }
-    }
-    record.status = StepStatus::Succeeded;
-    Ok(())
-}
-
-fn bad(message: String) -> EngineError {
-    MongoError::Driver {
-        doing: "reading the plan".to_owned(),
-        message,
-    }
-    .into()
 }

@@ -2,6 +2,7 @@
 //! cancellation during, a verdict afterwards.
 
 mod asking;
+mod judge;
 mod limits;
 
 use std::time::{Duration, Instant};
@@ -9,8 +10,9 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::asking::{answer, aside, ask, ask_alone, ask_aside, bound};
-use self::limits::{CLOCKS_DIFFER, millis, under_limits};
+pub(super) use self::judge::judge;
 pub(super) use self::limits::{TimeLimit, first_limit, limit, limits, time_left};
+use self::limits::{millis, under_limits};
 use super::Execution;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Guard;
@@ -394,40 +396,4 @@ async fn cancel(session: &Session) {
     if let Err(error) = session.cancel().await {
         tracing::warn!(error = %with_causes(&error), "could not cancel a statement");
     }
-}
-
-pub(super) fn judge(
-    error: EngineError,
-    execution: &Execution,
-    step_ends: Instant,
-    give_way: &CancellationToken,
-) -> Halt {
-    let (ends, limit) = first_limit(execution, step_ends);
-    if error.sqlstate() == Some("40001") {
-        // serialization_failure; also on a standby, where what is read was
-        // removed on the primary
-        return Halt::Conflict(error);
-    }
-    match Fault::of(&error) {
-        // Whoever raises it for a row may do so for ever.
-        Fault::Locked if is_raised(&error) => Halt::Conflict(error),
-        Fault::Locked => Halt::Locked {
-            asked_to_skip: false,
-            message: with_causes(&error),
-        },
-        Fault::Missing => Halt::Missing(error),
-        Fault::NoSlot => Halt::NoSlot,
-        // By whom?
-        Fault::Cancelled if execution.stop.is_now() => Halt::Stopped,
-        Fault::Cancelled if give_way.is_cancelled() => Halt::GaveWay,
-        Fault::Cancelled if Instant::now() + CLOCKS_DIFFER >= ends => Halt::OutOfTime(limit),
-        Fault::Cancelled | Fault::Forbidden | Fault::Damaged(_) | Fault::Lost | Fault::Broken => {
-            Halt::Failed(error)
-        }
-    }
-}
-
-/// Whether the code of a function says so, and not the server.
-fn is_raised(error: &EngineError) -> bool {
-    matches!(error, EngineError::Statement { origin, .. } if origin.is_raised())
 }

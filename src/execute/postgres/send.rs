@@ -9,6 +9,7 @@
 
 mod filling;
 mod labels;
+mod takes;
 
 use std::time::Instant;
 
@@ -27,7 +28,6 @@ use super::naming::Naming;
 use super::standing;
 use super::there::{connect, dial, fits, is_another, names, trusted};
 use super::{Job, beyond};
-use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{self, Use};
 use crate::plan::{Finding, Manifest, Range, Received, Send, Statement, Walk, Without};
@@ -369,33 +369,6 @@ impl<'a> Sender<'a> {
     async fn stop_there(&self) {
         if let Ok(Err(error)) = tokio::time::timeout(CANCELLED_WITHIN, self.there.cancel()).await {
             tracing::warn!(%error, "could not cancel a statement there");
-        }
-    }
-
-    /// Whether the table there takes one row as it is, by its place here. It
-    /// is not kept there.
-    ///
-    /// # Errors
-    /// Why it does not.
-    pub(super) async fn takes(&self, place: &str, job: Job<'_>) -> Result<(), EngineError> {
-        let range = Range::Rows(vec![place.to_owned()]);
-        let there = &self.there;
-        there
-            .execute("opening a transaction there", "BEGIN")
-            .await?;
-        let trusted = trusted(&self.send.target, job);
-        let storing = async {
-            trust::admit(there, &self.send.into, TAKES_ROWS, &trusted).await?;
-            match self.fill(&range, &Without::default(), job).await? {
-                Some(load) => self.store(load).await,
-                None => Ok(()),
-            }
-        };
-        let stored = storing.await;
-        there.execute("rolling back there", "ROLLBACK").await?;
-        match stored.map_err(ExportError::into_engine) {
-            Err(error) => Err(self.with_labels(error, job).await),
-            taken => taken,
         }
     }
 }

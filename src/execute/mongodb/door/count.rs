@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
 
-use super::bad;
+use super::given::bad;
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, Session, counted, counting, number};
 use crate::plan::mongodb::Walk;

@@ -3,6 +3,7 @@
 //! itself is to remove.
 
 mod age;
+mod clock;
 mod closed;
 mod forms;
 mod limits;
@@ -26,6 +27,7 @@ use mongodb::bson::Document;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use self::clock::clock_differs;
 use self::closed::Closed;
 use self::look::{Look, all_of, ttl_look};
 use self::rule::Rule;
@@ -378,21 +380,6 @@ impl Cleanup {
             note(self.place(ttl.database.as_ref(), &ttl.collection, own));
         }
         named
-    }
-}
-
-/// With two clocks that disagree nobody can tell what is old.
-fn clock_differs(plan: &mut Plan<Body>, object: &str, why: &str) {
-    plan.skip(object, why);
-    plan.refuse(object, why);
-    if plan.findings.iter().all(|f| f.code != "clock.differs") {
-        plan.findings.push(Finding {
-            code: "clock.differs".to_owned(),
-            severity: Severity::Critical,
-            object: object.to_owned(),
-            message: why.to_owned(),
-            suggestion: None,
-        });
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which documents a rule means, as a filter.
 
+mod orphaned;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
@@ -7,6 +9,7 @@ use mongodb::bson::{Bson, Document, doc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(crate) use self::orphaned::Orphaned;
 use super::super::common::Collection;
 use super::super::fields::{self, Kinds};
 use super::super::filter::{self, Without};
@@ -58,26 +61,6 @@ pub(crate) struct Rule {
     /// it where nothing is said, and none where there is no parent at all.
     #[serde(default)]
     pub(super) max_share: Option<Percent>,
-}
-
-/// Children whose parent is gone.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Orphaned {
-    /// The field that points at the parent. A document without a value there has none.
-    pub(super) field: String,
-    /// The parent collection.
-    pub(super) parent: String,
-    /// Its database, where it is not the child's.
-    #[serde(default)]
-    pub(super) parent_database: Option<String>,
-    /// The field pointed at.
-    #[serde(default = "id")]
-    pub(super) parent_field: String,
-}
-
-fn id() -> String {
-    "_id".to_owned()
 }
 
 /// Whether a collection of these names can be looked after.

@@ -1,7 +1,10 @@
 //! By which way a table can be made smaller, and if by none, why.
 
+mod rebuilds;
+
 use chrono::{DateTime, Utc};
 
+pub(super) use self::rebuilds::rebuilds;
 use super::column;
 use super::facts::{ServerFacts, TableFacts};
 use super::verdict::{Waste, bytes, share};
@@ -383,19 +386,6 @@ pub(super) fn step(
     step.body.if_twice = Some(reindex::twice(&table, &table, which));
     step.body.yields_to_wraparound_vacuum = true;
     step
-}
-
-/// The rebuilds of the indexes that moved rows have made grow.
-pub(super) fn rebuilds(table: &TableFacts, facts: &Facts) -> Vec<Step> {
-    let own = facts.indexes.iter().filter(|i| i.table_oid == table.oid);
-    own.filter_map(|index| reindex::rebuild_if_grown(index, facts.version_num))
-        .map(|step| {
-            step.because(
-                "moved rows get new entries in it; it is rebuilt if it has grown by more than a tenth by then",
-            )
-            .after(MOVE, table.name.to_string())
-        })
-        .collect()
 }
 
 /// Dead entries of indexes have to go, or the end is not empty. Nobody queues

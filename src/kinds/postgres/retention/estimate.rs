@@ -1,6 +1,7 @@
 //! How many rows a rule means, by the planner's estimate, and whether there
 //! are any at all, where that can be told cheaply.
 
+mod free;
 mod refused;
 mod told;
 
@@ -10,6 +11,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_postgres::types::ToSql;
 
+pub(in crate::kinds::postgres) use self::free::any_free;
 use self::told::{count_in, estimated};
 use super::counting;
 use super::facts::{Member, Table};
@@ -18,15 +20,13 @@ use super::itself::Unseen;
 use super::never::{self, Never};
 use super::proof::Reading;
 use super::rule::{AgeType, Rule};
-use super::ties::Ties;
 use super::unit::{self, Unit};
 use super::{computed, whole_row};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
-use crate::engines::postgres::{Session, definitions, first};
+use crate::engines::postgres::{Session, definitions};
 use crate::plan::postgres::Under;
 use crate::plan::{Found, MOST_AT_ONCE, MOST_FOUND, Param};
-use crate::values::wall_clock;
 
 /// Reading a table of this size to its end, in vain, takes well under a second.
 const SMALL: i64 = 64 << 20;
@@ -379,55 +379,6 @@ async fn together(
         Err(_) => return Ok(None),
     }
     Ok(Some(looks))
-}
-
-/// Whether a row meets the rule that no other points at with a foreign key
-/// which would take the other along, or change it. What cannot be told in
-/// time may be so.
-pub(in crate::kinds::postgres) async fn any_free(
-    db: &Session,
-    rule: &Rule,
-    table: &Table,
-    age: Option<AgeType>,
-    ties: &Ties,
-    under: &Under,
-) -> Result<bool, EngineError> {
-    let (condition, params) = rule.condition(age, wall_clock());
-    let params = bound(&params);
-    let alias = rule.alias();
-    let members = table.members.iter();
-    for member in members.filter(|m| m.kind == "r" && !m.is_unnamed()) {
-        let references = ties.references(member.oid, true);
-        let points: Vec<String> = references
-            .iter()
-            .filter(|r| r.takes)
-            .map(|r| format!(" AND NOT {}", r.points_at(&alias.to_string())))
-            .collect();
-        if points.is_empty() {
-            continue;
-        }
-        let sql = format!(
-            "SELECT EXISTS (SELECT FROM ONLY {} AS {alias} WHERE ({condition}){})",
-            member.name,
-            points.concat()
-        );
-        let begin = format!(
-            "BEGIN READ ONLY; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '20s'; {}",
-            under.settings("SET LOCAL")
-        );
-        db.execute("beginning to look", &begin).await?;
-        let answer = db
-            .query("looking for rows that may go", &sql, &params)
-            .await;
-        db.execute("ending the look", "ROLLBACK").await?;
-        match answer {
-            Ok(rows) if first(&rows, 0)? == Some(true) => return Ok(true),
-            Err(error) if too_late(&error) => return Ok(true),
-            // What is wrong with the condition is told elsewhere.
-            _ => {}
-        }
-    }
-    Ok(false)
 }
 
 /// Whether an index begins with the column that tells the age.
