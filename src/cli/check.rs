@@ -4,16 +4,16 @@
 use super::check_formats::{self, Level};
 use super::context::Context;
 use super::documents;
+use super::records::{self, Found};
 use super::{Failure, Output, places, rehearse};
 use crate::config::{Config, Target};
 use crate::engines::EngineError;
-use crate::history::{HistoryError, Place, RunFilter};
 use crate::notify::Smtp;
 use crate::pipeline::{self, PipelineError};
 use crate::plan::Scope;
 use crate::report::Templates;
 use crate::report::text::{counted, shown};
-use crate::values::{Problems, redact, with_causes};
+use crate::values::{Problems, with_causes};
 
 /// Validates all files: every problem at once.
 #[derive(Debug, clap::Args)]
@@ -31,26 +31,6 @@ pub(super) struct Check {
 struct Note {
     place: String,
     text: String,
-}
-
-/// What was found at one place.
-struct Found {
-    place: String,
-    /// Exit code: 0 where it can be used.
-    code: u8,
-    text: String,
-    hint: Option<String>,
-}
-
-impl Found {
-    fn good(place: String, text: String) -> Found {
-        Found {
-            place,
-            code: 0,
-            text,
-            hint: None,
-        }
-    }
 }
 
 impl Check {
@@ -248,7 +228,7 @@ async fn look(config: &Config) -> (Vec<Found>, Vec<Note>) {
             },
         });
     }
-    found.push(history(config).await);
+    found.push(records::look(config).await);
     if let Some(smtp) = &config.smtp {
         let place = "mail server".to_owned();
         let tried = match Smtp::new(smtp.url.expose()) {
@@ -289,93 +269,4 @@ fn not_found(target: &Target, error: PipelineError) -> Found {
             hint: None,
         },
     }
-}
-
-async fn history(config: &Config) -> Found {
-    let place = "history".to_owned();
-    let url = config.history.expose();
-    match crate::history::open_existing(url).await {
-        Ok(store) => {
-            let newest = RunFilter {
-                limit: Some(1),
-                ..RunFilter::default()
-            };
-            let text = match store.runs(&newest).await {
-                Ok(runs) => match runs.first() {
-                    Some(run) => format!(
-                        "{}, the newest run began {}",
-                        where_it_is(url),
-                        run.started_at
-                            .with_timezone(&config.timezone)
-                            .format("%Y-%m-%d %H:%M %Z")
-                    ),
-                    None => format!("{}, nothing has run yet", where_it_is(url)),
-                },
-                Err(error) => return bad(place, &error),
-            };
-            store.close().await;
-            Found::good(place, text)
-        }
-        Err(HistoryError::Missing {
-            place: Place::Server(server),
-        }) => match crate::history::could_be_made(url).await {
-            Ok(()) => Found::good(
-                place,
-                format!("there is none at {server} yet; the first run makes its schema `maint`"),
-            ),
-            Err(error) => bad(place, &error),
-        },
-        Err(HistoryError::Missing {
-            place: Place::File(path),
-        }) if writable(&path) => Found::good(
-            place,
-            format!(
-                "{} is not there yet; the first run makes it",
-                path.display()
-            ),
-        ),
-        Err(HistoryError::Missing {
-            place: Place::File(path),
-        }) => Found {
-            place,
-            code: 3,
-            text: format!(
-                "{} is not there, and its folder cannot be written",
-                path.display()
-            ),
-            hint: Some(
-                "`history:` names the file; its folder must exist and be writable".to_owned(),
-            ),
-        },
-        Err(error) => bad(place, &error),
-    }
-}
-
-fn bad(place: String, error: &HistoryError) -> Found {
-    Found {
-        place,
-        code: 3,
-        text: redact(&with_causes(error)),
-        hint: error.hint(),
-    }
-}
-
-/// The file, or the kind of server; the rest of a URL is nobody's business here.
-fn where_it_is(url: &str) -> String {
-    match url.strip_prefix("sqlite:") {
-        Some(file) => file.to_owned(),
-        None => "in PostgreSQL".to_owned(),
-    }
-}
-
-fn writable(file: &std::path::Path) -> bool {
-    let folder = match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => std::path::Path::new("."),
-    };
-    nix::unistd::access(
-        folder,
-        nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK,
-    )
-    .is_ok()
 }

@@ -4,7 +4,7 @@
 use super::context::Context;
 use super::rehearse::{self, with_hint};
 use super::run::worse;
-use super::{Failure, documents, places};
+use super::{Failure, documents, places, records};
 use crate::config::Task;
 use crate::pipeline::{self, Level, PipelineError};
 use crate::plan::Scope;
@@ -19,7 +19,16 @@ impl Doctor {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let config = context.config().await?;
         let mut lines: Vec<(String, Level, String)> = Vec::new();
-        let mut code = 0;
+        // Without it no run knows what earlier ones did, and nobody what it did itself.
+        let recorded = records::look(&config).await;
+        let mut code = recorded.code;
+        let level = match recorded.code {
+            0 => Level::Ok,
+            _ => Level::Problem,
+        };
+        let hint = recorded.hint.map(|hint| format!("; {hint}"));
+        let text = recorded.text + &hint.unwrap_or_default();
+        lines.push((recorded.place, level, text));
         let mut targets = Vec::new();
         for target in config.targets.values() {
             match pipeline::look_up(target).await {

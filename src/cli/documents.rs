@@ -213,7 +213,7 @@ pub(super) struct Doctor<'a> {
 /// One thing that was looked at.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Checkup<'a> {
-    /// The target.
+    /// The target; `history` of the place where runs are recorded.
     pub(super) target: &'a str,
     /// `ok`, `note` or `problem`.
     pub(super) level: &'static str,

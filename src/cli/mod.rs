@@ -28,6 +28,7 @@ mod paste;
 mod pause;
 mod places;
 mod plan;
+mod records;
 mod rehearse;
 mod report;
 mod run;

@@ -196,6 +196,9 @@ pub enum HistoryError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// It did not answer a moment ago, and is not asked again yet.
+    #[error("the history did not answer a moment ago, and is left alone for some seconds")]
+    Silent,
     /// Nobody writes into the history any more, because the process ends.
     #[error("the history is closed: the process is ending")]
     Ended,
@@ -302,7 +305,8 @@ impl HistoryError {
             | HistoryError::DiskFull { .. }
             | HistoryError::NoConnection { .. }
             | HistoryError::OutOfReach { .. }
-            | HistoryError::Stalled { .. } => Standing::Passing,
+            | HistoryError::Stalled { .. }
+            | HistoryError::Silent => Standing::Passing,
             HistoryError::ReadOnly { .. } | HistoryError::CannotOpen { .. } => Standing::Away,
             HistoryError::BadLocation { .. }
             | HistoryError::NoFile { .. }

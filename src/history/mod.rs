@@ -97,15 +97,22 @@ pub async fn open_existing(location: &str) -> Result<Arc<dyn Store>, HistoryErro
     open_as(location, Opening::MustExist).await
 }
 
-/// Whether the first run could make the history that is not there yet; nothing of it stays. Of a file
-/// that is told by its folder.
+/// Whether the next run could write its records, and make what is not there of the history; nothing of what is tried
+/// stays. Of a file that is not there its folder tells.
 ///
 /// # Errors
 ///
 /// Why it could not.
-pub async fn could_be_made(location: &str) -> Result<(), HistoryError> {
-    let Location::Postgres(url) = Location::parse(location)? else {
-        return Ok(());
+pub async fn could_be_written(location: &str) -> Result<(), HistoryError> {
+    let url = match Location::parse(location)? {
+        Location::SqliteMemory => return Ok(()),
+        Location::SqliteFile(path) => {
+            if path.exists() {
+                open(location).await?.close().await;
+            }
+            return Ok(());
+        }
+        Location::Postgres(url) => url,
     };
     let dial = dial(url.expose())?;
     let rehearsed: BoxFuture<'_, _> =

@@ -90,6 +90,7 @@ impl HistoryError {
             HistoryError::UnknownRun { .. } => "`maint history` lists the runs; `last` means the newest".to_owned(),
             HistoryError::CannotOpen { .. }
             | HistoryError::Stalled { .. }
+            | HistoryError::Silent
             | HistoryError::Ended
             | HistoryError::NoRuns
             | HistoryError::NotOpened { .. }

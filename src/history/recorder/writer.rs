@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::super::spool::{self, Spool};
 use super::super::{Entry, HistoryError, StepRecord, Store};
 use super::away::Away;
-use super::{ANSWER_TIMEOUT, Kept, LONG, Message, within};
+use super::{Kept, LONG, Message, within};
 use crate::values::with_causes;
 
 /// How long entries gather before they are committed, unless somebody waits:
@@ -130,8 +130,7 @@ impl Writer {
             return;
         }
         if self.away.silent_until().is_some() {
-            let seconds = ANSWER_TIMEOUT.as_secs();
-            self.put_aside(&entries, &HistoryError::Stalled { seconds });
+            self.put_aside(&entries, &HistoryError::Silent);
             return;
         }
         match self.commit(&self.news(&entries)).await {

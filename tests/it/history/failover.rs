@@ -95,3 +95,86 @@ async fn the_history_follows_its_primary() {
         "{listed}"
     );
 }
+
+/// Where records go is looked at by whoever is asked whether all is well: a standby has them all, and takes none; a
+/// server that is not there has none; a place that takes them is no problem.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_takes_no_records_is_told_beforehand() {
+    let target = fresh_database(17).await;
+    target.execute("CREATE TABLE t (id int)").await;
+    let cluster = private_cluster(17, &[("wal_level", "replica"), ("autovacuum", "off")]);
+    let replica = standby(17, &cluster, |_| {}).await;
+    let workspace = |history: &str| {
+        Workspace::new(&format!(
+            "history: \"{history}\"\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\n",
+            target.url
+        ))
+        .task("analyze", "kind: analyze\ntarget: app\n")
+    };
+    let told = |workspace: &Workspace, words: &[&str]| {
+        let said = workspace.run([words, &["--output", "json"]].concat());
+        let all = said.json();
+        let of = all["checks"].as_array().unwrap().iter();
+        let of: Vec<String> = of
+            .filter(|one| one["target"] == "history")
+            .map(|one| {
+                format!(
+                    "{} {}",
+                    one["level"].as_str().unwrap(),
+                    one["text"].as_str().unwrap()
+                )
+            })
+            .collect();
+        assert_eq!(of.len(), 1, "{all:#}");
+        (said.code, of[0].clone())
+    };
+    let there = workspace(&cluster.url("postgres"));
+    let (_, text) = told(&there, &["doctor"]);
+    assert!(
+        text.starts_with("ok ") && text.contains("the first run makes"),
+        "{text}"
+    );
+    let old = connect(&cluster.url("postgres")).await;
+    let made = "SELECT count(*) FROM pg_namespace WHERE nspname = 'maint'";
+    assert_eq!(number(&old, made).await, 0);
+    there.run(["run", "analyze", "--now"]).expect(0);
+    let (_, text) = told(&there, &["doctor"]);
+    assert!(
+        text.starts_with("ok ") && text.contains("the newest run began"),
+        "{text}"
+    );
+
+    let new = connect(&replica.url("postgres")).await;
+    let patience = Patience::until("the run on the standby");
+    let tables = "SELECT count(*) FROM pg_class WHERE oid = to_regclass('maint.runs')";
+    while number(&new, tables).await == 0
+        || number(&new, "SELECT count(*) FROM maint.runs").await == 0
+    {
+        patience.pause().await;
+    }
+    let asleep = workspace(&replica.url("postgres"));
+    let (code, text) = told(&asleep, &["doctor"]);
+    assert_eq!(code, 3, "{text}");
+    assert!(
+        text.starts_with("problem ") && text.contains("primary"),
+        "{text}"
+    );
+    let checked = asleep.run(["check", "--connect"]).expect(3);
+    assert!(
+        checked.stderr.contains("history") && checked.stderr.contains("primary"),
+        "{checked:#?}"
+    );
+    asleep.run(["history"]).expect(0);
+
+    let gone = workspace("postgres://nobody@127.0.0.1:1/nowhere");
+    let (code, text) = told(&gone, &["doctor"]);
+    assert_eq!(code, 3, "{text}");
+    assert!(
+        text.starts_with("problem ") && text.contains("out of reach"),
+        "{text}"
+    );
+    let file = workspace("sqlite:maint.db");
+    let (_, text) = told(&file, &["doctor"]);
+    assert!(text.starts_with("ok "), "{text}");
+    assert!(!file.path().join("maint.db").exists());
+}

@@ -270,11 +270,11 @@ const CLOCKS: &[(&str, &str)] = &[
         "estimates what would go now",
     ),
     (
-        "kinds/postgres/cleanup/mod.rs",
+        "kinds/postgres/cleanup/look.rs",
         "estimates what would go now",
     ),
     (
-        "kinds/postgres/retention/estimate.rs",
+        "kinds/postgres/retention/estimate/free.rs",
         "asks the server for a row that would go now",
     ),
 ];

@@ -264,7 +264,7 @@ impl Servers {
             "127.0.0.1",
             "--nounixsocket",
             "--wiredTigerCacheSizeGB",
-            "0.25",
+            "0.5",
             "--setParameter",
             "enableTestCommands=1",
             "--setParameter",

@@ -121,7 +121,7 @@ pub(in crate::kinds::postgres) async fn look(
         }
         [] => definitions::Named::default(),
     };
-    let unseen = Unseen::read(db, asked).await?;
+    let unseen = told::unseen(db, asked).await?;
     let mut waiting = vec![asked];
     while let Some(some) = waiting.pop() {
         if some.is_empty() {

@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::apart::reached_sql;
-use super::estimate::Asked;
 use super::facts::{Member, Table};
+use super::rule::Rule;
 use crate::engines::EngineError;
 use crate::engines::postgres::meaning::words;
 use crate::engines::postgres::{Session, each};
@@ -34,16 +34,18 @@ pub(super) struct Unseen {
 }
 
 impl Unseen {
-    /// Looks for them. The rules differ in nothing but schemas.
+    /// Looks for them, for a rule whose rows are in these `tables` and take those of others `along` (`schema.table`).
     ///
     /// # Errors
     /// When the server reports one, or the connection is gone.
-    pub(super) async fn read(db: &Session, asked: &[Asked<'_>]) -> Result<Unseen, EngineError> {
+    pub(super) async fn read(
+        db: &Session,
+        rule: &Rule,
+        tables: &[u32],
+        along: &[&str],
+    ) -> Result<Unseen, EngineError> {
         let mut unseen = Unseen::default();
-        let Some(one) = asked.first() else {
-            return Ok(unseen);
-        };
-        let said: Vec<String> = one.rule.texts().flat_map(words).collect();
+        let said: Vec<String> = rule.texts().flat_map(words).collect();
         if said.is_empty() {
             return Ok(unseen);
         }
@@ -52,8 +54,6 @@ impl Unseen {
         if !asks && unseen.called.is_empty() {
             return Ok(unseen);
         }
-        let tables: Vec<u32> = asked.iter().flat_map(|one| one.table.relations()).collect();
-        let along: Vec<&String> = asked.iter().flat_map(|one| &one.along).collect();
         let doing = "looking what fires when rows go";
         let sql = FIRING.replace("{these}", THESE);
         let (mut functions, mut ruled) = (Vec::new(), Vec::new());

@@ -233,11 +233,6 @@ async fn documents_come_back_to_the_byte_4_4() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn documents_come_back_to_the_byte_5_0() {
-    there_and_back(50).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn documents_come_back_to_the_byte_6_0() {
     there_and_back(60).await;
 }

@@ -9,10 +9,23 @@ use super::super::facts::Member;
 use super::super::itself::{self, Unseen};
 use super::super::proof;
 use super::super::rule::Rule;
-use super::{Look, Subject};
+use super::{Asked, Look, Subject};
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
 
 /// Which rows go is asked once, and they are too many, or in tables whose rows have no places.
 const UNFOUND: &str = "its condition reads the table that the rows go from, or one that changes along, and means others as they go: so which rows go is asked once for all of them, and here that is more than eight million rows, or a table that is no heap. Have the condition read a copy of what it needs (a materialized view, say), or let fewer rows go at a time by `older_than`";
+
+/// What the rules, which differ in nothing but schemas, read out of sight, and what is changed out of sight.
+pub(super) async fn unseen(db: &Session, asked: &[Asked<'_>]) -> Result<Unseen, EngineError> {
+    let Some(one) = asked.first() else {
+        return Ok(Unseen::default());
+    };
+    let tables: Vec<u32> = asked.iter().flat_map(|one| one.table.relations()).collect();
+    let along = asked.iter().flat_map(|one| &one.along);
+    let along: Vec<&str> = along.map(String::as_str).collect();
+    Unseen::read(db, one.rule, &tables, &along).await
+}
 
 /// What the planner estimates, and whether the condition reads the table itself.
 pub(super) fn estimated(
