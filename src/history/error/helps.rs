@@ -23,7 +23,7 @@ impl HistoryError {
                 "see whether that server runs and answers; a pooler in statement mode cannot be used".to_owned()
             }
             HistoryError::NotAllowed { .. } => {
-                "as the owner of that database: CREATE SCHEMA maint AUTHORIZATION ROLE, with the role of the history's URL; or grant it CREATE on the database once".to_owned()
+                "as the owner of that database: CREATE SCHEMA maint AUTHORIZATION ROLE, with the role of the history's URL; or grant it CREATE on the database once. Where the schema is there already: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA maint TO ROLE".to_owned()
             }
             HistoryError::Encoding { .. } => {
                 "name another database in `history:`, made with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0; runs that are here already can be read as before, and pg_dump with psql brings them along".to_owned()

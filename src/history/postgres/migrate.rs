@@ -37,6 +37,12 @@ const CREATE_MIGRATIONS: &str = "CREATE TABLE maint.migrations (
 const TELL_OF_IT: &str = "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(p.pubname), ', ' ORDER BY p.pubname)
     FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname
     WHERE p.pubinsert AND t.schemaname = 'maint' AND t.tablename = 'migrations'";
+/// Tables of ours that the role may not write.
+const CLOSED: &str = "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(c.relname), ', ' ORDER BY c.relname)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'maint' AND c.relkind = 'r' AND c.relname <> 'migrations'
+        AND NOT (pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
+            AND pg_catalog.has_table_privilege(c.oid, 'DELETE'))";
 const APPLIED: &str = "SELECT version FROM maint.migrations ORDER BY version";
 const RECORD: &str = "INSERT INTO maint.migrations (version, title) VALUES ($1, $2)";
 
@@ -104,15 +110,30 @@ impl PostgresStore {
         Box::pin(self.apply())
     }
 
-    /// Makes what is missing of the schema and takes it back at once: whether the first run could make
-    /// it.
+    /// Makes what is missing of the schema and takes it back at once: whether the next run could make
+    /// it, and write there.
     pub(in crate::history) async fn rehearse(&self) -> Result<(), HistoryError> {
         const OPERATION: &str = "make its tables in the schema `maint`";
         let failed = |error| self.failed(OPERATION, error);
         self.refuse_encodings().await?;
         let (mut writing, _) = self.hosts.begin(BEGIN).await.map_err(failed)?;
         self.begin_schema(&mut writing, OPERATION).await?;
-        writing.rollback().await.map_err(failed)
+        let closed: Option<String> = super::scalar(CLOSED)
+            .fetch_one(&mut *writing)
+            .await
+            .map_err(failed)?;
+        writing.rollback().await.map_err(failed)?;
+        match closed {
+            None => Ok(()),
+            Some(tables) => Err(HistoryError::NotAllowed {
+                operation: "write records",
+                place: self.place.clone(),
+                source: format!(
+                    "it may not INSERT, UPDATE and DELETE in {tables} of the schema `maint`"
+                )
+                .into(),
+            }),
+        }
     }
 
     /// The schema with the table of migrations, where they are not there yet.

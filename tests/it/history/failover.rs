@@ -144,6 +144,31 @@ async fn a_history_that_takes_no_records_is_told_beforehand() {
         "{text}"
     );
 
+    old.batch_execute(
+        "CREATE ROLE looks LOGIN PASSWORD 'p'; GRANT USAGE ON SCHEMA maint TO looks;
+         GRANT SELECT ON ALL TABLES IN SCHEMA maint TO looks",
+    )
+    .await
+    .unwrap();
+    let mut url: url::Url = cluster.url("postgres").parse().unwrap();
+    url.set_username("looks").unwrap();
+    url.set_password(Some("p")).unwrap();
+    let looks = workspace(url.as_str());
+    let (code, text) = told(&looks, &["doctor"]);
+    assert_eq!(code, 3, "{text}");
+    assert!(
+        text.starts_with("problem ")
+            && text.contains("runs")
+            && text.contains("GRANT SELECT, INSERT"),
+        "{text}"
+    );
+    let granted = "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA maint TO looks";
+    old.batch_execute(granted).await.unwrap();
+    let (_, text) = told(&looks, &["doctor"]);
+    assert!(text.starts_with("ok "), "{text}");
+    looks.run(["run", "analyze", "--now"]).expect(0);
+    assert!(!looks.path().join("maint-spool").exists());
+
     let new = connect(&replica.url("postgres")).await;
     let patience = Patience::until("the run on the standby");
     let tables = "SELECT count(*) FROM pg_class WHERE oid = to_regclass('maint.runs')";
