@@ -119,6 +119,9 @@ pub struct Orphans {
     pub parent: String,
     /// The field pointed at.
     pub parent_field: String,
+    /// The rule itself says how many may go.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub limited: bool,
 }
 
 /// Conditions under which a dotted path leads to one value: no part of it is an array. An

@@ -482,3 +482,33 @@ async fn parents_that_are_filled_anew_leave_no_orphans_4_4() {
 async fn parents_that_are_filled_anew_leave_no_orphans_6_0() {
     parents_are_filled_anew(60).await;
 }
+
+/// Where an earlier rule of the task makes more orphans than a later one may take, that one waits, and names its limit;
+/// the next run refuses it with the count.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_orphans_than_a_rule_may_take_are_left_by_its_limit() {
+    for limit in ["max_rows: 5", "max_share: 10%"] {
+        let base = TestBase::new(60).await;
+        fill(&base, "a", (0..50).map(|n| doc! { "_id": n })).await;
+        fill(&base, "b", (0..60).map(|n| doc! { "_id": n, "a": n })).await;
+        fill(&base, "c", (0..65).map(|n| doc! { "_id": n, "b": n })).await;
+        let workspace = for_base(&base).task("cleanup", &format!(
+            "kind: cleanup\ntarget: app\noptions:\n  rules:\n    - {{ collection: b, orphaned: {{ field: a, parent: a }} }}\n    - {{ collection: c, orphaned: {{ field: b, parent: b }}, {limit} }}\n"
+        ));
+        let done = workspace.run(["run", "cleanup", "--now", "--output", "json"]);
+        let done = done.json()["runs"][0].clone();
+        assert_eq!(done["status"], "incomplete", "{limit}: {done:#}");
+        let step = &done["steps"][1];
+        assert_eq!(step["status"], "deferred", "{limit}: {done:#}");
+        let error = step["error"].as_str().unwrap();
+        assert!(error.contains("allows no more"), "{limit}: {error}");
+        assert_eq!(base.count("b", doc! {}).await, 50, "{limit}: {done:#}");
+        assert_eq!(base.count("c", doc! {}).await, 65, "{limit}: {done:#}");
+        let again = run(&workspace, "cleanup", 1);
+        assert!(
+            codes(&again).contains(&"cleanup.too_many".to_owned()),
+            "{limit}: {again:#}"
+        );
+        assert_eq!(base.count("c", doc! {}).await, 65, "{limit}: {again:#}");
+    }
+}

@@ -53,7 +53,11 @@ impl Going<'_> {
             let Some(parents) = self.any_parent(record, orphans).await? else {
                 return Ok(None);
             };
-            if !parents || ids.len() as i64 > allowed {
+            let too_many = ids.len() as i64 > allowed;
+            if parents && too_many && orphans.limited {
+                return Ok(self.no_more(record));
+            }
+            if !parents || too_many {
                 return Ok(self.parents_are_away(record, orphans, parents));
             }
         } else if let Some(allowed) = self.allowed(record)

@@ -386,6 +386,7 @@ impl Rule {
                 .unwrap_or_else(|| database.to_owned()),
             parent: of.parent.clone(),
             parent_field: of.parent_field.clone(),
+            limited: self.max_rows.is_some() || self.max_share.is_some(),
         })
     }
 }
