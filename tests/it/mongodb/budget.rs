@@ -118,7 +118,11 @@ async fn what_a_batch_did_that_was_cut_off_counts(version: u32) {
             let words = ["run", "cleanup", "--now", "--output", "json", "--set", &set];
             let done = workspace.run(words).json()["runs"][0].clone();
             let gone = i64::try_from(before - base.count("slow", doc! {}).await).unwrap();
-            let rows = done["steps"][0]["rows"].as_i64().unwrap();
+            // On a busy machine the time may be over before there is anything to go.
+            let Some(rows) = done["steps"][0]["rows"].as_i64() else {
+                assert_eq!(gone, 0, "{done:#}");
+                continue;
+            };
             let error = done["steps"][0]["error"].as_str().unwrap();
             match error.contains("at least") {
                 // Seven of each day: as many as one range may have more.
